@@ -1,0 +1,2 @@
+//! rtmd
+fn main() {}
