@@ -1,0 +1,80 @@
+//! A daemon in a fresh directory, and commands sent to it.
+
+use std::path::Path;
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use crate::process::{Output, Process, binary};
+
+/// An `rtmd` with a runtime directory of its own; both go at the end of scope.
+pub struct Daemon {
+    /// The process.
+    pub process: Process,
+    directory: TempDir,
+}
+
+impl Daemon {
+    /// Starts one and waits until it is ready.
+    pub fn start(args: &[&str]) -> Daemon {
+        Daemon::start_in(
+            tempfile::Builder::new().prefix("rtm-e2e-").tempdir().expect("a temporary directory"),
+            args,
+        )
+    }
+
+    /// Starts one in a directory that may hold what an earlier one left.
+    pub fn start_in(directory: TempDir, args: &[&str]) -> Daemon {
+        let mut command = Command::new(binary("rtmd"));
+        command.arg("--runtime-dir").arg(directory.path()).args(args);
+        command.env_remove("RTM_SOCKET").env_remove("RTM_RUNTIME_DIR");
+        let process = Process::spawn(command);
+        process.wait_stderr("ready");
+        Daemon { process, directory }
+    }
+
+    /// Its runtime directory.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// A command that will talk to this daemon.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(binary("rtm"));
+        command.arg("--runtime-dir").arg(self.directory.path()).args(args);
+        command.env_remove("RTM_SOCKET").env_remove("RTM_RUNTIME_DIR");
+        command
+    }
+
+    /// Starts `rtm` with these arguments.
+    pub fn spawn(&self, args: &[&str]) -> Process {
+        Process::spawn(self.command(args))
+    }
+
+    /// Runs `rtm` with these arguments to its end.
+    pub fn run(&self, args: &[&str]) -> Output {
+        self.spawn(args).finish()
+    }
+
+    /// Runs `rtm`, which must succeed; gives its standard output.
+    pub fn rtm(&self, args: &[&str]) -> String {
+        let output = self.run(args);
+        assert_eq!(output.code, Some(0), "rtm {args:?}: {}{}", output.out, output.err);
+        output.out
+    }
+
+    /// `rtm -j ARGS` as a value.
+    pub fn json(&self, args: &[&str]) -> serde_json::Value {
+        let mut all = vec!["-j"];
+        all.extend(args);
+        let text = self.rtm(&all);
+        serde_json::from_str(&text).unwrap_or_else(|e| panic!("rtm {all:?}: {e}: {text}"))
+    }
+
+    /// Kills it as a crash would, and keeps its directory.
+    pub fn kill(self) -> TempDir {
+        let Daemon { process, directory } = self;
+        drop(process);
+        directory
+    }
+}
