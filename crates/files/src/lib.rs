@@ -1,0 +1,27 @@
+//! Reads files of routes, for `rtmd --load` and `rtm route load`.
+//!
+//! A file is unpacked (plain, gzip, zstd or bzip2, several streams behind one
+//! another, the output capped), its format is found out (a list of prefixes,
+//! the lines of `ip route`, the array of `ip -json route`, batch lines), and
+//! each entry becomes a [`Change`](rtm_model::Change). Whatever is wrong is
+//! named by its line, or by its byte where a stream has no lines.
+//!
+//! The crate reads from any [`std::io::Read`]; it opens nothing, and knows
+//! neither daemon nor command: both use it, and they don't know each other.
+//!
+//! Read [`Reader`] first, then [`Options`].
+#![forbid(unsafe_code)]
+
+mod duplicates;
+mod error;
+mod format;
+mod lines;
+mod reader;
+mod spread;
+mod unpack;
+
+pub use error::{At, ErrorKind, FileError};
+pub use format::Format;
+pub use reader::{HopRule, Item, Options, Progress, Reader};
+pub use spread::spread;
+pub use unpack::{Compression, UNPACKED_BYTES_MAX};
