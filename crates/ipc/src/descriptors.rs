@@ -1,0 +1,137 @@
+//! Passing open descriptors through a Unix socket.
+//!
+//! ```
+//! use std::os::fd::AsFd;
+//! let (a, b) = ipc::unix::pair(ipc::unix::Kind::Stream)?;
+//! let file = std::fs::File::open("/proc/self/status")?;
+//! ipc::descriptors::send(&a, b"x", &[file.as_fd()])?;
+//! let mut bytes = [0; 8];
+//! let received = ipc::descriptors::receive(&b, &mut bytes, 1)?;
+//! assert_eq!((received.bytes, received.descriptors.len()), (1, 1));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+use core::mem::MaybeUninit;
+use std::io::{IoSlice, IoSliceMut};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags,
+};
+
+use crate::error::operation_error;
+use crate::{Errno, SystemError};
+
+/// How many descriptors one message can carry (`SCM_MAX_FD` of the kernel).
+pub const PER_MESSAGE_MAX: usize = 253;
+
+operation_error! {
+    /// Why descriptors were not passed.
+    Error {
+        /// More than a message can carry.
+        TooMany {
+            /// How many were given.
+            count: usize,
+            /// [`PER_MESSAGE_MAX`].
+            limit: usize,
+        } => INVAL, "{count} descriptors for one message; at most {limit} fit";
+        /// Descriptors go with at least one byte of data.
+        NoData {} => INVAL, "descriptors need at least one byte of data to go with";
+        /// More descriptors came than were expected, or this process had no
+        /// room for them. Those that had arrived are closed.
+        Truncated {
+            /// How many were expected at most.
+            expected: usize,
+            /// How many bytes of data came with them (they are in the buffer).
+            bytes: usize,
+        } => MSGSIZE, "more than the {expected} expected descriptors came, or no room was left for them";
+    }
+}
+
+/// What one message brought.
+#[derive(Debug)]
+pub struct Received {
+    /// Bytes written into the buffer; 0 means that the peer has closed.
+    pub bytes: usize,
+    /// The descriptors, in the sender's order, close-on-exec.
+    pub descriptors: Vec<OwnedFd>,
+    /// Whether a record was longer than the buffer and has been cut
+    /// (datagram and seqpacket sockets).
+    pub record_cut: bool,
+}
+
+/// Sends `bytes` with duplicates of `descriptors`; returns how many bytes went.
+/// If that is fewer than given (a stream socket with a full buffer), the
+/// descriptors went with them: send the rest without.
+///
+/// # Errors
+/// [`Error::TooMany`], [`Error::NoData`]; EAGAIN (nothing went, neither bytes
+/// nor descriptors); ETOOMANYREFS when too many are in flight (RLIMIT_NOFILE of
+/// the sender's uid); EPIPE, never as a signal.
+///
+/// Source: [unix(7)](https://man7.org/linux/man-pages/man7/unix.7.html), `SCM_RIGHTS`.
+#[doc(alias = "sendmsg")]
+#[doc(alias = "SCM_RIGHTS")]
+pub fn send(
+    socket: impl AsFd,
+    bytes: &[u8],
+    descriptors: &[BorrowedFd<'_>],
+) -> Result<usize, Error> {
+    if descriptors.len() > PER_MESSAGE_MAX {
+        return Err(Error::TooMany { count: descriptors.len(), limit: PER_MESSAGE_MAX });
+    }
+    if bytes.is_empty() && !descriptors.is_empty() {
+        return Err(Error::NoData {});
+    }
+    let mut space = vec![MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(descriptors.len()))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !descriptors.is_empty() {
+        let fits = control.push(SendAncillaryMessage::ScmRights(descriptors));
+        debug_assert!(fits, "the space was made for exactly this message");
+    }
+    loop {
+        let iov = [IoSlice::new(bytes)];
+        match rustix::net::sendmsg(&socket, &iov, &mut control, SendFlags::NOSIGNAL) {
+            Ok(n) => return Ok(n),
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(SystemError::new("sendmsg", "socket", errno).into()),
+        }
+    }
+}
+
+/// Receives one message with at most `expected` descriptors.
+///
+/// # Errors
+/// [`Error::Truncated`] if more came: whatever arrived has been closed. EAGAIN;
+/// ECONNRESET.
+///
+/// Source: [recvmsg(2)](https://man7.org/linux/man-pages/man2/recvmsg.2.html).
+#[doc(alias = "recvmsg")]
+#[doc(alias = "MSG_CMSG_CLOEXEC")]
+#[doc(alias = "MSG_CTRUNC")]
+pub fn receive(socket: impl AsFd, buffer: &mut [u8], expected: usize) -> Result<Received, Error> {
+    let expected = expected.min(PER_MESSAGE_MAX);
+    let mut space = vec![MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(expected))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let message = loop {
+        let mut iov = [IoSliceMut::new(buffer)];
+        match rustix::net::recvmsg(&socket, &mut iov, &mut control, RecvFlags::CMSG_CLOEXEC) {
+            Ok(message) => break message,
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(SystemError::new("recvmsg", "socket", errno).into()),
+        }
+    };
+    let mut descriptors = Vec::new();
+    for control_message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(fds) = control_message {
+            descriptors.extend(fds);
+        }
+    }
+    // The kernel rounds the space up, so one more than asked for may arrive
+    // without being marked as truncated.
+    if message.flags.contains(ReturnFlags::CTRUNC) || descriptors.len() > expected {
+        return Err(Error::Truncated { expected, bytes: message.bytes });
+    }
+    let record_cut = message.flags.contains(ReturnFlags::TRUNC);
+    Ok(Received { bytes: message.bytes, descriptors, record_cut })
+}
