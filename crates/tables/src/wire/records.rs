@@ -1,0 +1,249 @@
+//! Records on the wire: SET, DELETE and FLUSH, the frames that come by the
+//! million.
+//!
+//! ```text
+//!   0 | length u32                | 0x90 or 0xa0 + kind | LAST |
+//!   8 | revision u64                                          |
+//!  16 | canonical bytes of the entity, or of its key ...      |
+//! ```
+//!
+//! The daemon encodes each once, into the journal ([`encode`]). A client
+//! decodes by [`Records`]: an iterator over bytes that a session has already
+//! cut into whole frames ([`scan`]), so each step is four loads. What is
+//! checked here is that lengths fit the kind; what the bytes mean is checked
+//! by who applies them.
+
+use rtm_model::EntityKind;
+
+use super::bytes::{Writer, u16_at, u32_at, u64_at};
+use super::{Frame, HEADER_BYTES, LAST, MUST_UNDERSTAND, WireError, frame_type};
+use crate::record::{Flush, RecordOp, Revision};
+
+/// Bytes of a record's frame in front of the canonical bytes.
+pub const RECORD_HEAD_BYTES: usize = HEADER_BYTES + 8;
+
+/// The longest record: a group of 512 next hops.
+pub const RECORD_BYTES_MAX: usize = RECORD_HEAD_BYTES + 16 + 24 * rtm_model::HOPS_MAX;
+
+/// Bytes of a FLUSH frame.
+pub const FLUSH_BYTES: usize = 24;
+
+/// A record as it stands in received bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct WireRecord<'a> {
+    /// While live: its transaction's revision. Between BEGIN and END: the
+    /// revision that last changed the entity.
+    pub revision: Revision,
+    /// Is it the last of its transaction?
+    pub last: bool,
+    /// Set or delete.
+    pub op: RecordOp,
+    /// What kind of entity.
+    pub kind: EntityKind,
+    /// Canonical bytes of the entity (set) or of its key (delete).
+    pub body: &'a [u8],
+}
+
+/// Appends a SET or DELETE frame.
+#[inline]
+pub fn encode(
+    out: &mut Vec<u8>,
+    op: RecordOp,
+    kind: EntityKind,
+    revision: Revision,
+    last: bool,
+    body: &[u8],
+) {
+    out.extend_from_slice(&head(op, kind, revision, last, body.len()));
+    out.extend_from_slice(body);
+}
+
+/// The first [`RECORD_HEAD_BYTES`] of a SET or DELETE frame.
+#[inline]
+pub fn head(
+    op: RecordOp,
+    kind: EntityKind,
+    revision: Revision,
+    last: bool,
+    body_bytes: usize,
+) -> [u8; RECORD_HEAD_BYTES] {
+    let base = match op {
+        RecordOp::Set => frame_type::SET,
+        RecordOp::Delete => frame_type::DELETE,
+    };
+    let flags = if last { LAST | MUST_UNDERSTAND } else { MUST_UNDERSTAND };
+    let mut head = [0; RECORD_HEAD_BYTES];
+    head[..4].copy_from_slice(&((RECORD_HEAD_BYTES + body_bytes) as u32).to_le_bytes());
+    head[4..6].copy_from_slice(&(base + kind as u16).to_le_bytes());
+    head[6..8].copy_from_slice(&flags.to_le_bytes());
+    head[8..].copy_from_slice(&revision.0.to_le_bytes());
+    head
+}
+
+/// Appends a FLUSH frame: a transaction of its own.
+pub fn encode_flush(out: &mut Vec<u8>, revision: Revision, what: Flush) {
+    let bits = u32::from(what.routes) | u32::from(what.neighbours) << 1;
+    Writer::new(out, frame_type::FLUSH, MUST_UNDERSTAND | LAST).u64(revision.0).u32(bits).finish();
+}
+
+pub(super) fn decode_flush(frame: &Frame<'_>) -> Result<(Revision, Flush), WireError> {
+    if frame.body.len() < FLUSH_BYTES - HEADER_BYTES {
+        return Err(frame.wrong("too short"));
+    }
+    let bits = u32_at(frame.body, 8);
+    if bits == 0 || bits > 3 {
+        return Err(frame.wrong("flushes something unknown"));
+    }
+    let what = Flush { routes: bits & 1 != 0, neighbours: bits & 2 != 0 };
+    Ok((Revision(u64_at(frame.body, 0)), what))
+}
+
+/// Op and kind of a record's frame type; `None`: no SET or DELETE.
+#[inline]
+pub fn classify(frame_type: u16) -> Option<(RecordOp, EntityKind)> {
+    let op = match frame_type & 0xfff0 {
+        frame_type::SET => RecordOp::Set,
+        frame_type::DELETE => RecordOp::Delete,
+        _ => return None,
+    };
+    let kind = match frame_type & 0xf {
+        1 => EntityKind::Link,
+        2 => EntityKind::Group,
+        3 => EntityKind::Route4,
+        4 => EntityKind::Route6,
+        5 => EntityKind::Neighbour,
+        _ => return None,
+    };
+    Some((op, kind))
+}
+
+/// Do so many canonical bytes fit this record?
+#[inline]
+fn fits(op: RecordOp, kind: EntityKind, bytes: usize) -> bool {
+    let key = kind.key_bytes();
+    match (op, kind) {
+        (RecordOp::Delete, _) => bytes == key,
+        (RecordOp::Set, EntityKind::Link) => bytes == 24,
+        (RecordOp::Set, EntityKind::Neighbour) => bytes == 40,
+        (RecordOp::Set, _) => bytes >= key + 8,
+    }
+}
+
+/// Decodes one SET or DELETE; `None` if the frame is neither.
+pub fn decode<'a>(frame: &Frame<'a>) -> Result<Option<WireRecord<'a>>, WireError> {
+    let Some((op, kind)) = classify(frame.frame_type) else { return Ok(None) };
+    if frame.body.len() < 8 || !fits(op, kind, frame.body.len() - 8) {
+        return Err(frame.wrong("its length doesn't fit its kind"));
+    }
+    Ok(Some(WireRecord {
+        revision: Revision(u64_at(frame.body, 0)),
+        last: frame.flags & LAST != 0,
+        op,
+        kind,
+        body: &frame.body[8..],
+    }))
+}
+
+/// What [`scan`] found at the beginning of some bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Scan {
+    /// Bytes of whole records.
+    pub records: usize,
+    /// Bytes up to and with the last record that ends a transaction.
+    pub transactions: usize,
+    /// Revision of that record.
+    pub committed: Revision,
+    /// Number of records in `transactions`.
+    pub count: u32,
+    /// Does a whole frame of another type stand behind `records`? Otherwise
+    /// more bytes are needed to say.
+    pub other: bool,
+    /// Whole record frames seen, also those behind `transactions`.
+    pub seen: u32,
+}
+
+/// Finds the records at the beginning of `bytes`, from offset `from` on (a
+/// frame boundary that an earlier scan stopped at), and checks the head of
+/// each. Revisions must not fall: `floor` is the one before.
+#[inline]
+pub fn scan(
+    bytes: &[u8],
+    from: usize,
+    limit: usize,
+    floor: Revision,
+    ordered: bool,
+) -> Result<Scan, WireError> {
+    let mut found = Scan { records: from, ..Scan::default() };
+    let mut newest = floor;
+    loop {
+        let rest = &bytes[found.records..];
+        let Some((frame, length)) = Frame::split(rest, limit)? else { return Ok(found) };
+        let Some(record) = decode(&frame)? else {
+            found.other = true;
+            return Ok(found);
+        };
+        if ordered && record.revision < newest {
+            return Err(frame.wrong("its revision is lower than the one before"));
+        }
+        newest = record.revision;
+        found.records += length;
+        found.seen += 1;
+        if record.last {
+            found.transactions = found.records;
+            found.committed = record.revision;
+            found.count = found.seen;
+        }
+    }
+}
+
+/// Records one after another, in bytes that [`scan`] has gone over.
+///
+/// Cloning starts a second pass: a replica first probes all keys of a batch,
+/// then applies, so that cache misses overlap.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Records<'a> {
+    bytes: &'a [u8],
+}
+
+impl<'a> Records<'a> {
+    /// Over `bytes`: whole record frames, checked.
+    pub(crate) fn checked(bytes: &'a [u8]) -> Records<'a> {
+        Records { bytes }
+    }
+
+    /// Over any bytes: they are checked first, all of them.
+    pub fn new(bytes: &'a [u8], limit: usize) -> Result<Records<'a>, WireError> {
+        let found = scan(bytes, 0, limit, Revision(0), false)?;
+        if found.records != bytes.len() {
+            return Err(WireError::Length { bytes: bytes.len() as u32 });
+        }
+        Ok(Records { bytes })
+    }
+
+    /// The frames as they came.
+    pub fn as_bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+}
+
+impl<'a> Iterator for Records<'a> {
+    type Item = WireRecord<'a>;
+
+    #[inline]
+    fn next(&mut self) -> Option<WireRecord<'a>> {
+        if self.bytes.len() < RECORD_HEAD_BYTES {
+            return None;
+        }
+        let length = u32_at(self.bytes, 0) as usize;
+        let (op, kind) = classify(u16_at(self.bytes, 4))?;
+        let record = WireRecord {
+            revision: Revision(u64_at(self.bytes, 8)),
+            last: u16_at(self.bytes, 6) & LAST != 0,
+            op,
+            kind,
+            body: self.bytes.get(RECORD_HEAD_BYTES..length)?,
+        };
+        self.bytes = &self.bytes[length..];
+        Some(record)
+    }
+}
