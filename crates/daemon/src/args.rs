@@ -1,0 +1,163 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::Parser;
+
+use crate::log::Level;
+
+/// rtmd, the routing table daemon
+///
+/// Holds the routing table and the ARP/neighbour table; every client of its
+/// socket has the same table. Runs in the foreground; stops at SIGTERM or
+/// SIGINT; reads its configuration again at SIGHUP.
+#[derive(Parser, Debug)]
+#[command(
+    name = "rtmd",
+    version,
+    after_help = "Example: rtmd --load routes.txt.gz --listen tcp://127.0.0.1:2600"
+)]
+pub(crate) struct Args {
+    /// Mirror this host's own tables (not in this version)
+    #[arg(long, value_name = "TABLE,…", num_args = 0..=1, require_equals = true, hide = true)]
+    pub(crate) kernel: Option<Option<String>>,
+
+    /// Put a table's routes into the kernel (not in this version)
+    #[arg(long, value_name = "TABLE", hide = true)]
+    pub(crate) export: Option<String>,
+
+    /// Take routes from FRR (not in this version)
+    #[arg(long, value_name = "ADDR:PORT", num_args = 0..=1, require_equals = true, hide = true)]
+    pub(crate) fpm: Option<Option<String>>,
+
+    /// Load a file of routes at the start: lines of the grammar, of `ip route`, or its JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) load: Option<PathBuf>,
+
+    /// Let clients follow over TCP, too; loopback only
+    #[arg(long, value_name = "tcp://ADDR:PORT", value_parser = listen_address)]
+    pub(crate) listen: Option<SocketAddr>,
+
+    /// Show the menu on any readable standard input, also where that is no terminal
+    #[arg(long, overrides_with = "no_console")]
+    pub(crate) console: bool,
+
+    /// Show no menu
+    #[arg(long, overrides_with = "console")]
+    pub(crate) no_console: bool,
+
+    /// Read only this file instead of /etc/rtm/rtmd.toml and /etc/rtm/rtmd.d/*.toml
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// Only check the configuration
+    #[arg(long)]
+    pub(crate) check: bool,
+
+    /// Where sockets and the lock live
+    ///
+    /// Default: $RTM_RUNTIME_DIR, else $RUNTIME_DIRECTORY, else /run/rtm as root,
+    /// else $XDG_RUNTIME_DIR/rtm, else /tmp/rtm-$UID.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) runtime_dir: Option<PathBuf>,
+
+    /// Keep the tables over a restart (not in this version)
+    #[arg(long, value_name = "DIR", hide = true)]
+    pub(crate) state_dir: Option<PathBuf>,
+
+    /// Publish the image under a name (not in this version)
+    #[arg(long, hide = true)]
+    pub(crate) publish_name: bool,
+
+    /// How much is logged: error, warn, info, debug or trace
+    #[arg(long, value_name = "LEVEL")]
+    pub(crate) log: Option<Level>,
+}
+
+impl Args {
+    /// The first option given that belongs to a later version.
+    pub(crate) fn not_in_this_version(&self) -> Option<&'static str> {
+        [
+            (self.kernel.is_some(), "--kernel"),
+            (self.export.is_some(), "--export"),
+            (self.fpm.is_some(), "--fpm"),
+            (self.state_dir.is_some(), "--state-dir"),
+            (self.publish_name, "--publish-name"),
+        ]
+        .into_iter()
+        .find_map(|(given, option)| given.then_some(option))
+    }
+}
+
+/// `tcp://127.0.0.1:2600` or `tcp://[::1]:2600`; loopback only, as a TCP peer
+/// has no identity.
+pub(crate) fn listen_address(text: &str) -> Result<SocketAddr, String> {
+    let Some(address) = text.strip_prefix("tcp://") else {
+        return Err("only TCP; like tcp://127.0.0.1:2600".to_owned());
+    };
+    let address: SocketAddr = address
+        .parse()
+        .map_err(|_| "not an address and a port; like tcp://127.0.0.1:2600".to_owned())?;
+    if !address.ip().is_loopback() {
+        return Err(format!(
+            "{} is not a loopback address: there is no encryption yet; tcp://127.0.0.1:{port} or tcp://[::1]:{port} would be right",
+            address.ip(),
+            port = address.port()
+        ));
+    }
+    Ok(address)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn options_of_later_versions_are_known() {
+        for (args, expected) in [
+            (&["--kernel"][..], Some("--kernel")),
+            (&["--kernel=254,255"], Some("--kernel")),
+            (&["--export", "main"], Some("--export")),
+            (&["--fpm"], Some("--fpm")),
+            (&["--fpm=127.0.0.1:2620"], Some("--fpm")),
+            (&["--state-dir", "/x"], Some("--state-dir")),
+            (&["--publish-name"], Some("--publish-name")),
+            (&["--console"], None),
+        ] {
+            let args = Args::try_parse_from([&["rtmd"], args].concat()).unwrap();
+            assert_eq!(args.not_in_this_version(), expected);
+        }
+    }
+
+    #[test]
+    fn the_last_word_on_the_console_counts() {
+        let args = Args::try_parse_from(["rtmd", "--console", "--no-console"]).unwrap();
+        assert!(args.no_console && !args.console);
+    }
+
+    #[test]
+    fn only_loopback_is_listened_on() {
+        assert!(listen_address("tcp://127.0.0.1:2600").is_ok());
+        assert!(listen_address("tcp://127.9.9.9:0").is_ok());
+        assert!(listen_address("tcp://[::1]:2600").is_ok());
+        for (text, expected) in [
+            ("tcp://0.0.0.0:2600", "0.0.0.0 is not a loopback address"),
+            ("tcp://[::]:2600", ":: is not a loopback address"),
+            ("tcp://192.0.2.1:2600", "tcp://127.0.0.1:2600 or tcp://[::1]:2600 would be right"),
+            ("127.0.0.1:2600", "like tcp://127.0.0.1:2600"),
+            ("tcp://localhost", "not an address and a port"),
+            ("tcp://[::ffff:192.0.2.1]:1", "not a loopback address"),
+        ] {
+            let error = listen_address(text).unwrap_err();
+            assert!(error.contains(expected), "{text}: {error}");
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! The configuration: what an administrator may set, its defaults, its limits.
+//!
+//! `/etc/rtm/rtmd.toml` and `/etc/rtm/rtmd.d/*.toml` in the order of their
+//! names, a later file's key over an earlier one's; the command line over all.
+//! A key that doesn't exist is refused, as is a value out of its range: each
+//! error names the file, the line and the key. `docs/rtmd.toml` documents all
+//! of them with their defaults, and a test holds it to that.
+
+mod file;
+mod value;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+pub(crate) use file::{ConfigError, load};
+pub(crate) use value::{Count, ListenAddress, Size};
+
+use crate::log::Level;
+
+const KIB: u64 = 1024;
+const MIB: u64 = 1024 * KIB;
+const GIB: u64 = 1024 * MIB;
+
+/// All of it.
+#[derive(Clone, PartialEq, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Config {
+    /// `[limits]`
+    pub(crate) limits: Limits,
+    /// `[roles]`
+    pub(crate) roles: RoleNames,
+    /// `[listen]`
+    pub(crate) listen: Listen,
+    /// `[distance]`: by source (`admin`, `files`, `kernel`) or protocol.
+    pub(crate) distance: Distances,
+    /// `[log]`
+    pub(crate) log: LogConfig,
+}
+
+/// `[limits]`: what bounds the daemon's memory and its patience.
+#[derive(Clone, PartialEq, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Limits {
+    /// The ring of encoded records; taken as it fills.
+    pub(crate) journal_bytes: Size<{ 64 * KIB }, { 64 * GIB }>,
+    /// The largest transaction; `None`: a quarter of the journal.
+    pub(crate) transaction_bytes_max: Option<Size<{ 16 * KIB }, { 16 * GIB }>>,
+    /// What deleted entities are remembered in, for who resumes.
+    pub(crate) tombstone_bytes_max: Size<0, { 64 * GIB }>,
+    /// Encoded snapshots that joiners share, all generations together.
+    pub(crate) snapshot_bytes_max: Size<MIB, { 64 * GIB }>,
+    /// One session's output buffer.
+    pub(crate) session_output_bytes: Size<{ 8 * KIB }, { 16 * MIB }>,
+    /// The largest frame that a client may send.
+    pub(crate) frame_bytes_max: Size<{ 16 * KIB }, { 16 * MIB }>,
+    /// Different filters at a time.
+    pub(crate) filters_max: Count<1, 4096>,
+    /// Connections at a time.
+    pub(crate) sessions_max: Count<1, 1_000_000>,
+    /// Connections of one user at a time.
+    pub(crate) sessions_per_uid_max: Count<1, 1_000_000>,
+    /// Within this, a connection's first frame must be whole.
+    pub(crate) hello_timeout_s: Count<1, 3600>,
+    /// A silent TCP session is asked for a sign of life this often.
+    pub(crate) heartbeat_s: Count<1, 3600>,
+    /// And given up after this silence.
+    pub(crate) dead_s: Count<2, 86_400>,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            journal_bytes: Size(64 * MIB),
+            transaction_bytes_max: None,
+            tombstone_bytes_max: Size(32 * MIB),
+            snapshot_bytes_max: Size(256 * MIB),
+            session_output_bytes: Size(32 * KIB),
+            frame_bytes_max: Size(64 * KIB),
+            filters_max: Count(64),
+            sessions_max: Count(4096),
+            sessions_per_uid_max: Count(2048),
+            hello_timeout_s: Count(5),
+            heartbeat_s: Count(10),
+            dead_s: Count(30),
+        }
+    }
+}
+
+impl Limits {
+    /// The largest transaction in bytes.
+    pub(crate) fn transaction_bytes_max(&self) -> u64 {
+        self.transaction_bytes_max.map_or(self.journal_bytes.0 / 4, |size| size.0)
+    }
+}
+
+/// `[roles]`: who may change things, beside root and the daemon's own user.
+#[derive(Clone, PartialEq, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RoleNames {
+    /// Users, by name or number.
+    pub(crate) admin_users: Vec<NameOrNumber>,
+    /// Groups, by name or number.
+    pub(crate) admin_groups: Vec<NameOrNumber>,
+}
+
+/// A user or a group.
+#[derive(Clone, PartialEq, Debug, Deserialize)]
+#[serde(untagged, expecting = "a name or a number")]
+pub(crate) enum NameOrNumber {
+    /// Its number.
+    Number(u32),
+    /// Its name.
+    Name(String),
+}
+
+/// `[listen]`: beside the Unix socket.
+#[derive(Clone, PartialEq, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Listen {
+    /// A loopback address and port; none: no TCP.
+    pub(crate) tcp: Option<ListenAddress>,
+}
+
+/// `[distance]`: trust by source or protocol.
+#[derive(Clone, PartialEq, Debug, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Distances(pub(crate) BTreeMap<value::DistanceKey, value::DistanceValue>);
+
+impl Default for Distances {
+    fn default() -> Distances {
+        Distances(BTreeMap::new())
+    }
+}
+
+/// The distance of a source where nothing is configured.
+pub(crate) const DISTANCE_ADMIN: u8 = 1;
+/// The distance of a file that is a source of its own.
+pub(crate) const DISTANCE_FILES: u8 = 250;
+
+impl Distances {
+    /// The distance of the `admin` source.
+    pub(crate) fn admin(&self) -> u8 {
+        self.of("admin").unwrap_or(DISTANCE_ADMIN)
+    }
+
+    /// The distance of files that are sources of their own.
+    pub(crate) fn files(&self) -> u8 {
+        self.of("files").unwrap_or(DISTANCE_FILES)
+    }
+
+    fn of(&self, name: &str) -> Option<u8> {
+        self.0.iter().find(|(key, _)| key.0 == name).map(|(_, value)| value.0)
+    }
+}
+
+/// `[log]`
+#[derive(Clone, PartialEq, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct LogConfig {
+    /// How much is logged.
+    pub(crate) level: value::LevelName,
+}
+
+/// What the command line says over the files.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Overrides {
+    /// `--config`: only this file.
+    pub(crate) config: Option<PathBuf>,
+    /// `--listen`
+    pub(crate) listen: Option<SocketAddr>,
+    /// `--log`
+    pub(crate) log: Option<Level>,
+}
+
+impl Overrides {
+    /// Puts them over what the files say.
+    pub(crate) fn apply(&self, config: &mut Config) {
+        if let Some(address) = self.listen {
+            config.listen.tcp = Some(ListenAddress(address));
+        }
+        if let Some(level) = self.log {
+            config.log.level = value::LevelName(level);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The documented file with every default uncommented.
+    fn documented() -> String {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/rtmd.toml");
+        let text = std::fs::read_to_string(path).expect("docs/rtmd.toml is there");
+        text.lines()
+            .map(|line| match line.strip_prefix('#') {
+                // A key stands directly behind its '#', prose behind a blank.
+                Some(key) if key.starts_with(|c: char| c.is_ascii_lowercase()) => key,
+                _ => line,
+            })
+            .collect::<Vec<_>>()
+            .join("\n")
+    }
+
+    #[test]
+    fn the_documented_defaults_are_the_defaults() {
+        let mut config: Config = toml::from_str(&documented()).unwrap();
+        let limits = &mut config.limits;
+        assert_eq!(
+            limits.transaction_bytes_max.map(|size| size.0),
+            Some(Limits::default().transaction_bytes_max())
+        );
+        limits.transaction_bytes_max = None;
+        let distance = std::mem::take(&mut config.distance);
+        assert_eq!((distance.admin(), distance.files()), (DISTANCE_ADMIN, DISTANCE_FILES));
+        // TCP is off by default: what stands there is an example.
+        assert!(config.listen.tcp.take().is_some());
+        assert_eq!(config, Config::default());
+    }
+
+    #[test]
+    fn every_key_is_documented() {
+        let documented: toml::Table = documented().parse().unwrap();
+        // The keys are read from the error that an unknown one gets.
+        for section in ["", "limits", "roles", "listen", "log"] {
+            let text = match section {
+                "" => "no-such-key = 1".to_owned(),
+                section => format!("[{section}]\nno-such-key = 1"),
+            };
+            let error = toml::from_str::<Config>(&text).unwrap_err().message().to_owned();
+            let known = error.split("expected ").nth(1).unwrap_or_else(|| panic!("{error}"));
+            let keys: Vec<&str> = known.split('`').skip(1).step_by(2).collect();
+            assert!(!keys.is_empty(), "{error}");
+            for key in keys {
+                let table = match section {
+                    "" => &documented,
+                    section => documented[section].as_table().unwrap(),
+                };
+                assert!(table.contains_key(key), "[{section}] {key} is not documented");
+            }
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! Values of the configuration, each with its range.
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use serde::de::{self, Deserialize, Deserializer, Visitor};
+
+use crate::log::Level;
+
+/// A size in bytes from `MIN` to `MAX`: a number, or text like `64 MiB`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Size<const MIN: u64, const MAX: u64>(pub(crate) u64);
+
+/// A number from `MIN` to `MAX`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Count<const MIN: u64, const MAX: u64>(pub(crate) u64);
+
+/// Units of sizes, largest first.
+const UNITS: [(&str, u64); 4] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
+
+/// Prints a size in the largest unit that divides it.
+pub(crate) struct Bytes(pub(crate) u64);
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let unit = UNITS.iter().find(|(_, bytes)| self.0 >= *bytes && self.0 % bytes == 0);
+        match unit {
+            Some((name, bytes)) if self.0 > 0 => write!(f, "{} {name}", self.0 / bytes),
+            _ => write!(f, "{}", self.0),
+        }
+    }
+}
+
+fn parse_size(text: &str) -> Option<u64> {
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let number: u64 = text[..digits].parse().ok()?;
+    let unit = text[digits..].trim_start();
+    let bytes = match unit {
+        "" => 1,
+        unit => UNITS.iter().find(|(name, _)| *name == unit)?.1,
+    };
+    number.checked_mul(bytes)
+}
+
+impl<'de, const MIN: u64, const MAX: u64> Deserialize<'de> for Size<MIN, MAX> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct SizeVisitor<const MIN: u64, const MAX: u64>;
+
+        impl<const MIN: u64, const MAX: u64> Visitor<'_> for SizeVisitor<MIN, MAX> {
+            type Value = Size<MIN, MAX>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(
+                    f,
+                    "a size from {} to {}, as bytes or like \"64 MiB\"",
+                    Bytes(MIN),
+                    Bytes(MAX)
+                )
+            }
+
+            fn visit_i64<E: de::Error>(self, value: i64) -> Result<Size<MIN, MAX>, E> {
+                match u64::try_from(value) {
+                    Ok(bytes) if (MIN..=MAX).contains(&bytes) => Ok(Size(bytes)),
+                    _ => Err(E::custom(format!(
+                        "{value} is out of range; {} to {} would be right",
+                        Bytes(MIN),
+                        Bytes(MAX)
+                    ))),
+                }
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Size<MIN, MAX>, E> {
+                match parse_size(text) {
+                    Some(bytes) if (MIN..=MAX).contains(&bytes) => Ok(Size(bytes)),
+                    Some(_) => Err(E::custom(format!(
+                        "{text} is out of range; {} to {} would be right",
+                        Bytes(MIN),
+                        Bytes(MAX)
+                    ))),
+                    None => Err(E::custom(format!(
+                        "\"{}\" is no size; a number of bytes, or one with B, KiB, MiB or GiB would be right",
+                        text.escape_debug()
+                    ))),
+                }
+            }
+        }
+
+        deserializer.deserialize_any(SizeVisitor)
+    }
+}
+
+impl<'de, const MIN: u64, const MAX: u64> Deserialize<'de> for Count<MIN, MAX> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct CountVisitor<const MIN: u64, const MAX: u64>;
+
+        impl<const MIN: u64, const MAX: u64> Visitor<'_> for CountVisitor<MIN, MAX> {
+            type Value = Count<MIN, MAX>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "a number from {MIN} to {MAX}")
+            }
+
+            fn visit_i64<E: de::Error>(self, value: i64) -> Result<Count<MIN, MAX>, E> {
+                match u64::try_from(value) {
+                    Ok(value) if (MIN..=MAX).contains(&value) => Ok(Count(value)),
+                    _ => Err(E::custom(format!(
+                        "{value} is out of range; {MIN} to {MAX} would be right"
+                    ))),
+                }
+            }
+        }
+
+        deserializer.deserialize_any(CountVisitor)
+    }
+}
+
+/// Where TCP is listened: `tcp://127.0.0.1:2600`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct ListenAddress(pub(crate) SocketAddr);
+
+impl<'de> Deserialize<'de> for ListenAddress {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        crate::args::listen_address(&text).map(ListenAddress).map_err(de::Error::custom)
+    }
+}
+
+/// A log level's name.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct LevelName(pub(crate) Level);
+
+impl<'de> Deserialize<'de> for LevelName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map(LevelName).map_err(|right| {
+            de::Error::custom(format!("\"{}\" is no level; {right}", text.escape_debug()))
+        })
+    }
+}
+
+/// What a distance can be set for.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct DistanceKey(pub(crate) String);
+
+impl<'de> Deserialize<'de> for DistanceKey {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        if matches!(text.as_str(), "admin" | "files") {
+            return Ok(DistanceKey(text));
+        }
+        // The kernel's routes and FRR's protocols come with their feeds.
+        Err(de::Error::custom(format!(
+            "distance of \"{}\": not in this version; admin or files would be right",
+            text.escape_debug()
+        )))
+    }
+}
+
+/// A distance; 255 is never used.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct DistanceValue(pub(crate) u8);
+
+impl<'de> Deserialize<'de> for DistanceValue {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let Count(value) = Count::<0, 255>::deserialize(deserializer)?;
+        Ok(DistanceValue(value as u8))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_and_printed() {
+        for (text, bytes, printed) in [
+            ("0", 0, "0"),
+            ("100", 100, "100 B"),
+            ("64 MiB", 64 << 20, "64 MiB"),
+            ("1536KiB", 1536 << 10, "1536 KiB"),
+            ("1 GiB", 1 << 30, "1 GiB"),
+        ] {
+            assert_eq!(parse_size(text), Some(bytes), "{text}");
+            assert_eq!(Bytes(bytes).to_string(), printed);
+        }
+        for text in ["", "MiB", "1 MB", "-1", "1.5 MiB", "99999999999 GiB", "1 MiB MiB"] {
+            assert_eq!(parse_size(text), None, "{text}");
+        }
+    }
+}
