@@ -8,8 +8,9 @@ use std::net::IpAddr;
 
 use crate::group::HopFlags;
 use crate::link::LinkName;
+use crate::names::{SCOPE_GLOBAL, SCOPE_HOST, SCOPE_LINK};
 use crate::neighbour::{Mac, NudState};
-use crate::prefix::Prefix;
+use crate::prefix::{Family, Prefix};
 use crate::route::{Attrs, RouteType, TABLE_MAIN};
 
 /// What to do with an entity.
@@ -141,6 +142,26 @@ impl RouteSpec {
             distance: None,
             hops: Hops::None,
             attrs: Attrs::NONE,
+        }
+    }
+
+    /// The scope of a route that names none, as iproute2 has it
+    /// (`iproute_modify`): IPv6 has only `global`; in IPv4 `host` for local and
+    /// nat, `link` for broadcast, multicast and anycast, and for a unicast
+    /// route without gateway; else `global`.
+    pub fn default_scope(&self) -> u8 {
+        if self.prefix.family() == Family::V6 {
+            return SCOPE_GLOBAL;
+        }
+        match self.kind.unwrap_or(RouteType::Unicast) {
+            RouteType::Local | RouteType::Nat => SCOPE_HOST,
+            RouteType::Broadcast | RouteType::Multicast | RouteType::Anycast => SCOPE_LINK,
+            RouteType::Unicast => match &self.hops {
+                Hops::None => SCOPE_LINK,
+                Hops::One(hop) if hop.gateway.is_none() => SCOPE_LINK,
+                Hops::One(_) | Hops::Many(_) | Hops::Named(_) => SCOPE_GLOBAL,
+            },
+            _ => SCOPE_GLOBAL,
         }
     }
 }

@@ -14,9 +14,11 @@ mod change;
 mod digest;
 mod group;
 mod link;
+pub mod names;
 mod neighbour;
 mod prefix;
 mod route;
+pub mod text;
 
 pub use canonical::{Entity, EntityKey, EntityKind};
 pub use change::{
@@ -25,6 +27,7 @@ pub use change::{
 pub use digest::{Digest, DigestKey, Digester, Digests};
 pub use group::{Group, GroupId, HOPS_MAX, HopFlags, NextHop, WEIGHT_MAX};
 pub use link::{Link, LinkId, LinkName, LinkNameError};
+pub use names::{Names, NamesError};
 pub use neighbour::{Mac, MacError, Neighbour, NeighbourKey, NeighbourValue, NudState};
 pub use prefix::{Family, Prefix, PrefixError, left_aligned, mask, parse_address};
 pub use route::{

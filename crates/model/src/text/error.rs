@@ -1,0 +1,127 @@
+//! The one error of the grammar: a line for the user.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use super::words::Word;
+
+/// The most bytes of a wrong word that an error repeats: enough to find it,
+/// and an error stays one line.
+pub const PLACE_BYTES_MAX: usize = 64;
+
+/// Text that the grammar doesn't take.
+///
+/// Prints as `what: where: why; what would be right`, one line, control
+/// characters escaped. Whoever reads lines adds the line's number with
+/// [`TextError::at_line`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TextError {
+    /// What is wrong: `destination`, `metric`, `verb`, ….
+    pub what: Cow<'static, str>,
+    /// The word, or `end of line`.
+    pub place: Box<str>,
+    /// Why it is wrong.
+    pub why: Cow<'static, str>,
+    /// What would be right.
+    pub right: Cow<'static, str>,
+    /// The byte in the line at which the word stands, counted from 1.
+    pub column: u32,
+    /// The line, counted from 1, where there are lines.
+    pub line: Option<u64>,
+}
+
+impl TextError {
+    /// About a word.
+    pub fn new(
+        what: impl Into<Cow<'static, str>>,
+        word: Word<'_>,
+        why: impl Into<Cow<'static, str>>,
+        right: impl Into<Cow<'static, str>>,
+    ) -> TextError {
+        TextError {
+            what: what.into(),
+            place: place(word.text),
+            why: why.into(),
+            right: right.into(),
+            column: word.column,
+            line: None,
+        }
+    }
+
+    /// About something that should follow at `column`, where the line ends.
+    pub fn missing(
+        what: impl Into<Cow<'static, str>>,
+        column: u32,
+        right: impl Into<Cow<'static, str>>,
+    ) -> TextError {
+        TextError {
+            what: what.into(),
+            place: "end of line".into(),
+            why: "something is missing".into(),
+            right: right.into(),
+            column,
+            line: None,
+        }
+    }
+
+    /// The same in this line of a file or a stream.
+    #[must_use]
+    pub fn at_line(mut self, line: u64) -> TextError {
+        self.line = Some(line);
+        self
+    }
+}
+
+impl fmt::Display for TextError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.what)?;
+        if let Some(line) = self.line {
+            write!(f, "line {line}, byte {}: ", self.column)?;
+        }
+        write!(f, "{}: {}", self.place, self.why)?;
+        if !self.right.is_empty() {
+            write!(f, "; {}", self.right)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for TextError {}
+
+/// A word as an error repeats it: escaped, cut, quoted where it would not be
+/// seen otherwise.
+fn place(text: &str) -> Box<str> {
+    let mut out = String::new();
+    for c in text.chars() {
+        if out.len() >= PLACE_BYTES_MAX {
+            out.push('…');
+            break;
+        }
+        if c.is_control() { out.extend(c.escape_default()) } else { out.push(c) }
+    }
+    if out.is_empty() || out.contains(' ') {
+        out = format!("'{out}'");
+    }
+    out.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_one_short_line() {
+        let word = Word { text: "a\nb\u{1b}[31m", column: 7, literal: false };
+        let error = TextError::new("metric", word, "not a number", "like 20");
+        assert_eq!(error.to_string(), "metric: a\\nb\\u{1b}[31m: not a number; like 20");
+        assert_eq!(
+            error.at_line(3).to_string(),
+            "metric: line 3, byte 7: a\\nb\\u{1b}[31m: not a number; like 20"
+        );
+        let long = "x".repeat(1000);
+        let word = Word { text: &long, column: 1, literal: false };
+        assert!(TextError::new("w", word, "y", "").to_string().len() < 100);
+        assert_eq!(&*place(""), "''");
+        assert_eq!(&*place("a b"), "'a b'");
+    }
+}

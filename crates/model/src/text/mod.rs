@@ -1,0 +1,84 @@
+//! The one grammar of rtm: the `rtm` command, the daemon's console, batch
+//! files, the message queue, the FIFO, route files and `monitor`. One parser,
+//! one printer.
+//!
+//! ```text
+//! line or arguments --words--> Words --options--> Options + Words --parse--> Command
+//!                                                     Command::Change --> the tables
+//! ```
+//!
+//! Entry points:
+//!
+//! | for | call |
+//! |---|---|
+//! | a line of console, batch, queue, FIFO | [`parse_line`]`(line, &cx)`: `None` for an empty one |
+//! | lines that a backslash continues | [`LineJoiner`] |
+//! | `rtm`'s arguments | [`parse_args`]`(&args, &cx)` |
+//! | the menus' short forms | [`short_route`], [`short_destination`], [`short_neighbour`] |
+//! | what `show`, `flush`, `wait` mean | [`RouteSelector`], [`NeighbourSelector`] with a [`Resolve`] |
+//! | what a session follows | [`Filter`] |
+//!
+//! A [`Context`] holds what the words don't say: the names in force
+//! ([`Names`](crate::Names)) and the family of `-4`/`-6`. A wrong line is a
+//! [`TextError`]: one line for the user, with the byte at which it went wrong.
+//!
+//! The grammar is iproute2's (`ip route`, `ip neigh`, `ip -batch`), with what
+//! rtm adds. Left out, each refused with its reason: what a route or a
+//! neighbour of rtm can't hold (`from`, `encap`, `vrf`, `expires`, `proxy`).
+
+mod command;
+mod error;
+mod filter;
+mod hops;
+mod neighbour;
+mod options;
+mod parse;
+mod route;
+mod select_neighbour;
+mod select_route;
+mod selector;
+mod short;
+mod tables;
+mod value;
+mod words;
+
+pub use command::{
+    Barrier, ClientRun, Command, FlushWhat, Format, LoadHops, Lookup, LookupInput, Monitor, Object,
+    Peer, Position, RouteGet, RouteLoad, RouteSave, RouteShow, Shell, Topic, Wait, WaitFor,
+};
+pub use error::{PLACE_BYTES_MAX, TextError};
+pub use filter::{FILTER_ITEMS_MAX, Filter, FilterRules};
+pub use neighbour::neighbour_words;
+pub use options::{Color, Options, Timestamps, option_words};
+pub use parse::{CLIENT_NAME_BYTES_MAX, parse_args, parse_line};
+pub use route::route_words;
+pub use selector::{
+    NeighbourSelector, NudStates, PrefixRule, Resolve, RouteSelector, SOURCE_NAME_BYTES_MAX,
+    Unresolved, route_selector_words,
+};
+pub use short::{short_destination, short_neighbour, short_route};
+pub use tables::{objects, verbs};
+pub use words::{Cursor, LineJoiner, Word, Words};
+
+use crate::names::Names;
+use crate::prefix::Family;
+
+/// What the words of a line don't say.
+#[derive(Clone, Copy, Debug)]
+pub struct Context<'n> {
+    /// The names in force.
+    pub names: &'n Names,
+    /// The family of `-4` or `-6`, if one was given.
+    pub family: Option<Family>,
+    /// The words are a line that `ip` or our printer wrote: what such a line
+    /// leaves out has the value that it leaves out (scope global, protocol
+    /// boot), and words that are no part of the route are passed over.
+    pub listing: bool,
+}
+
+impl Default for Context<'_> {
+    /// The built-in names, no family, commands.
+    fn default() -> Self {
+        Context { names: Names::builtin(), family: None, listing: false }
+    }
+}

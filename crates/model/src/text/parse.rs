@@ -1,0 +1,794 @@
+//! From words to a [`Command`].
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::command::{
+    Barrier, ClientRun, Command, FlushWhat, Format, LoadHops, Lookup, LookupInput, Monitor, Object,
+    Peer, Position, RouteGet, RouteLoad, RouteSave, RouteShow, Shell, Topic, Wait, WaitFor,
+};
+use super::error::TextError;
+use super::options::Options;
+use super::selector::{NeighbourSelector, RouteSelector, source_name, unknown_option};
+use super::value;
+use super::words::{Cursor, Word, Words};
+use super::{Context, neighbour, route, tables};
+use crate::change::{Change, Verb};
+use crate::route::TABLE_MAIN;
+
+/// The default of `stat -i`.
+const STAT_INTERVAL: Duration = Duration::from_secs(1);
+/// `MQ_PRIO_MAX - 1`.
+const MQ_PRIORITY_MAX: u32 = 32_767;
+
+/// The command of a line: of the console, a batch file, the queue, the FIFO.
+/// `None`: the line is empty or only a comment. The family in `cx` holds where
+/// the line names none.
+///
+/// # Errors
+/// Anything that is no command; also options that belong on `rtm`'s own
+/// command line (`--socket`, `-batch`, …).
+pub fn parse_line(line: &str, cx: &Context<'_>) -> Result<Option<(Options, Command)>, TextError> {
+    let words = Words::of_line(line)?;
+    let list = words.as_slice();
+    if list.is_empty() {
+        return Ok(None);
+    }
+    if !list.iter().any(Word::is_option) {
+        let command = command(&mut Cursor::new(&words), cx, &Options::default())?;
+        return Ok(Some((Options::default(), command)));
+    }
+    let (options, rest) = Options::extract(&words)?;
+    let outside = options.batch.is_some()
+        || options.socket.is_some()
+        || options.runtime_dir.is_some()
+        || options.token_file.is_some();
+    if outside {
+        let word = list.iter().find(|word| word.is_option()).copied().unwrap_or_default();
+        return Err(TextError::new(
+            "option",
+            word,
+            "it belongs to the command line of rtm, not into a line",
+            "a line without it",
+        ));
+    }
+    let command = with_options(&rest, cx, &options)?;
+    Ok(Some((options, command)))
+}
+
+/// The command of `rtm`'s arguments (without the program's name).
+///
+/// # Errors
+/// Anything that is no command; nothing at all.
+pub fn parse_args<S: AsRef<str>>(
+    args: &[S],
+    cx: &Context<'_>,
+) -> Result<(Options, Command), TextError> {
+    let words = Words::of_args(args);
+    let (options, rest) = Options::extract(&words)?;
+    let command = with_options(&rest, cx, &options)?;
+    Ok((options, command))
+}
+
+fn with_options(
+    words: &Words<'_>,
+    cx: &Context<'_>,
+    options: &Options,
+) -> Result<Command, TextError> {
+    let cx = Context { family: options.family.or(cx.family), ..*cx };
+    let mut cursor = Cursor::new(words);
+    if options.version {
+        return Ok(Command::Version);
+    }
+    if options.help {
+        return Ok(Command::Help(topic(&mut cursor)));
+    }
+    if let Some(file) = &options.batch {
+        cursor.finish("-batch")?;
+        return Ok(Command::Batch { file: file.as_str().into() });
+    }
+    command(&mut cursor, &cx, options)
+}
+
+/// What `-h` is about: the words before it, as far as they are known.
+fn topic(cursor: &mut Cursor<'_, '_>) -> Topic {
+    let object = cursor.next().and_then(|word| tables::object(word.text));
+    let Some(object) = object else {
+        return Topic::default();
+    };
+    let verb = cursor.next().and_then(|word| tables::verb(object, word.text));
+    Topic { object: Some(object), verb: verb.filter(|&verb| verb != "help") }
+}
+
+#[inline]
+fn command(
+    cursor: &mut Cursor<'_, '_>,
+    cx: &Context<'_>,
+    options: &Options,
+) -> Result<Command, TextError> {
+    let Some(word) = cursor.next() else {
+        return Err(cursor.missing("command", "a command like route show would be right; see -h"));
+    };
+    let Some(object) = tables::object(word.text) else {
+        if word.is_option() {
+            return Err(unknown_option(word));
+        }
+        return Err(TextError::new(
+            "command",
+            word,
+            "unknown",
+            "route, neigh, lookup, monitor, wait, client, status, digest, sync, source, flush, mq, stat, latency, tour, reload, completion or help",
+        ));
+    };
+    match object {
+        Object::Route => route_command(cursor, cx, options),
+        Object::Neighbour => neighbour_command(cursor, cx),
+        Object::Lookup => lookup(cursor, cx),
+        Object::Monitor => monitor(cursor, cx),
+        Object::Wait => wait(cursor, cx),
+        Object::Client => client(cursor),
+        Object::Status => {
+            let Some(word) = cursor.next() else {
+                return Ok(Command::Status);
+            };
+            let verb = known(object, word)?;
+            cursor.finish("status")?;
+            Ok(if verb == "image" { Command::StatusImage } else { help(object, None) })
+        }
+        Object::Digest => {
+            let mut resolved = false;
+            while let Some(word) = cursor.next() {
+                match word.text {
+                    "--resolved" if word.is_option() => resolved = true,
+                    _ if is_help(word) => return Ok(help(object, None)),
+                    _ => return Err(unexpected("digest", word, "--resolved")),
+                }
+            }
+            Ok(Command::Digest { resolved })
+        }
+        Object::Sync => sync(cursor),
+        Object::Source => source(cursor),
+        Object::Flush => {
+            let what = match cursor.next() {
+                None => FlushWhat::All,
+                Some(word) => match known(object, word)? {
+                    "routes" => FlushWhat::Routes,
+                    "neighbours" => FlushWhat::Neighbours,
+                    "all" => FlushWhat::All,
+                    _ => return Ok(help(object, None)),
+                },
+            };
+            cursor.finish("flush")?;
+            Ok(Command::Flush(what))
+        }
+        Object::Mq => mq(cursor),
+        Object::Stat => stat(cursor),
+        Object::Latency => plain(cursor, object, Command::Latency),
+        Object::Tour => plain(cursor, object, Command::Tour),
+        Object::Reload => plain(cursor, object, Command::Reload),
+        Object::Completion => {
+            let word = cursor.value("completion", "bash, zsh or fish would be right")?;
+            let shell = match known(object, word)? {
+                "bash" => Shell::Bash,
+                "zsh" => Shell::Zsh,
+                "fish" => Shell::Fish,
+                _ => return Ok(help(object, None)),
+            };
+            cursor.finish("completion")?;
+            Ok(Command::Completion(shell))
+        }
+        Object::Help | Object::Batch => Ok(Command::Help(topic(cursor))),
+    }
+}
+
+/// The verb that `word` means, or an error that lists the verbs.
+fn known(object: Object, word: Word<'_>) -> Result<&'static str, TextError> {
+    tables::verb(object, word.text).filter(|_| !word.is_option()).ok_or_else(|| {
+        if word.is_option() {
+            return unknown_option(word);
+        }
+        let verbs: Vec<&str> = tables::verbs(object)
+            .iter()
+            .map(|&verb| match (object, verb) {
+                (Object::Client | Object::Source, "show") => "list",
+                _ => verb,
+            })
+            .collect();
+        TextError::new(
+            object.name(),
+            word,
+            "unknown verb",
+            format!("one of {} would be right", verbs.join(", ")),
+        )
+    })
+}
+
+fn help(object: Object, verb: Option<&'static str>) -> Command {
+    Command::Help(Topic { object: Some(object), verb })
+}
+
+fn is_help(word: Word<'_>) -> bool {
+    !word.literal && word.text == "help"
+}
+
+fn unexpected(what: &'static str, word: Word<'_>, right: &'static str) -> TextError {
+    if word.is_option() {
+        return TextError::new("option", word, "unknown here", format!("one of {right}"));
+    }
+    TextError::new(what, word, "not expected here", format!("one of {right}"))
+}
+
+fn plain(
+    cursor: &mut Cursor<'_, '_>,
+    object: Object,
+    command: Command,
+) -> Result<Command, TextError> {
+    if cursor.peek().is_some_and(is_help) {
+        return Ok(help(object, None));
+    }
+    cursor.finish(object.name())?;
+    Ok(command)
+}
+
+/// The value of an option: behind its equals sign, or the next word.
+fn option_value<'a>(
+    word: Word<'a>,
+    cursor: &mut Cursor<'_, 'a>,
+    right: &'static str,
+) -> Result<Word<'a>, TextError> {
+    match word.text.split_once('=') {
+        Some((_, text)) => Ok(Word { text, ..word }),
+        None => cursor.value("option", right),
+    }
+}
+
+/// The name of an option, without what follows an equals sign.
+fn option_name<'a>(word: Word<'a>) -> &'a str {
+    word.text.split_once('=').map_or(word.text, |(name, _)| name)
+}
+
+fn route_command(
+    cursor: &mut Cursor<'_, '_>,
+    cx: &Context<'_>,
+    options: &Options,
+) -> Result<Command, TextError> {
+    // Options alone belong to `show`.
+    let verb = match cursor.peek() {
+        None => "show",
+        Some(word) if word.is_option() => "show",
+        Some(word) => {
+            cursor.next();
+            known(Object::Route, word)?
+        }
+    };
+    let change = match verb {
+        "add" => Verb::Add,
+        "change" => Verb::Change,
+        "replace" => Verb::Replace,
+        "append" => Verb::Append,
+        "prepend" => Verb::Prepend,
+        "del" => Verb::Delete,
+        _ => return route_other(verb, cursor, cx, options),
+    };
+    if cursor.peek().is_some_and(is_help) {
+        return Ok(help(Object::Route, Some(verb)));
+    }
+    route::route(change, cursor, cx).map(|spec| Command::Change(Change::Route(change, spec)))
+}
+
+fn route_other(
+    verb: &'static str,
+    cursor: &mut Cursor<'_, '_>,
+    cx: &Context<'_>,
+    options: &Options,
+) -> Result<Command, TextError> {
+    if cursor.peek().is_some_and(is_help) {
+        return Ok(help(Object::Route, Some(verb)));
+    }
+    match verb {
+        "show" => {
+            let (mut all, mut count) = (false, false);
+            let selector = RouteSelector::read(cursor, cx, &mut |word, _| {
+                match word.text {
+                    "--all" => all = true,
+                    "--count" => count = true,
+                    _ => return Ok(false),
+                }
+                Ok(true)
+            })?;
+            let selector = selector.or_family_as_ip();
+            Ok(Command::RouteShow(RouteShow { selector, all, count }))
+        }
+        "flush" => {
+            if cursor.peek().is_none() {
+                return Err(cursor.missing(
+                    "route flush",
+                    "a selector like proto bgp or root 10.0.0.0/8, or all, would be right",
+                ));
+            }
+            let selector = RouteSelector::read(cursor, cx, &mut |_, _| Ok(false))?;
+            Ok(Command::RouteFlush(selector.or_family_as_ip()))
+        }
+        "get" => route_get(cursor, cx),
+        "load" => route_load(cursor, options),
+        "save" => route_save(cursor),
+        _ => Ok(help(Object::Route, None)),
+    }
+}
+
+fn route_get(cursor: &mut Cursor<'_, '_>, cx: &Context<'_>) -> Result<Command, TextError> {
+    let mut addresses = Vec::new();
+    let mut table = None;
+    while let Some(word) = cursor.next() {
+        match word.text {
+            _ if word.is_option() => return Err(unknown_option(word)),
+            // The route that matched is what we print anyway.
+            "to" | "fibmatch" => {}
+            "from" | "iif" | "oif" | "tos" | "dsfield" | "mark" | "vrf" | "uid" | "ipproto"
+            | "sport" | "dport" | "notify" | "connected" => {
+                return Err(TextError::new(
+                    "route get",
+                    word,
+                    "the look-up is by destination and table only",
+                    "addresses, and table ID",
+                ));
+            }
+            text => match table_word(text, cursor, cx, &mut table)? {
+                true => {}
+                false => addresses.push(value::address_of("address", word, cx.family)?),
+            },
+        }
+    }
+    if addresses.is_empty() {
+        return Err(cursor.missing("address", "route get ADDRESS would be right"));
+    }
+    Ok(Command::RouteGet(RouteGet { addresses, table: table.unwrap_or(TABLE_MAIN) }))
+}
+
+/// Takes `table ID`, also abbreviated.
+fn table_word(
+    text: &str,
+    cursor: &mut Cursor<'_, '_>,
+    cx: &Context<'_>,
+    table: &mut Option<u32>,
+) -> Result<bool, TextError> {
+    if text.is_empty() || !"table".starts_with(text) {
+        return Ok(false);
+    }
+    let word = cursor.value("table", "table ID would be right")?;
+    if table.replace(value::table(word, cx.names)?).is_some() {
+        return Err(TextError::new("table", word, "given twice", "once would be right"));
+    }
+    Ok(true)
+}
+
+fn format(word: Word<'_>, allowed: &[Format]) -> Result<Format, TextError> {
+    let found =
+        Format::NAMES.iter().find(|(_, name)| *name == word.text).map(|&(format, _)| format);
+    found.filter(|format| allowed.contains(format)).ok_or_else(|| {
+        let names: Vec<&str> = allowed.iter().map(|format| format.name()).collect();
+        TextError::new("--format", word, "not a format", format!("one of {}", names.join(", ")))
+    })
+}
+
+fn route_load(cursor: &mut Cursor<'_, '_>, options: &Options) -> Result<Command, TextError> {
+    let mut file: Option<Word<'_>> = None;
+    let mut kind = Format::Auto;
+    let (mut via, mut dev): (Option<IpAddr>, _) = (None, None);
+    let mut spread: Option<Word<'_>> = None;
+    let mut source = None;
+    while let Some(word) = cursor.next() {
+        if !word.is_option() {
+            if file.replace(word).is_some() {
+                return Err(TextError::new("file", word, "a second file", "one would be right"));
+            }
+            continue;
+        }
+        match option_name(word) {
+            "--format" => {
+                let value = option_value(word, cursor, "--format FORMAT would be right")?;
+                kind = format(value, &Format::NAMES.map(|(format, _)| format))?;
+            }
+            "--via" => {
+                let value = option_value(word, cursor, "--via GATEWAY would be right")?;
+                via = Some(value::address("--via", value)?);
+            }
+            "--dev" => {
+                let value = option_value(word, cursor, "--dev LINK would be right")?;
+                dev = Some(value::link("--dev", value)?);
+            }
+            "--spread" => spread = Some(word),
+            "--source" => {
+                let value = option_value(word, cursor, "--source NAME would be right")?;
+                source = Some(source_name(value)?.into());
+            }
+            _ => {
+                return Err(unexpected(
+                    "route load",
+                    word,
+                    "--format, --via, --dev, --spread, --atomic, --force, --source",
+                ));
+            }
+        }
+    }
+    let Some(file) = file else {
+        return Err(cursor.missing("file", "route load FILE, or - for standard input"));
+    };
+    let fixed = via.is_some() || dev.is_some();
+    if let Some(word) = spread.filter(|_| fixed) {
+        return Err(TextError::new(
+            "--spread",
+            word,
+            "next hops are given already",
+            "either --spread or --via and --dev",
+        ));
+    }
+    let hops = if spread.is_some() {
+        Some(LoadHops::Spread)
+    } else {
+        fixed.then_some(LoadHops::Fixed { via, dev })
+    };
+    Ok(Command::RouteLoad(RouteLoad {
+        file: file.text.into(),
+        format: kind,
+        hops,
+        atomic: options.atomic,
+        force: options.force,
+        source,
+    }))
+}
+
+fn route_save(cursor: &mut Cursor<'_, '_>) -> Result<Command, TextError> {
+    let mut file: Option<Word<'_>> = None;
+    let mut kind = Format::Batch;
+    while let Some(word) = cursor.next() {
+        if !word.is_option() {
+            if file.replace(word).is_some() {
+                return Err(TextError::new("file", word, "a second file", "one would be right"));
+            }
+        } else if option_name(word) == "--format" {
+            let value = option_value(word, cursor, "--format batch|ip-dump would be right")?;
+            kind = format(value, &[Format::Batch, Format::IpDump])?;
+        } else {
+            return Err(unexpected("route save", word, "--format"));
+        }
+    }
+    let file = file.filter(|word| word.text != "-").map(|word| word.text.into());
+    Ok(Command::RouteSave(RouteSave { file, format: kind }))
+}
+
+fn neighbour_command(cursor: &mut Cursor<'_, '_>, cx: &Context<'_>) -> Result<Command, TextError> {
+    let verb = match cursor.peek() {
+        None => "show",
+        Some(word) if word.is_option() => "show",
+        Some(word) => {
+            cursor.next();
+            known(Object::Neighbour, word)?
+        }
+    };
+    if cursor.peek().is_some_and(is_help) {
+        return Ok(help(Object::Neighbour, Some(verb)));
+    }
+    let change = match verb {
+        "add" => Verb::Add,
+        "change" => Verb::Change,
+        "replace" => Verb::Replace,
+        "del" => Verb::Delete,
+        "show" => {
+            let selector = NeighbourSelector::read(cursor, cx, &mut |_, _| Ok(false))?;
+            return Ok(Command::NeighbourShow(selector.or_states_shown()));
+        }
+        "flush" => {
+            if cursor.peek().is_none() {
+                return Err(cursor.missing(
+                    "neigh flush",
+                    "a selector like dev LINK or nud stale, or all, would be right",
+                ));
+            }
+            let selector = NeighbourSelector::read(cursor, cx, &mut |_, _| Ok(false))?;
+            return Ok(Command::NeighbourFlush(selector.or_states_flushed()));
+        }
+        _ => return Ok(help(Object::Neighbour, None)),
+    };
+    neighbour::neighbour(change, cursor, cx)
+        .map(|spec| Command::Change(Change::Neighbour(change, spec)))
+}
+
+fn lookup(cursor: &mut Cursor<'_, '_>, cx: &Context<'_>) -> Result<Command, TextError> {
+    let mut addresses = Vec::new();
+    let mut stdin = false;
+    let mut table = None;
+    let mut json_fields: Vec<Box<str>> = Vec::new();
+    while let Some(word) = cursor.next() {
+        if is_help(word) {
+            return Ok(help(Object::Lookup, None));
+        }
+        if word.is_option() {
+            if option_name(word) != "--json-field" {
+                return Err(unexpected("lookup", word, "--json-field"));
+            }
+            let value = option_value(word, cursor, "--json-field NAME,… would be right")?;
+            for name in value.text.split(',') {
+                if name.is_empty() {
+                    return Err(TextError::new(
+                        "--json-field",
+                        value,
+                        "an empty name",
+                        "like src_ip,dst_ip",
+                    ));
+                }
+                json_fields.push(name.into());
+            }
+        } else if word.text == "-" {
+            stdin = true;
+        } else if !table_word(word.text, cursor, cx, &mut table)? {
+            addresses.push(value::address_of("address", word, cx.family)?);
+        }
+    }
+    if stdin != addresses.is_empty() {
+        return Err(cursor.missing("address", "either addresses, or - for standard input"));
+    }
+    let input = if stdin { LookupInput::Stdin } else { LookupInput::Addresses(addresses) };
+    Ok(Command::Lookup(Lookup { table: table.unwrap_or(TABLE_MAIN), input, json_fields }))
+}
+
+fn monitor(cursor: &mut Cursor<'_, '_>, cx: &Context<'_>) -> Result<Command, TextError> {
+    const WORDS: [&str; 9] =
+        ["route", "neigh", "link", "flush", "all", "exact", "match", "root", "label"];
+    let mut out = Monitor { family: cx.family, ..Monitor::default() };
+    while let Some(word) = cursor.next() {
+        if word.is_option() {
+            match option_name(word) {
+                "--initial" => out.initial = true,
+                "--from" => {
+                    let value = option_value(word, cursor, "--from EPOCH:REV would be right")?;
+                    out.from = Some(position(value)?);
+                }
+                "--exec" => {
+                    let value = option_value(word, cursor, "--exec COMMAND would be right")?;
+                    out.exec = Some(value.text.into());
+                }
+                _ => return Err(unexpected("monitor", word, "--initial, --from, --exec")),
+            }
+            continue;
+        }
+        if is_help(word) {
+            return Ok(help(Object::Monitor, None));
+        }
+        let starts = |name: &&&str| !word.text.is_empty() && name.starts_with(word.text);
+        let found = WORDS.iter().find(|name| **name == word.text);
+        match found.or_else(|| WORDS.iter().find(starts)).copied() {
+            Some("route") => out.routes = true,
+            Some("neigh") => out.neighbours = true,
+            Some("link") => out.links = true,
+            Some("flush") => out.flushes = true,
+            Some("all") => (out.rejected, out.label) = (true, true),
+            Some("label") => out.label = true,
+            Some(_) => {
+                if out.prefix.is_some() {
+                    return Err(TextError::new(
+                        "destination",
+                        word,
+                        "a second destination",
+                        "one would be right",
+                    ));
+                }
+                cursor.back();
+                let mut words = Words::default();
+                words.extend(cursor, 2);
+                let selector =
+                    RouteSelector::read(&mut Cursor::new(&words), cx, &mut |_, _| Ok(false))?;
+                out.prefix = selector.prefix;
+                out.family = out.family.or(selector.family);
+            }
+            None => {
+                return Err(unexpected(
+                    "monitor",
+                    word,
+                    "route, neigh, link, flush, all, label, exact, match, root",
+                ));
+            }
+        }
+    }
+    if !(out.routes || out.neighbours || out.links || out.flushes) {
+        (out.routes, out.neighbours, out.links, out.flushes) = (true, true, true, true);
+    }
+    Ok(Command::Monitor(out))
+}
+
+fn position(word: Word<'_>) -> Result<Position, TextError> {
+    let parse = || {
+        let (epoch, revision) = word.text.split_once(':')?;
+        if epoch.is_empty() || epoch.len() > 16 || epoch.starts_with('+') {
+            return None;
+        }
+        let epoch = u64::from_str_radix(epoch, 16).ok()?;
+        let revision = revision.parse().ok().filter(|_| !revision.starts_with('+'))?;
+        Some(Position { epoch, revision })
+    };
+    parse().ok_or_else(|| {
+        TextError::new(
+            "--from",
+            word,
+            "not a place in a history",
+            "EPOCH:REVISION as rtm digest prints them, like 0123456789abcdef:42",
+        )
+    })
+}
+
+fn wait<'a>(cursor: &mut Cursor<'_, 'a>, cx: &Context<'_>) -> Result<Command, TextError> {
+    let word = cursor.value("wait", "wait route SELECTOR or wait neigh SELECTOR")?;
+    let verb = known(Object::Wait, word)?;
+    let (mut gone, mut timeout) = (false, None);
+    let mut option = |word: Word<'a>, cursor: &mut Cursor<'_, 'a>| {
+        match option_name(word) {
+            "--gone" => gone = true,
+            "--timeout" => {
+                let value = option_value(word, cursor, "--timeout SECONDS would be right")?;
+                timeout = Some(value::duration("--timeout", value)?);
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
+    };
+    let what = match verb {
+        "route" => WaitFor::Route(RouteSelector::read(cursor, cx, &mut option)?),
+        "neigh" => WaitFor::Neighbour(NeighbourSelector::read(cursor, cx, &mut option)?),
+        _ => return Ok(help(Object::Wait, None)),
+    };
+    Ok(Command::Wait(Wait { what, gone, timeout }))
+}
+
+fn client(cursor: &mut Cursor<'_, '_>) -> Result<Command, TextError> {
+    let mut run = ClientRun::default();
+    let mut ran = false;
+    while let Some(word) = cursor.next() {
+        if word.is_option() {
+            ran = true;
+            match option_name(word) {
+                "--name" => {
+                    let value = option_value(word, cursor, "--name NAME would be right")?;
+                    run.name = Some(client_name(value)?.into());
+                }
+                "--mapped" => run.mapped = true,
+                "--keys" => run.keys = true,
+                "--menu" => run.menu = true,
+                "--once" => run.once = true,
+                "--verify" => run.verify = true,
+                "--count" => run.count = true,
+                _ => {
+                    return Err(unexpected(
+                        "client",
+                        word,
+                        "--name, --mapped, --keys, --menu, --once, --verify, --count",
+                    ));
+                }
+            }
+            continue;
+        }
+        let verb = known(Object::Client, word)?;
+        if ran {
+            return Err(TextError::new(
+                "client",
+                word,
+                "a verb behind options of a running client",
+                "client with options, client list, or client kill NAME",
+            ));
+        }
+        let command = match verb {
+            "show" => Command::ClientList,
+            "kill" => {
+                let word = cursor.value("client kill", "client kill NAME or PID would be right")?;
+                let pid = word.text.parse().ok().filter(|&pid| pid > 0 && !word.literal);
+                Command::ClientKill(match pid {
+                    Some(pid) if !word.text.starts_with('+') => Peer::Pid(pid),
+                    _ => Peer::Name(client_name(word)?.into()),
+                })
+            }
+            _ => help(Object::Client, None),
+        };
+        cursor.finish("client")?;
+        return Ok(command);
+    }
+    Ok(Command::Client(run))
+}
+
+/// The most bytes of a client's name: it stands in the daemon's listing.
+pub const CLIENT_NAME_BYTES_MAX: usize = 64;
+
+fn client_name(word: Word<'_>) -> Result<&str, TextError> {
+    if word.text.is_empty()
+        || word.text.len() > CLIENT_NAME_BYTES_MAX
+        || word.text.contains(char::is_control)
+    {
+        return Err(TextError::new(
+            "name",
+            word,
+            "not the name of a client",
+            "1 to 64 bytes without control characters",
+        ));
+    }
+    Ok(word.text)
+}
+
+fn sync(cursor: &mut Cursor<'_, '_>) -> Result<Command, TextError> {
+    let mut out = Barrier::default();
+    while let Some(word) = cursor.next() {
+        match option_name(word) {
+            _ if is_help(word) => return Ok(help(Object::Sync, None)),
+            "--timeout" if word.is_option() => {
+                let value = option_value(word, cursor, "--timeout SECONDS would be right")?;
+                out.timeout = Some(value::duration("--timeout", value)?);
+            }
+            "--client" if word.is_option() => {
+                let value = option_value(word, cursor, "--client NAME would be right")?;
+                out.clients.push(client_name(value)?.into());
+            }
+            _ => return Err(unexpected("sync", word, "--timeout, --client")),
+        }
+    }
+    Ok(Command::Sync(out))
+}
+
+fn source(cursor: &mut Cursor<'_, '_>) -> Result<Command, TextError> {
+    let command = match cursor.next() {
+        None => Command::SourceList,
+        Some(word) => match known(Object::Source, word)? {
+            "show" => Command::SourceList,
+            "reconcile" => {
+                let right = "source reconcile NAME would be right";
+                let word = cursor.value("source reconcile", right)?;
+                Command::SourceReconcile(source_name(word)?.into())
+            }
+            _ => help(Object::Source, None),
+        },
+    };
+    cursor.finish("source")?;
+    Ok(command)
+}
+
+fn mq(cursor: &mut Cursor<'_, '_>) -> Result<Command, TextError> {
+    let word = cursor.value("mq", "mq send TEXT would be right")?;
+    if known(Object::Mq, word)? != "send" {
+        return Ok(help(Object::Mq, None));
+    }
+    let mut text = String::new();
+    let mut priority = 0;
+    let mut some = false;
+    while let Some(word) = cursor.next() {
+        if option_name(word) == "--prio" && word.is_option() {
+            let value = option_value(word, cursor, "--prio N would be right")?;
+            priority = value::number("--prio", value, MQ_PRIORITY_MAX)?;
+            continue;
+        }
+        if word.is_option() {
+            return Err(unexpected("mq send", word, "--prio; a text with dashes is quoted"));
+        }
+        if std::mem::replace(&mut some, true) {
+            text.push(' ');
+        }
+        text.push_str(word.text);
+    }
+    if !some {
+        return Err(cursor.missing("mq send", "mq send 'route add …' would be right"));
+    }
+    Ok(Command::MqSend { text: text.into(), priority })
+}
+
+fn stat(cursor: &mut Cursor<'_, '_>) -> Result<Command, TextError> {
+    let mut interval = STAT_INTERVAL;
+    while let Some(word) = cursor.next() {
+        match option_name(word) {
+            _ if is_help(word) => return Ok(help(Object::Stat, None)),
+            "-i" | "--interval" if word.is_option() => {
+                let value = option_value(word, cursor, "-i SECONDS would be right")?;
+                interval = value::duration("-i", value)?;
+                if interval < Duration::from_millis(10) {
+                    return Err(TextError::new("-i", value, "too short", "10ms or longer"));
+                }
+            }
+            _ => return Err(unexpected("stat", word, "-i")),
+        }
+    }
+    Ok(Command::Stat { interval })
+}
