@@ -193,6 +193,10 @@ umbrella! {
     Map(crate::map::Error),
     /// [`crate::memfd`]
     Memfd(crate::memfd::Error),
+    /// [`crate::mq`]
+    Mq(crate::mq::Error),
+    /// [`crate::mutex`]
+    Mutex(crate::mutex::Error),
     /// [`crate::netlink`]
     Netlink(crate::netlink::Error),
     /// [`crate::pidfd`]
@@ -201,8 +205,14 @@ umbrella! {
     Pipe(crate::pipe::Error),
     /// [`crate::process`]
     Process(crate::process::Error),
+    /// [`crate::sem`]
+    Sem(crate::sem::Error),
+    /// [`crate::shm`]
+    Shm(crate::shm::Error),
     /// [`crate::socket`]
     Accept(crate::socket::AcceptError),
+    /// [`crate::sysv`]
+    SysV(crate::sysv::Error),
     /// [`crate::tcp`]
     Tcp(crate::tcp::Error),
     /// [`crate::unix`]

@@ -17,6 +17,7 @@
 #![deny(unsafe_op_in_unsafe_fn)]
 
 mod error;
+mod name;
 mod sockopt;
 
 pub mod descriptors;
@@ -27,13 +28,18 @@ pub mod futex;
 pub mod lock;
 pub mod map;
 pub mod memfd;
+pub mod mq;
+pub mod mutex;
 pub mod netlink;
 pub mod peer;
 pub mod pidfd;
 pub mod pipe;
 pub mod process;
+pub mod sem;
+pub mod shm;
 pub mod signal;
 pub mod socket;
+pub mod sysv;
 pub mod tcp;
 pub mod timer;
 pub mod unix;

@@ -67,7 +67,6 @@ pub(crate) enum Origin {
     /// From mmap: munmap.
     Mapped,
     /// From shmat: shmdt.
-    #[allow(dead_code)] // until the System V module lands
     Attached,
 }
 
@@ -145,7 +144,6 @@ impl Map {
     /// # Safety
     /// `start` is such an address with `len` bytes behind it, attached for
     /// reading, and nobody else detaches it.
-    #[allow(dead_code)] // until the System V module lands
     pub(crate) unsafe fn attached(start: NonNull<u8>, len: usize) -> Self {
         Self { start, len, origin: Origin::Attached }
     }
@@ -290,7 +288,6 @@ impl MapMut {
     ///
     /// # Safety
     /// As [`Map::attached`], and attached for writing.
-    #[allow(dead_code)] // until the System V module lands
     pub(crate) unsafe fn attached(start: NonNull<u8>, len: usize) -> Self {
         // SAFETY: the caller's promise.
         Self(unsafe { Map::attached(start, len) })

@@ -144,8 +144,7 @@ impl Deadline {
 
     /// The same moment on the wall clock, for the POSIX calls that measure
     /// there (`mq_timedsend`, `sem_timedwait`).
-    #[allow(dead_code)] // until the message queues land
-    pub(crate) fn on_the_wall(self) -> Option<libc::timespec> {
+    fn on_the_wall(self) -> Option<libc::timespec> {
         let left = self.left()?;
         let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
         let left = timespec(left);
@@ -155,5 +154,34 @@ impl Deadline {
             tv_sec: seconds.saturating_add(nanos / 1_000_000_000),
             tv_nsec: nanos % 1_000_000_000,
         })
+    }
+}
+
+/// Whether, and how long, a call may wait.
+#[derive(Debug, Clone, Copy)]
+pub enum Wait {
+    /// Not at all.
+    No,
+    /// Until then; a call that was interrupted can be repeated with the same.
+    Until(Deadline),
+}
+
+impl Wait {
+    /// As long as it takes.
+    pub const FOREVER: Self = Self::Until(Deadline(None));
+
+    /// At most `timeout` from now (none: as long as it takes).
+    #[must_use]
+    pub fn at_most(timeout: Option<Duration>) -> Self {
+        Self::Until(Deadline::after(timeout))
+    }
+
+    /// The moment on the wall clock up to which a POSIX call may wait: none for
+    /// ever; the epoch, long past, for not at all.
+    pub(crate) fn absolute(self) -> Option<libc::timespec> {
+        match self {
+            Self::No => Some(libc::timespec { tv_sec: 0, tv_nsec: 0 }),
+            Self::Until(deadline) => deadline.on_the_wall(),
+        }
     }
 }
