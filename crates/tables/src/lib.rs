@@ -1,14 +1,23 @@
 //! tables
 #![forbid(unsafe_code)]
 
+mod filter;
+mod hub;
 mod order;
 mod record;
 mod replica;
+mod session;
 mod store;
 mod table;
+pub use hub::{BarrierEntry, BarrierId, BarrierOutcome, BarrierReport, Hub, HubStats};
 pub use order::{MarkerId, OrderItem, Step};
 pub use record::{Epoch, Flush, Record, RecordOp, RecordSink, Revision};
 pub use replica::{Replica, ReplicaError, ReplicaRecord};
+pub use session::{
+    ClientConfig, ClientEvent, ClientSession, ClientTimeout, Compare, HubLimits, INPUT_BYTES_MAX,
+    Peer, Progress, RECEIVE_BYTES, SLICES_MAX, ServerEvent, ServerSession, SessionInfo,
+    SessionState, Slices, Transport,
+};
 pub use store::{RouteCursor, Store, StoreCounts};
 pub use table::{
     Applied, Candidate, ChangeError, Distances, PROTOCOL_STATIC, SourceClass, SourceId, SourceInfo,
@@ -16,3 +25,6 @@ pub use table::{
 };
 
 pub mod wire;
+
+/// Milliseconds of whatever clock the caller has; it only has to go forward.
+pub type Millis = u64;

@@ -48,7 +48,7 @@ pub struct Subscribe<'a> {
     pub revision: Revision,
     /// Whole neighbours or keys.
     pub mode: SubscribeMode,
-    /// A filter's text ([`Filter`]); empty: everything.
+    /// A filter's text (`rtm_model::text::Filter`); empty: everything.
     pub filter: &'a str,
 }
 

@@ -149,32 +149,31 @@ pub fn decode<'a>(frame: &Frame<'a>) -> Result<Option<WireRecord<'a>>, WireError
 pub struct Scan {
     /// Bytes of whole records.
     pub records: usize,
-    /// Bytes up to and with the last record that ends a transaction.
+    /// Bytes up to and with the last record that ends a transaction; 0: none
+    /// does.
     pub transactions: usize,
     /// Revision of that record.
     pub committed: Revision,
-    /// Number of records in `transactions`.
-    pub count: u32,
+    /// Revision of the last record, or what was the floor.
+    pub newest: Revision,
     /// Does a whole frame of another type stand behind `records`? Otherwise
     /// more bytes are needed to say.
     pub other: bool,
-    /// Whole record frames seen, also those behind `transactions`.
-    pub seen: u32,
 }
 
 /// Finds the records at the beginning of `bytes`, from offset `from` on (a
 /// frame boundary that an earlier scan stopped at), and checks the head of
-/// each. Revisions must not fall: `floor` is the one before.
+/// each. With a `floor`, revisions must not fall, beginning there: so it is
+/// while a session is live.
 #[inline]
 pub fn scan(
     bytes: &[u8],
     from: usize,
     limit: usize,
-    floor: Revision,
-    ordered: bool,
+    floor: Option<Revision>,
 ) -> Result<Scan, WireError> {
-    let mut found = Scan { records: from, ..Scan::default() };
-    let mut newest = floor;
+    let newest = floor.unwrap_or_default();
+    let mut found = Scan { records: from, newest, ..Scan::default() };
     loop {
         let rest = &bytes[found.records..];
         let Some((frame, length)) = Frame::split(rest, limit)? else { return Ok(found) };
@@ -182,16 +181,14 @@ pub fn scan(
             found.other = true;
             return Ok(found);
         };
-        if ordered && record.revision < newest {
+        if floor.is_some() && record.revision < found.newest {
             return Err(frame.wrong("its revision is lower than the one before"));
         }
-        newest = record.revision;
+        found.newest = record.revision;
         found.records += length;
-        found.seen += 1;
         if record.last {
             found.transactions = found.records;
             found.committed = record.revision;
-            found.count = found.seen;
         }
     }
 }
@@ -200,7 +197,7 @@ pub fn scan(
 ///
 /// Cloning starts a second pass: a replica first probes all keys of a batch,
 /// then applies, so that cache misses overlap.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Records<'a> {
     bytes: &'a [u8],
 }
@@ -213,7 +210,7 @@ impl<'a> Records<'a> {
 
     /// Over any bytes: they are checked first, all of them.
     pub fn new(bytes: &'a [u8], limit: usize) -> Result<Records<'a>, WireError> {
-        let found = scan(bytes, 0, limit, Revision(0), false)?;
+        let found = scan(bytes, 0, limit, None)?;
         if found.records != bytes.len() {
             return Err(WireError::Length { bytes: bytes.len() as u32 });
         }
