@@ -1,28 +1,27 @@
 //! Logs that never block.
 //!
-//! Events are formatted by whoever logs and put into a bounded buffer; a
-//! thread of its own writes them to standard error. If nobody reads there (a
-//! full pipe, a terminal stopped with Ctrl-S), the thread waits, the buffer
-//! fills, further lines are dropped and counted, and the count is the first
-//! line written when there is room again. The loop never waits, not even at
-//! the end: [`Log::finish`] gives the thread a moment, then lets go.
+//! Events are formatted by whoever logs and put into a [`Writer`]'s bounded
+//! buffer. If nobody reads standard error, the buffer fills, further lines are
+//! dropped and counted, and the count stands before the first line that finds
+//! room again. The loop never waits, not even at the end: [`Log::finish`] gives
+//! the last lines a moment, then lets go.
 //!
 //! Under systemd (`JOURNAL_STREAM` names our standard error) a line begins with
 //! its priority as `sd-daemon(3)` has it, and the journal adds the time; else
 //! with the time in UTC and the level.
 
 use std::fmt::{self, Write as _};
-use std::io::Write as _;
-use std::os::fd::AsFd;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use tracing::field::{Field, Visit};
 use tracing::subscriber::Interest;
 use tracing::{Event, Metadata, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+
+use crate::writer::Writer;
 
 /// What may wait to be written: some thousand lines.
 const BUFFER_BYTES_MAX: usize = 256 * 1024;
@@ -96,22 +95,14 @@ impl Level {
     }
 }
 
-#[derive(Default)]
-struct Buffer {
-    bytes: Vec<u8>,
-    /// Lines dropped since the last that was taken.
-    dropped: u64,
-    /// The thread is writing what it took.
-    writing: bool,
-    finished: bool,
-}
-
-#[derive(Default)]
 struct Shared {
-    buffer: Mutex<Buffer>,
-    changed: Condvar,
-    dropped: AtomicU64,
+    out: Writer,
     level: AtomicU8,
+    /// Lines dropped in all.
+    dropped: AtomicU64,
+    /// Lines dropped that no line has told of yet.
+    untold: AtomicU64,
+    journal: bool,
 }
 
 /// The daemon's hold on its log.
@@ -121,28 +112,30 @@ pub(crate) struct Log {
 }
 
 impl Log {
-    /// Starts the thread and makes this the log of the whole process.
+    /// Makes this the log of the whole process.
     ///
     /// Call it where signals are blocked already: the thread inherits that.
     pub(crate) fn start(level: Level) -> Log {
-        let log = Log::new(level);
-        let shared = Arc::clone(&log.shared);
-        let journal = is_journal();
-        // Without the thread nothing is written; the daemon runs all the same.
-        let _ = std::thread::Builder::new()
-            .name("log".to_owned())
-            .stack_size(64 * 1024)
-            .spawn(move || write_all(&shared, &mut std::io::stderr(), journal));
-        let layer = LogLayer { shared: Arc::clone(&log.shared), journal };
-        let subscriber = tracing_subscriber::registry().with(layer);
+        let out = Writer::start("log", std::io::stderr(), BUFFER_BYTES_MAX, None);
+        let log = Log::new(out, level, is_journal());
+        let subscriber = tracing_subscriber::registry().with(log.layer());
         let _ = tracing::subscriber::set_global_default(subscriber);
         log
     }
 
-    fn new(level: Level) -> Log {
-        let log = Log { shared: Arc::default() };
-        log.set_level(level);
-        log
+    fn new(out: Writer, level: Level, journal: bool) -> Log {
+        let shared = Shared {
+            out,
+            level: AtomicU8::new(level as u8),
+            dropped: AtomicU64::new(0),
+            untold: AtomicU64::new(0),
+            journal,
+        };
+        Log { shared: Arc::new(shared) }
+    }
+
+    fn layer(&self) -> LogLayer {
+        LogLayer { shared: Arc::clone(&self.shared) }
     }
 
     /// Changes how much is logged.
@@ -155,81 +148,25 @@ impl Log {
         self.shared.dropped.load(Ordering::Relaxed)
     }
 
-    /// Gives the thread a moment to write what is left.
+    /// Gives the last lines a moment to be written.
     pub(crate) fn finish(&self) {
-        let mut buffer = self.shared.lock();
-        buffer.finished = true;
-        self.shared.changed.notify_all();
-        let _ = self.shared.changed.wait_timeout_while(buffer, FINISH_WAIT, |buffer| {
-            !buffer.bytes.is_empty() || buffer.writing
-        });
+        self.shared.out.finish(FINISH_WAIT);
     }
 }
 
 impl Shared {
-    fn lock(&self) -> std::sync::MutexGuard<'_, Buffer> {
-        self.buffer.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn push(&self, line: &str) {
-        let mut buffer = self.lock();
-        if buffer.bytes.len() + line.len() > BUFFER_BYTES_MAX {
-            buffer.dropped += 1;
+        let untold = self.untold.swap(0, Ordering::Relaxed);
+        let mut told = String::new();
+        if untold > 0 {
+            begin(&mut told, Level::Warn, self.journal);
+            let _ = writeln!(told, "{untold} lines of this log were dropped: nobody read them");
+            told.push_str(line);
+        }
+        let line = if untold > 0 { &told } else { line };
+        if !self.out.write(line.as_bytes()) {
+            self.untold.fetch_add(untold + 1, Ordering::Relaxed);
             self.dropped.fetch_add(1, Ordering::Relaxed);
-            return;
-        }
-        buffer.bytes.extend_from_slice(line.as_bytes());
-        drop(buffer);
-        self.changed.notify_all();
-    }
-}
-
-/// The thread: takes what is there, writes it, again.
-fn write_all(shared: &Shared, out: &mut (impl std::io::Write + AsFd), journal: bool) {
-    let mut taken = Vec::new();
-    loop {
-        let mut buffer = shared.lock();
-        while buffer.bytes.is_empty() {
-            if buffer.finished {
-                return;
-            }
-            buffer = shared.changed.wait(buffer).unwrap_or_else(PoisonError::into_inner);
-        }
-        taken.clear();
-        if buffer.dropped > 0 {
-            let mut line = String::new();
-            begin(&mut line, Level::Warn, journal);
-            let _ = writeln!(
-                line,
-                "{} lines of this log were dropped: nobody read them",
-                buffer.dropped
-            );
-            taken.extend_from_slice(line.as_bytes());
-            buffer.dropped = 0;
-        }
-        taken.append(&mut buffer.bytes);
-        buffer.writing = true;
-        drop(buffer);
-        write_patiently(out, &taken);
-        shared.lock().writing = false;
-        shared.changed.notify_all();
-    }
-}
-
-/// Writes everything, however long it takes. Somebody who shares the open file
-/// may have made it non-blocking; then it is waited for. An error is the end of
-/// this piece: there is nowhere to report it.
-fn write_patiently(out: &mut (impl std::io::Write + AsFd), mut bytes: &[u8]) {
-    while !bytes.is_empty() {
-        match out.write(bytes) {
-            Ok(0) => return,
-            Ok(written) => bytes = &bytes[written..],
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
-                let mut fds = [rustix::event::PollFd::new(out, rustix::event::PollFlags::OUT)];
-                let _ = rustix::event::poll(&mut fds, None);
-            }
-            Err(_) => return,
         }
     }
 }
@@ -273,7 +210,6 @@ fn push_time(line: &mut String, since_1970: Duration) {
 
 struct LogLayer {
     shared: Arc<Shared>,
-    journal: bool,
 }
 
 impl LogLayer {
@@ -294,7 +230,7 @@ impl<S: Subscriber> Layer<S> for LogLayer {
 
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let mut line = String::with_capacity(160);
-        begin(&mut line, Level::of(*event.metadata().level()), self.journal);
+        begin(&mut line, Level::of(*event.metadata().level()), self.shared.journal);
         let mut fields = Fields { message: String::new(), rest: String::new() };
         event.record(&mut fields);
         push_escaped(&mut line, &fields.message);
@@ -337,6 +273,9 @@ impl Visit for Fields {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+    use std::io::{BufRead, BufReader};
+
     use super::*;
 
     #[test]
@@ -354,45 +293,48 @@ mod tests {
         }
     }
 
+    fn piped(journal: bool) -> (File, Log) {
+        let (reader, writer) = ipc::pipe::pipe().unwrap();
+        let out = Writer::start("test", File::from(writer), BUFFER_BYTES_MAX, None);
+        (File::from(reader), Log::new(out, Level::Info, journal))
+    }
+
     #[test]
     fn what_nobody_reads_is_dropped_and_counted() {
-        let (reader, writer) = ipc::pipe::pipe().unwrap();
-        let log = Log::new(Level::Info);
+        let (reader, log) = piped(true);
         let line = format!("{}\n", "x".repeat(999));
-        let shared = Arc::clone(&log.shared);
-        let mut out = std::fs::File::from(std::os::fd::OwnedFd::from(writer));
-        let thread = std::thread::spawn(move || write_all(&shared, &mut out, true));
         // Far more than the pipe and the buffer hold; nobody reads.
         for _ in 0..2000 {
             log.shared.push(&line);
         }
-        assert!(log.dropped() > 1000, "{}", log.dropped());
-        let before = std::time::Instant::now();
-        log.finish();
-        assert!(before.elapsed() >= FINISH_WAIT, "it waited though nothing moved");
+        let dropped = log.dropped();
+        assert!(dropped > 1000, "{dropped}");
         // Now somebody reads: everything that was kept comes, then the count.
-        let mut bytes = Vec::new();
-        let mut reader = std::fs::File::from(std::os::fd::OwnedFd::from(reader));
-        std::io::Read::read_to_end(&mut reader, &mut bytes).unwrap();
-        thread.join().unwrap();
-        let text = String::from_utf8(bytes).unwrap();
-        let kept = text.lines().filter(|line| line.starts_with('x')).count() as u64;
-        assert_eq!(kept + log.dropped(), 2000);
-        assert!(text.contains(&format!("<4>{} lines of this log were dropped", log.dropped())));
+        let mut lines = BufReader::new(reader).lines().map(Result::unwrap);
+        assert_eq!(
+            (&mut lines).take((2000 - dropped) as usize).filter(|l| l.len() == 999).count() as u64,
+            2000 - dropped
+        );
+        log.shared.push("the next\n");
+        let told = format!("<4>{dropped} lines of this log were dropped: nobody read them");
+        assert_eq!(lines.next(), Some(told));
+        assert_eq!(lines.next().as_deref(), Some("the next"));
+        assert_eq!(log.dropped(), dropped);
     }
 
     #[test]
     fn an_event_is_one_line() {
-        let log = Log::new(Level::Info);
-        let layer = LogLayer { shared: Arc::clone(&log.shared), journal: true };
-        let subscriber = tracing_subscriber::registry().with(layer);
+        let (reader, log) = piped(true);
+        let subscriber = tracing_subscriber::registry().with(log.layer());
         tracing::subscriber::with_default(subscriber, || {
             tracing::info!(name = "a\nb\u{1b}[31m", count = 3, "hello\nworld");
             tracing::debug!("not at this level");
             log.set_level(Level::Debug);
             tracing::debug!("but at this");
         });
-        let text = String::from_utf8(log.shared.lock().bytes.clone()).unwrap();
-        assert_eq!(text, "<6>hello\\nworld name=\"a\\nb\\u{1b}[31m\" count=3\n<7>but at this\n");
+        let mut lines = BufReader::new(reader).lines().map(Result::unwrap);
+        let expected = "<6>hello\\nworld name=\"a\\nb\\u{1b}[31m\" count=3";
+        assert_eq!(lines.next().as_deref(), Some(expected));
+        assert_eq!(lines.next().as_deref(), Some("<7>but at this"));
     }
 }

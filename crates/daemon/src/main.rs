@@ -8,4 +8,5 @@ mod log;
 mod roles;
 mod runtime_dir;
 mod systemd;
+mod writer;
 fn main() {}

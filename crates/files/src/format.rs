@@ -1,72 +1,36 @@
-//! Formats, and how one is found out from a file's first line.
+//! How a file's format is found out from its first line.
 
-use std::fmt;
-use std::str::FromStr;
-
+use rtm_model::text::Format;
 use rtm_model::{Prefix, RouteType};
 
-/// What the entries of a file look like.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Format {
-    /// One prefix a line, nothing else.
-    Prefixes,
-    /// The lines that `ip route show` prints.
-    Ip,
-    /// The array that `ip -json route show` prints.
-    IpJson,
-    /// Lines of the grammar: `route add …`, `neigh replace …`.
-    Batch,
-    /// The binary of `ip route save`.
-    IpDump,
-    /// MRT (RFC 6396): the dumps of route collectors.
-    Mrt,
-}
-
-impl Format {
-    /// The formats with their names for `--format`.
-    pub const NAMES: [(Format, &'static str); 6] = [
-        (Format::Prefixes, "prefixes"),
-        (Format::Ip, "ip"),
-        (Format::IpJson, "ip-json"),
-        (Format::Batch, "batch"),
-        (Format::IpDump, "ip-dump"),
-        (Format::Mrt, "mrt"),
-    ];
-
-    /// Its name for `--format`.
-    pub fn name(self) -> &'static str {
-        Format::NAMES.iter().find(|(format, _)| *format == self).map_or("", |(_, name)| name)
+/// What a file that begins with these bytes is; `first` is its first line
+/// that is neither empty nor a comment, `head` its first bytes as they are.
+pub(crate) fn detect(head: &[u8], first: &[u8]) -> Option<Format> {
+    // What `ip route save` begins with (iproute2, ip/iproute.c).
+    if head.starts_with(&0x4531_1224_u32.to_ne_bytes()) {
+        return Some(Format::IpDump);
     }
-
-    /// What a file that begins with these bytes is; `first` is its first line
-    /// that is neither empty nor a comment, `head` its first bytes as they are.
-    pub(crate) fn of(head: &[u8], first: &[u8]) -> Option<Format> {
-        // What `ip route save` begins with (iproute2, ip/iproute.c).
-        if head.starts_with(&0x4531_1224_u32.to_ne_bytes()) {
-            return Some(Format::IpDump);
-        }
-        // A header of MRT: a time, then a type of two bytes: 11 to 17, or 48, 49.
-        if let [_, _, _, _, 0, 11..=17 | 48 | 49, 0, ..] = head {
-            return Some(Format::Mrt);
-        }
-        let first = std::str::from_utf8(first).ok()?;
-        if first.contains('\0') {
-            return None;
-        }
-        if first.trim_start().starts_with(['[', '{']) {
-            return Some(Format::IpJson);
-        }
-        let mut words = first.split_ascii_whitespace();
-        let word = words.next()?;
-        if is_destination(word) {
-            return Some(if words.next().is_some() { Format::Ip } else { Format::Prefixes });
-        }
-        if RouteType::NAMES.iter().any(|(_, name)| *name == word) {
-            return Some(Format::Ip);
-        }
-        // Whether it is a line of the grammar, its parser says, and why not.
-        word.starts_with(|c: char| c.is_ascii_alphabetic()).then_some(Format::Batch)
+    // A header of MRT: a time, then a type of two bytes: 11 to 17, or 48, 49.
+    if let [_, _, _, _, 0, 11..=17 | 48 | 49, 0, ..] = head {
+        return Some(Format::Mrt);
     }
+    let first = std::str::from_utf8(first).ok()?;
+    if first.contains('\0') {
+        return None;
+    }
+    if first.trim_start().starts_with(['[', '{']) {
+        return Some(Format::IpJson);
+    }
+    let mut words = first.split_ascii_whitespace();
+    let word = words.next()?;
+    if is_destination(word) {
+        return Some(if words.next().is_some() { Format::Ip } else { Format::Prefixes });
+    }
+    if RouteType::NAMES.iter().any(|(_, name)| *name == word) {
+        return Some(Format::Ip);
+    }
+    // Whether it is a line of the grammar, its parser says, and why not.
+    word.starts_with(|c: char| c.is_ascii_alphabetic()).then_some(Format::Batch)
 }
 
 /// A destination, even one with something wrong about it: `10.0.0.0/33` is a
@@ -77,26 +41,6 @@ fn is_destination(word: &str) -> bool {
         || word.parse::<Prefix>().is_ok()
         || rtm_model::parse_address(address).is_some()
         || word.starts_with(|c: char| c.is_ascii_digit())
-}
-
-impl fmt::Display for Format {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
-
-impl FromStr for Format {
-    type Err = String;
-
-    fn from_str(s: &str) -> Result<Format, String> {
-        Format::NAMES.iter().find(|(_, name)| *name == s).map(|(format, _)| *format).ok_or_else(
-            || {
-                format!(
-                    "'{s}' is no format; auto, prefixes, ip, ip-json, ip-dump, batch or mrt would be right"
-                )
-            },
-        )
-    }
 }
 
 #[cfg(test)]
@@ -121,19 +65,10 @@ mod tests {
             ("%PDF-1.4", None),
             ("\0\0\0\0", None),
         ] {
-            assert_eq!(Format::of(line.as_bytes(), line.as_bytes()), expected, "{line}");
+            assert_eq!(detect(line.as_bytes(), line.as_bytes()), expected, "{line}");
         }
         let mrt = [0x53, 0x7e, 0xe6, 0, 0, 13, 0, 1, 0, 0, 0, 9];
-        assert_eq!(Format::of(&mrt, &mrt), Some(Format::Mrt));
-        assert_eq!(Format::of(&[0x24, 0x12, 0x31, 0x45], b""), Some(Format::IpDump));
-    }
-
-    #[test]
-    fn names_and_formats_agree() {
-        for (format, name) in Format::NAMES {
-            assert_eq!(name.parse::<Format>(), Ok(format));
-            assert_eq!(format.name(), name);
-        }
-        assert!("csv".parse::<Format>().is_err());
+        assert_eq!(detect(&mrt, &mrt), Some(Format::Mrt));
+        assert_eq!(detect(&[0x24, 0x12, 0x31, 0x45], b""), Some(Format::IpDump));
     }
 }

@@ -15,13 +15,13 @@
 mod duplicates;
 mod error;
 mod format;
+mod ip_json;
 mod lines;
 mod reader;
 mod spread;
 mod unpack;
 
 pub use error::{At, ErrorKind, FileError};
-pub use format::Format;
-pub use reader::{HopRule, Item, Options, Progress, Reader};
+pub use reader::{Item, Options, Progress, Reader};
 pub use spread::spread;
 pub use unpack::{Compression, UNPACKED_BYTES_MAX};

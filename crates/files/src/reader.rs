@@ -5,31 +5,26 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rtm_model::{Change, Family, HopSpec, Hops, Prefix, RouteSpec, RouteType, Verb};
+use rtm_model::text::{Command, Context, Format, LineJoiner, LoadHops, parse_line};
+use rtm_model::{
+    Change, Family, HopFlags, HopSpec, Hops, LinkRef, Prefix, RouteSpec, RouteType, Verb,
+};
 
 use crate::duplicates::Duplicates;
 use crate::error::{At, ErrorKind, FileError};
-use crate::format::Format;
+use crate::format::detect;
+use crate::ip_json::{self, Elements};
 use crate::lines::{ENTRY_BYTES_MAX, Lines};
 use crate::spread::spread;
 use crate::unpack::{Compression, UNPACKED_BYTES_MAX, Unpacked};
 
-/// The next hops of a list of prefixes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum HopRule {
-    /// All have this one (`--via GW --dev LINK`).
-    Fixed(HopSpec),
-    /// Each its own, by the rule of the test data: [`spread`].
-    Spread,
-}
-
 /// How a file is read.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// Its format; `None`: found out from its first line.
-    pub format: Option<Format>,
+    /// Its format; [`Format::Auto`]: found out from its first line.
+    pub format: Format,
     /// The next hops of a list of prefixes; without, such a list is refused.
-    pub hops: Option<HopRule>,
+    pub hops: Option<LoadHops>,
     /// The family of a `default` that nothing else tells.
     pub family: Option<Family>,
     /// What the file may unpack to.
@@ -38,7 +33,12 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Options {
-        Options { format: None, hops: None, family: None, unpacked_bytes_max: UNPACKED_BYTES_MAX }
+        Options {
+            format: Format::Auto,
+            hops: None,
+            family: None,
+            unpacked_bytes_max: UNPACKED_BYTES_MAX,
+        }
     }
 }
 
@@ -47,8 +47,7 @@ impl Default for Options {
 pub struct Item {
     /// Where it stands.
     pub at: At,
-    /// The change: always [`Verb::Replace`], or [`Verb::Append`] where the
-    /// file says so.
+    /// The change: to replace, or to append where a batch line says so.
     pub change: Change,
 }
 
@@ -74,9 +73,10 @@ impl Progress {
 /// Reads a file of routes.
 ///
 /// ```
-/// use rtm_files::{HopRule, Options, Reader};
+/// use rtm_files::{Options, Reader};
+/// use rtm_model::text::LoadHops;
 /// let file = b"10.0.0.0/8\n2001:db8::/32\n";
-/// let options = Options { hops: Some(HopRule::Spread), ..Options::default() };
+/// let options = Options { hops: Some(LoadHops::Spread), ..Options::default() };
 /// let mut reader = Reader::new(&file[..], options)?;
 /// let mut routes = 0;
 /// while let Some(_item) = reader.next_item()? {
@@ -91,6 +91,12 @@ pub struct Reader<R: Read> {
     format: Option<Format>,
     duplicates: Duplicates,
     progress: Progress,
+    elements: Elements,
+    /// A line of `ip` that was read and may be continued by `nexthop` lines.
+    ahead: Option<(u64, String)>,
+    joiner: LineJoiner,
+    /// The words of the entry at hand.
+    words: String,
     failed: bool,
 }
 
@@ -106,8 +112,8 @@ impl<R: Read> Reader<R> {
         let unpacked = Unpacked::new(input, packed, options.unpacked_bytes_max)?;
         let mut lines = Lines::new(unpacked);
         let format = match options.format {
-            Some(format) => Some(format),
-            None => find_format(&mut lines)?,
+            Format::Auto => find_format(&mut lines)?,
+            format => Some(format),
         };
         match format {
             Some(format @ (Format::IpDump | Format::Mrt)) => {
@@ -119,8 +125,18 @@ impl<R: Read> Reader<R> {
             }
             _ => {}
         }
-        let duplicates = Duplicates::new();
-        Ok(Reader { lines, options, format, duplicates, progress, failed: false })
+        Ok(Reader {
+            lines,
+            options,
+            format,
+            duplicates: Duplicates::new(),
+            progress,
+            elements: Elements::new(),
+            ahead: None,
+            joiner: LineJoiner::default(),
+            words: String::new(),
+            failed: false,
+        })
     }
 
     /// The format; `None` if the file is empty.
@@ -158,12 +174,11 @@ impl<R: Read> Reader<R> {
             return Ok(None);
         }
         let result = match self.format {
-            None => Ok(None),
+            None | Some(Format::Auto | Format::IpDump | Format::Mrt) => Ok(None),
             Some(Format::Prefixes) => self.next_prefix(),
-            Some(format) => Err(FileError {
-                at: At::Byte(0),
-                kind: ErrorKind::NotInThisVersion { format: format.name() },
-            }),
+            Some(Format::Ip) => self.next_ip(),
+            Some(Format::IpJson) => self.next_element(),
+            Some(Format::Batch) => self.next_batch(),
         };
         match &result {
             Ok(Some(item)) => {
@@ -200,8 +215,13 @@ impl<R: Read> Reader<R> {
             text.parse::<Prefix>().map_err(|why| format!("{}: {why}", text.escape_debug()))?
         };
         let hop = match self.options.hops {
-            Some(HopRule::Fixed(hop)) => hop,
-            _ => spread(text, prefix.family()),
+            Some(LoadHops::Fixed { via, dev }) => HopSpec {
+                gateway: via,
+                link: dev.map(LinkRef::Name),
+                weight: 1,
+                flags: HopFlags::default(),
+            },
+            Some(LoadHops::Spread) | None => spread(text, prefix.family()),
         };
         if let (Family::V6, Some(IpAddr::V4(gateway))) = (prefix.family(), hop.gateway) {
             return Err(format!(
@@ -213,6 +233,123 @@ impl<R: Read> Reader<R> {
         spec.hops = Hops::One(hop);
         Ok(spec)
     }
+
+    /// `ip route show`: a line, and indented lines with its next hops.
+    fn next_ip(&mut self) -> Result<Option<Item>, FileError> {
+        let mut entry = self.ahead.take();
+        loop {
+            let Some(place) = self.lines.line()? else { break };
+            let number = self.lines.number();
+            let text = self.lines.text(place)?;
+            let indented = text.starts_with([' ', '\t']);
+            let text = text.trim();
+            if text.is_empty() || text.starts_with('#') {
+                continue;
+            }
+            match &mut entry {
+                None => entry = Some((number, text.to_owned())),
+                Some((_, words)) if indented && words.len() < ENTRY_BYTES_MAX => {
+                    words.push(' ');
+                    words.push_str(text);
+                }
+                Some((start, _)) if indented => {
+                    let kind = ErrorKind::TooLong { bytes_max: ENTRY_BYTES_MAX };
+                    return Err(FileError { at: At::Line(*start), kind });
+                }
+                Some(_) => {
+                    self.ahead = Some((number, text.to_owned()));
+                    break;
+                }
+            }
+        }
+        let Some((number, words)) = entry else { return Ok(None) };
+        self.words.clear();
+        self.words.push_str("route replace ");
+        self.words.push_str(&words);
+        self.listed(At::Line(number)).map(Some)
+    }
+
+    /// `ip -json route show`.
+    fn next_element(&mut self) -> Result<Option<Item>, FileError> {
+        loop {
+            let Some((byte, len)) = self.elements.next(&mut self.lines)? else { return Ok(None) };
+            self.words.clear();
+            self.words.push_str("route replace ");
+            let head = self.words.len();
+            let result = ip_json::words(&self.lines.window()[..len], &mut self.words);
+            self.lines.consume(len);
+            let at = At::Byte(byte);
+            result.map_err(|why| FileError { at, kind: ErrorKind::Entry(why) })?;
+            if self.words.len() > head {
+                return self.listed(at).map(Some);
+            }
+        }
+    }
+
+    /// The words at hand as `ip` lists a route.
+    fn listed(&self, at: At) -> Result<Item, FileError> {
+        let cx = Context { family: self.options.family, listing: true, ..Context::default() };
+        let wrong = |why| FileError { at, kind: ErrorKind::Entry(why) };
+        match parse_line(&self.words, &cx).map_err(|error| wrong(error.to_string()))? {
+            Some((_, Command::Change(change @ Change::Route(..)))) => Ok(Item { at, change }),
+            _ => Err(wrong("no route; a line of 'ip route' would be right".to_owned())),
+        }
+    }
+
+    /// Lines of the grammar.
+    fn next_batch(&mut self) -> Result<Option<Item>, FileError> {
+        let cx = Context { family: self.options.family, ..Context::default() };
+        loop {
+            let wrong = |line, why| FileError { at: At::Line(line), kind: ErrorKind::Entry(why) };
+            let Some(place) = self.lines.line()? else {
+                let end = self.joiner.finish();
+                return match end {
+                    Ok(()) => Ok(None),
+                    Err(_) => Err(FileError {
+                        at: At::Line(self.joiner.line()),
+                        kind: ErrorKind::Unfinished,
+                    }),
+                };
+            };
+            let text = self.lines.text(place)?;
+            if self.joiner.pending_bytes() + text.len() > ENTRY_BYTES_MAX {
+                let kind = ErrorKind::TooLong { bytes_max: ENTRY_BYTES_MAX };
+                return Err(FileError { at: At::Line(self.lines.number()), kind });
+            }
+            let Some(line) = self.joiner.push(text) else { continue };
+            let number = self.lines.number();
+            let command =
+                parse_line(line, &cx).map_err(|error| wrong(number, error.to_string()))?;
+            let change = match command {
+                None => continue,
+                Some((_, Command::Change(change))) => change,
+                Some(_) => {
+                    let why =
+                        "not a route or neighbour; route replace or neigh replace would be right";
+                    return Err(wrong(number, why.to_owned()));
+                }
+            };
+            let change = offered(change).map_err(|why| wrong(number, why))?;
+            return Ok(Some(Item { at: At::Line(number), change }));
+        }
+    }
+}
+
+/// A file says what is there: adding and changing mean replacing, and there is
+/// nothing to delete.
+fn offered(change: Change) -> Result<Change, String> {
+    let verb = |verb| match verb {
+        Verb::Add | Verb::Change | Verb::Replace => Ok(Verb::Replace),
+        Verb::Append | Verb::Prepend => Ok(verb),
+        Verb::Delete => {
+            Err("a file says what is there, 'del' can't; rtm -batch takes it".to_owned())
+        }
+    };
+    Ok(match change {
+        Change::Route(given, spec) => Change::Route(verb(given)?, spec),
+        Change::Neighbour(given, spec) => Change::Neighbour(verb(given)?, spec),
+        other => other,
+    })
 }
 
 /// Reads until the first line that says something is in the window, and asks
@@ -247,7 +384,7 @@ fn find_format<R: Read>(lines: &mut Lines<R>) -> Result<Option<Format>, FileErro
 }
 
 fn known(head: &[u8], line: &[u8], number: u64) -> Result<Option<Format>, FileError> {
-    match Format::of(head, line) {
+    match detect(head, line) {
         Some(format) => Ok(Some(format)),
         None => Err(FileError { at: At::Line(number), kind: ErrorKind::UnknownFormat }),
     }
@@ -255,12 +392,10 @@ fn known(head: &[u8], line: &[u8], number: u64) -> Result<Option<Format>, FileEr
 
 #[cfg(test)]
 mod tests {
-    use rtm_model::LinkRef;
-
     use super::*;
 
     fn spread_options() -> Options {
-        Options { hops: Some(HopRule::Spread), ..Options::default() }
+        Options { hops: Some(LoadHops::Spread), ..Options::default() }
     }
 
     /// What a reader says: one line per entry or error.
@@ -324,13 +459,11 @@ mod tests {
 
     #[test]
     fn a_gateway_of_the_wrong_family_is_refused() {
-        let hop = HopSpec {
-            gateway: Some("10.0.0.1".parse().unwrap()),
-            link: Some(LinkRef::Name("eth0".parse().unwrap())),
-            weight: 1,
-            flags: rtm_model::HopFlags::default(),
+        let hops = LoadHops::Fixed {
+            via: Some("10.0.0.1".parse().unwrap()),
+            dev: Some("eth0".parse().unwrap()),
         };
-        let options = Options { hops: Some(HopRule::Fixed(hop)), ..Options::default() };
+        let options = Options { hops: Some(hops), ..Options::default() };
         assert_eq!(
             read(b"2001:db8::/32\n10/8\n", options),
             [
@@ -369,6 +502,131 @@ mod tests {
             Reader::new(&b"10/8\n11/8\n10.0.0.0/8\n10/8\n"[..], spread_options()).unwrap();
         while reader.next_item().unwrap().is_some() {}
         assert_eq!((reader.duplicates(), reader.progress().entries()), (2, 4));
+    }
+
+    /// The changes of a file, spelled out, or what is wrong with it.
+    fn changes(bytes: &[u8]) -> Vec<String> {
+        let mut reader = Reader::new(bytes, Options::default()).unwrap();
+        let mut said = Vec::new();
+        loop {
+            match reader.next_item() {
+                Ok(Some(item)) => {
+                    let Change::Route(verb, spec) = item.change else {
+                        said.push(format!("{}: {:?}", item.at, item.change));
+                        continue;
+                    };
+                    let hops: Vec<String> = spec
+                        .hops
+                        .as_slice()
+                        .iter()
+                        .map(|hop| {
+                            let link = match hop.link {
+                                Some(LinkRef::Name(name)) => name.to_string(),
+                                _ => "-".to_owned(),
+                            };
+                            let gateway = hop.gateway.map_or("-".to_owned(), |g| g.to_string());
+                            format!("{gateway}%{link}*{}", hop.weight)
+                        })
+                        .collect();
+                    said.push(format!(
+                        "{}: {} {} table {} proto {:?} metric {:?} {}",
+                        item.at,
+                        verb.name(),
+                        spec.prefix,
+                        spec.table,
+                        spec.protocol,
+                        spec.metric,
+                        hops.join(" ")
+                    ));
+                }
+                Ok(None) => return said,
+                Err(error) => said.push(error.to_string()),
+            }
+        }
+    }
+
+    #[test]
+    fn lines_of_ip_route_read() {
+        let text = b"default via 10.0.0.1 dev eth0 proto dhcp src 10.0.0.5 metric 100 \n\
+            10.1.0.0/16 proto static metric 5 \n\
+            \tnexthop via 10.0.0.1 dev eth0 weight 1 \n\
+            \tnexthop via 10.0.0.2 dev eth1 weight 3 onlink \n\
+            \n\
+            blackhole 192.0.2.0/24 table 7\n\
+            10.0.0.1/8 dev eth0\n\
+            fe80::/64 dev eth0 proto kernel metric 256 pref medium";
+        assert_eq!(
+            changes(text),
+            [
+                "line 1: replace 0.0.0.0/0 table 254 proto Some(16) metric Some(100) 10.0.0.1%eth0*1",
+                "line 2: replace 10.1.0.0/16 table 254 proto Some(4) metric Some(5) 10.0.0.1%eth0*1 10.0.0.2%eth1*3",
+                "line 6: replace 192.0.2.0/24 table 7 proto Some(3) metric None ",
+                "line 7: destination: 10.0.0.1/8: host bits are set; 10.0.0.0/8 would be right",
+                "line 8: replace fe80::/64 table 254 proto Some(2) metric Some(256) -%eth0*1",
+            ]
+        );
+    }
+
+    #[test]
+    fn the_json_of_ip_reads() {
+        let text = br#"[{"dst":"default","gateway":"10.0.0.1","dev":"eth0","protocol":"dhcp","metric":100,"flags":[]},{},
+            {"type":"blackhole","dst":"192.0.2.1","protocol":"static","flags":[]},
+            {"dst":"10.0.0.1/8","dev":"eth0","flags":[]},
+            {"dst":"2001:db8::/32","dev":"eth0","protocol":"bgp","metric":1024,"flags":[],"pref":"medium"}]
+            [{"dst":"10.0.0.0/8","protocol":"static","flags":[],"nexthops":[{"gateway":"10.0.0.1","dev":"a","weight":1,"flags":[]},{"gateway":"10.0.0.2","dev":"b","weight":2,"flags":["onlink"]}]}]"#;
+        let at = |needle: &str| {
+            let text = std::str::from_utf8(text).unwrap();
+            let place = text.find(needle).unwrap();
+            text[..=place].rfind('{').unwrap()
+        };
+        assert_eq!(
+            changes(text),
+            [
+                "byte 1 of the unpacked stream: replace 0.0.0.0/0 table 254 proto Some(16) metric Some(100) 10.0.0.1%eth0*1".to_owned(),
+                format!("byte {} of the unpacked stream: replace 192.0.2.1/32 table 254 proto Some(4) metric None ", at("blackhole")),
+                format!("byte {} of the unpacked stream: destination: 10.0.0.1/8: host bits are set; 10.0.0.0/8 would be right", at("10.0.0.1/8")),
+                format!("byte {} of the unpacked stream: replace 2001:db8::/32 table 254 proto Some(186) metric Some(1024) -%eth0*1", at("2001:db8")),
+                format!("byte {} of the unpacked stream: replace 10.0.0.0/8 table 254 proto Some(4) metric None 10.0.0.1%a*1 10.0.0.2%b*2", at("10.0.0.0/8")),
+            ]
+        );
+        assert!(changes(b"[]").is_empty());
+    }
+
+    #[test]
+    fn json_cut_anywhere_is_an_error() {
+        let text =
+            br#"[{"dst":"10.0.0.0/8","dev":"a\"]{","flags":[]}, {"dst":"11.0.0.0/8","dev":"b"}]"#;
+        for cut in 1..text.len() {
+            let said = changes(&text[..cut]);
+            let last = said.last().unwrap();
+            assert!(last.ends_with("the file ends within an entry"), "{cut}: {said:?}");
+        }
+        let said = changes(br#"[{"dst":"10.0.0.0/8","dev":"a"};"#);
+        assert!(said[1].contains("the JSON stream is damaged"), "{said:?}");
+        assert_eq!(said.len(), 2, "damage is the end: {said:?}");
+    }
+
+    #[test]
+    fn batch_lines_say_what_is_there() {
+        assert_eq!(
+            changes(
+                b"# a comment\nroute add 10.0.0.0/8 via 10.1.1.1 \\\n  dev eth0\n\nroute append 10/8 via 10.1.1.2\n\
+                route del 10/8\nroute show\nroute ad\nr r 11/8 dev eth0\nneigh add 10.0.0.1 lladdr 02:00:00:00:00:01\n"
+            )
+            .iter()
+            .map(|said| said.chars().take(70).collect::<String>())
+            .collect::<Vec<_>>(),
+            [
+                "line 3: replace 10.0.0.0/8 table 254 proto None metric None 10.1.1.1%e",
+                "line 5: append 10.0.0.0/8 table 254 proto None metric None 10.1.1.2%-*",
+                "line 6: a file says what is there, 'del' can't; rtm -batch takes it",
+                "line 7: not a route or neighbour; route replace or neigh replace would",
+                "line 8: destination: end of line: something is missing; a prefix like ",
+                "line 9: replace 11.0.0.0/8 table 254 proto None metric None -%eth0*1",
+                "line 10: Neighbour(Replace, NeighbourSpec { ip: 10.0.0.1, link: None, ",
+            ]
+        );
+        assert_eq!(changes(b"route add 10/8 \\\n"), ["line 1: the file ends within an entry"]);
     }
 
     #[test]

@@ -125,15 +125,9 @@ pub(crate) struct Listen {
 }
 
 /// `[distance]`: trust by source or protocol.
-#[derive(Clone, PartialEq, Debug, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Default, Deserialize)]
 #[serde(transparent)]
 pub(crate) struct Distances(pub(crate) BTreeMap<value::DistanceKey, value::DistanceValue>);
-
-impl Default for Distances {
-    fn default() -> Distances {
-        Distances(BTreeMap::new())
-    }
-}
 
 /// The distance of a source where nothing is configured.
 pub(crate) const DISTANCE_ADMIN: u8 = 1;
