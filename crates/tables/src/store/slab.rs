@@ -30,7 +30,8 @@ impl<T: Copy + Default> Slab<T> {
         let at = self.free.pop().unwrap_or_else(|| {
             if self.fresh as usize == self.chunks.len() * CHUNK {
                 let chunk = vec![T::default(); CHUNK].into_boxed_slice();
-                self.chunks.push(chunk.try_into().unwrap_or_else(|_| unreachable!("the length is CHUNK")));
+                self.chunks
+                    .push(chunk.try_into().unwrap_or_else(|_| unreachable!("the length is CHUNK")));
             }
             self.fresh += 1;
             self.fresh - 1
@@ -58,7 +59,9 @@ impl<T: Copy + Default> Slab<T> {
 
     /// Bytes taken from the allocator.
     pub(crate) fn bytes(&self) -> usize {
-        self.chunks.len() * size_of::<[T; CHUNK]>() + self.chunks.capacity() * size_of::<usize>() + self.free.capacity() * 4
+        self.chunks.len() * size_of::<[T; CHUNK]>()
+            + self.chunks.capacity() * size_of::<usize>()
+            + self.free.capacity() * 4
     }
 }
 

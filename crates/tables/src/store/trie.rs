@@ -121,7 +121,8 @@ fn next_set(bits: &[u64], from: u16) -> Option<u16> {
 }
 
 /// Array sizes; class 0 is no array.
-const CLASSES: [u16; 19] = [0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512];
+const CLASSES: [u16; 19] =
+    [0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512];
 
 /// Words in a chunk of the pool.
 const POOL_CHUNK: usize = 4096;
@@ -279,7 +280,8 @@ impl Tries {
     /// What is stored for exactly this prefix.
     pub(crate) fn exact(&self, root: Root, prefix: Bits) -> Option<u32> {
         let (depth, position) = place(prefix);
-        let node = (0..depth).try_fold(root.0, |node, depth| self.child(node, byte_at(prefix.0, depth)))?;
+        let node = (0..depth)
+            .try_fold(root.0, |node, depth| self.child(node, byte_at(prefix.0, depth)))?;
         let node = &self.nodes[node];
         is_set(&node.prefixes, position).then(|| self.value(node, position))
     }
@@ -317,7 +319,8 @@ impl Tries {
         let (depth, position) = place(prefix);
         let mut path = [root.0; 17];
         for depth in 0..depth {
-            path[usize::from(depth) + 1] = self.child(path[usize::from(depth)], byte_at(prefix.0, depth))?;
+            path[usize::from(depth) + 1] =
+                self.child(path[usize::from(depth)], byte_at(prefix.0, depth))?;
         }
         let node = &mut self.nodes[path[usize::from(depth)]];
         if !is_set(&node.prefixes, position) {
@@ -346,11 +349,18 @@ impl Tries {
     /// The longest prefix of `address` whose value `accepts`; shorter ones are
     /// tried only where it doesn't.
     #[inline]
-    pub(crate) fn longest(&self, root: Root, address: u128, mut accepts: impl FnMut(u32) -> bool) -> Option<u32> {
+    pub(crate) fn longest(
+        &self,
+        root: Root,
+        address: u128,
+        mut accepts: impl FnMut(u32) -> bool,
+    ) -> Option<u32> {
         let mut path = [root.0; 16];
         let mut depth = 0_u8;
         while depth < 15 {
-            let Some(child) = self.child(path[usize::from(depth)], byte_at(address, depth)) else { break };
+            let Some(child) = self.child(path[usize::from(depth)], byte_at(address, depth)) else {
+                break;
+            };
             depth += 1;
             path[usize::from(depth)] = child;
         }
@@ -374,7 +384,12 @@ impl Tries {
 
     /// The first prefix in order (address, then length) that lies `within`
     /// this one and, if given, stands after `after`; with its value.
-    pub(crate) fn next(&self, root: Root, within: Bits, after: Option<Bits>) -> Option<(Bits, u32)> {
+    pub(crate) fn next(
+        &self,
+        root: Root,
+        within: Bits,
+        after: Option<Bits>,
+    ) -> Option<(Bits, u32)> {
         // Everything before `within` is skipped; `after` is never before it.
         let (start, inclusive) = match after {
             Some(after) if after >= within => (after, false),
@@ -388,7 +403,13 @@ impl Tries {
     /// The first prefix of a node and what lies below, from `start` on
     /// (inclusive or not); `None` for `start`: from the node's beginning.
     /// `path` are the bits that lead to the node.
-    fn next_in(&self, node: u32, depth: u8, path: u128, start: Option<(Bits, bool)>) -> Option<(Bits, u32)> {
+    fn next_in(
+        &self,
+        node: u32,
+        depth: u8,
+        path: u128,
+        start: Option<(Bits, bool)>,
+    ) -> Option<(Bits, u32)> {
         let node = &self.nodes[node];
         let Some((start, inclusive)) = start else {
             return self.scan(node, depth, path, 0, 0);
@@ -407,7 +428,14 @@ impl Tries {
 
     /// In order: prefixes of `node` from position `from` on, and the children
     /// from byte `child_from` on, each child behind its byte's own position.
-    fn scan(&self, node: &Node, depth: u8, path: u128, from: u16, child_from: u16) -> Option<(Bits, u32)> {
+    fn scan(
+        &self,
+        node: &Node,
+        depth: u8,
+        path: u128,
+        from: u16,
+        child_from: u16,
+    ) -> Option<(Bits, u32)> {
         let position = next_set(&node.prefixes, from);
         let mut child_from = child_from;
         while let Some(byte) = next_set(&node.children, child_from) {
@@ -425,12 +453,24 @@ impl Tries {
         Some(((bits, 8 * depth + len), self.value(node, position)))
     }
 
-    fn descend(&self, node: &Node, depth: u8, path: u128, byte: u8, start: Option<(Bits, bool)>) -> Option<(Bits, u32)> {
+    fn descend(
+        &self,
+        node: &Node,
+        depth: u8,
+        path: u128,
+        byte: u8,
+        start: Option<(Bits, bool)>,
+    ) -> Option<(Bits, u32)> {
         if !is_set(&node.children, u16::from(byte)) {
             return None;
         }
         let child = self.pool.read(node.child_array, rank(&node.children, u16::from(byte)));
-        self.next_in(child, depth + 1, path | u128::from(byte) << (120 - 8 * u32::from(depth)), start)
+        self.next_in(
+            child,
+            depth + 1,
+            path | u128::from(byte) << (120 - 8 * u32::from(depth)),
+            start,
+        )
     }
 
     /// Bytes taken from the allocator.
@@ -455,13 +495,27 @@ mod tests {
 
     /// Prefixes that share bytes, nest, and end on every length.
     fn prefix() -> impl Strategy<Value = Bits> {
-        let bits = prop_oneof![any::<u128>(), any::<u8>().prop_map(|b| u128::from(b) << 120), Just(0), Just(u128::MAX)];
-        let few = prop::collection::vec(prop_oneof![Just(0_u8), Just(255), Just(128), Just(127), Just(3)], 16)
-            .prop_map(|bytes| u128::from_be_bytes(bytes.try_into().unwrap()));
-        (prop_oneof![1 => bits, 4 => few], prop_oneof![0_u8..=24, 0_u8..=128]).prop_map(|(bits, len)| (bits & mask(len), len))
+        let bits = prop_oneof![
+            any::<u128>(),
+            any::<u8>().prop_map(|b| u128::from(b) << 120),
+            Just(0),
+            Just(u128::MAX)
+        ];
+        let few = prop::collection::vec(
+            prop_oneof![Just(0_u8), Just(255), Just(128), Just(127), Just(3)],
+            16,
+        )
+        .prop_map(|bytes| u128::from_be_bytes(bytes.try_into().unwrap()));
+        (prop_oneof![1 => bits, 4 => few], prop_oneof![0_u8..=24, 0_u8..=128])
+            .prop_map(|(bits, len)| (bits & mask(len), len))
     }
 
-    fn check(tries: &Tries, root: Root, model: &BTreeMap<Bits, u32>, probes: &[Bits]) -> Result<(), TestCaseError> {
+    fn check(
+        tries: &Tries,
+        root: Root,
+        model: &BTreeMap<Bits, u32>,
+        probes: &[Bits],
+    ) -> Result<(), TestCaseError> {
         // All in order.
         let mut after = None;
         let mut seen = Vec::new();
@@ -469,14 +523,23 @@ mod tests {
             seen.push((prefix, value));
             after = Some(prefix);
         }
-        prop_assert_eq!(&seen, &model.iter().map(|(&prefix, &value)| (prefix, value)).collect::<Vec<_>>());
+        prop_assert_eq!(
+            &seen,
+            &model.iter().map(|(&prefix, &value)| (prefix, value)).collect::<Vec<_>>()
+        );
         for &(bits, len) in probes.iter().chain(model.keys()) {
             prop_assert_eq!(tries.exact(root, (bits, len)), model.get(&(bits, len)).copied());
             for address in [bits, bits | !mask(len)] {
-                let all: Vec<u32> = (0..=128_u8).rev().filter_map(|len| model.get(&(address & mask(len), len)).copied()).collect();
+                let all: Vec<u32> = (0..=128_u8)
+                    .rev()
+                    .filter_map(|len| model.get(&(address & mask(len), len)).copied())
+                    .collect();
                 prop_assert_eq!(tries.longest(root, address, |_| true), all.first().copied());
                 let mut tried = Vec::new();
-                tries.longest(root, address, |value| { tried.push(value); false });
+                tries.longest(root, address, |value| {
+                    tried.push(value);
+                    false
+                });
                 prop_assert_eq!(tried, all);
             }
             // The subtree, from its beginning and from each place in it.
@@ -495,7 +558,10 @@ mod tests {
             // After a prefix that need not be there.
             prop_assert_eq!(
                 tries.next(root, (0, 0), Some((bits, len))),
-                model.range((bits, len)..).find(|(prefix, _)| **prefix != (bits, len)).map(|(&p, &v)| (p, v))
+                model
+                    .range((bits, len)..)
+                    .find(|(prefix, _)| **prefix != (bits, len))
+                    .map(|(&p, &v)| (p, v))
             );
         }
         Ok(())
@@ -536,8 +602,15 @@ mod tests {
     fn a_full_node_shrinks_and_grows() {
         let mut tries = Tries::default();
         let root = tries.create();
-        let all: Vec<Bits> = (0..=8_u8).flat_map(|len| (0..1_u32 << len).map(move |v| (u128::from(v) << (128 - u32::from(len)) % 128, len))).collect();
-        let all: Vec<Bits> = all.into_iter().map(|(bits, len)| if len == 0 { (0, 0) } else { (bits, len) }).collect();
+        let all: Vec<Bits> = (0..=8_u8)
+            .flat_map(|len| {
+                (0..1_u32 << len).map(move |v| (u128::from(v) << (128 - u32::from(len)) % 128, len))
+            })
+            .collect();
+        let all: Vec<Bits> = all
+            .into_iter()
+            .map(|(bits, len)| if len == 0 { (0, 0) } else { (bits, len) })
+            .collect();
         for round in 0..3 {
             for (number, &prefix) in all.iter().enumerate() {
                 assert_eq!(tries.insert(root, prefix, number as u32), None, "{round} {prefix:?}");
