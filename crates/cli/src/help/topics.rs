@@ -1,0 +1,398 @@
+//! The table of commands and options.
+
+use super::{GlobalOption, Topic};
+
+const fn option(
+    forms: &'static [&'static str],
+    argument: &'static str,
+    about: &'static str,
+) -> GlobalOption {
+    GlobalOption { forms, argument, about }
+}
+
+/// The options of every command.
+pub(crate) const OPTIONS: &[GlobalOption] = &[
+    option(&["-4"], "", "IPv4 only"),
+    option(&["-6"], "", "IPv6 only"),
+    option(&["-N", "--numeric"], "", "numbers instead of names for protocols, tables and scopes"),
+    option(&["-br", "--brief"], "", "short lines"),
+    option(&["-o", "--oneline"], "", "each entry on one line"),
+    option(&["-s", "--stats"], "", "with figures"),
+    option(&["-d", "--details"], "", "with what is ours: distance, source, revision"),
+    option(&["-j", "--json"], "", "JSON; streams are JSON lines"),
+    option(&["-p", "--pretty"], "", "JSON with line breaks"),
+    option(&["-c", "--color"], "[=auto|always|never]", "colour; auto: only on a terminal"),
+    option(&["-t", "--timestamp"], "", "monitor: a line with the time before each event"),
+    option(&["-ts", "--tshort"], "", "monitor: the time in front of each event"),
+    option(&["--socket"], "PATH|tcp://HOST:PORT", "the daemon's socket (RTM_SOCKET)"),
+    option(&["--runtime-dir"], "DIR", "the daemon's runtime directory (RTM_RUNTIME_DIR)"),
+    option(&["-h", "--help"], "", "this help, for whatever words stand before it"),
+    option(&["-V", "--version"], "", "the version"),
+];
+
+const SELECTORS: &[(&str, &str)] = &[
+    ("PREFIX, exact PREFIX", "this prefix and no other"),
+    ("root PREFIX", "this prefix and what lies inside it"),
+    ("match PREFIX", "this prefix and what it lies in"),
+    ("dev LINK, via GW", "with a next hop there"),
+    ("proto P", "made by this protocol"),
+    ("metric N", "with this metric"),
+    ("table ID|all", "of this table; without it: main"),
+    ("source S", "offered by this source"),
+];
+
+const ROUTE: &[(&str, &str)] = &[
+    (
+        "TYPE",
+        "unicast (if none is named), local, broadcast, blackhole, unreachable, prohibit, throw",
+    ),
+    ("PREFIX", "10.0.0.0/8, 10/8, 2001:db8::/32, default; a bare address is a host"),
+    ("via [inet6] GW", "the gateway; an IPv4 route may go via an IPv6 gateway"),
+    ("dev LINK", "the outgoing interface; it need not exist on this host"),
+    ("onlink", "the gateway is on the link whatever the prefixes say"),
+    ("nexthop ...", "one of several next hops; weight 1 to 256"),
+    ("src ADDR", "the source address to prefer"),
+    ("metric N", "the lowest wins; without it 0, for IPv6 1024"),
+    ("table ID", "the routing table; without it main"),
+    ("proto P", "who made it; without it static"),
+    ("tos N, mtu N", "type of service; path MTU"),
+    ("pref low|medium|high", "the IPv6 router preference"),
+    ("distance N", "trust among sources, the lowest wins; 255 is never used"),
+];
+
+const ROUTE_USAGE: &[&str] = &[
+    "[TYPE] PREFIX [via [inet6] GW] [dev LINK] [onlink] [src ADDR]",
+    "[TYPE] PREFIX nexthop [via GW] [dev LINK] [weight N] nexthop ...",
+    "... [metric N] [tos N] [table ID] [proto P] [mtu N] [pref low|medium|high] [distance N]",
+];
+
+const NEIGH: &[(&str, &str)] = &[
+    ("IP", "its address"),
+    ("lladdr MAC", "its link-layer address"),
+    ("dev LINK", "the link; may be absent for entries made by hand"),
+    ("nud STATE", "permanent (what add means without it), noarp, reachable, stale, ..."),
+];
+
+/// All commands, in the order of the grammar: what an abbreviation means is
+/// the first that it begins.
+pub(crate) const TOPICS: &[Topic] = &[
+    Topic {
+        words: "route show",
+        usage: &["[SELECTOR]... [--all] [--count]"],
+        about: "Shows routes as 'ip route' does; 'rtm route' alone is the same",
+        more: &[],
+        options: &[
+            ("PREFIX, exact PREFIX", "this prefix and no other"),
+            ("root PREFIX", "this prefix and what lies inside it"),
+            ("match PREFIX", "this prefix and what it lies in"),
+            ("dev LINK, via GW", "with a next hop there"),
+            ("proto P", "made by this protocol"),
+            ("metric N", "with this metric"),
+            ("table ID|all", "of this table; without it: main"),
+            ("source S", "offered by this source"),
+            ("--all", "every candidate, with source, distance and why it lost"),
+            ("--count", "only how many there are"),
+        ],
+        example: "rtm route show root 10.0.0.0/8 dev eth0",
+    },
+    Topic {
+        words: "route add",
+        usage: ROUTE_USAGE,
+        about: "Adds a route; refused if its key (table, prefix, tos, metric) exists",
+        more: &[],
+        options: ROUTE,
+        example: "rtm route add 10.0.0.0/8 via 192.0.2.1 dev eth0 metric 20",
+    },
+    Topic {
+        words: "route change",
+        usage: ROUTE_USAGE,
+        about: "Changes a route; refused if it is missing",
+        more: &[],
+        options: ROUTE,
+        example: "rtm route change 10.0.0.0/8 via 192.0.2.2 dev eth0 metric 20",
+    },
+    Topic {
+        words: "route replace",
+        usage: ROUTE_USAGE,
+        about: "Adds or changes a route; an equal one makes no revision",
+        more: &[],
+        options: ROUTE,
+        example: "rtm route replace 2001:db8::/32 via fe80::1 dev eth0",
+    },
+    Topic {
+        words: "route append",
+        usage: ROUTE_USAGE,
+        about: "Adds a route behind an equal one (IPv4), or a next hop to it (IPv6)",
+        more: &[],
+        options: ROUTE,
+        example: "rtm route append 10.0.0.0/8 via 192.0.2.3 dev eth1",
+    },
+    Topic {
+        words: "route del",
+        usage: &["PREFIX [via GW] [dev LINK] [metric N] [table ID]"],
+        about: "Deletes a route: of several, the one with the lowest metric",
+        more: &[
+            "via and dev narrow to one next hop. Another source's route is deleted there, not here.",
+        ],
+        options: &[],
+        example: "rtm route del 10.0.0.0/8 metric 20",
+    },
+    Topic {
+        words: "route get",
+        usage: &["ADDR... [table ID]"],
+        about: "Looks addresses up: the longest matching prefix, as the daemon has it",
+        more: &["An address without a route is 'unreachable', and the exit code 2."],
+        options: &[],
+        example: "rtm route get 10.1.2.3 2001:db8::1",
+    },
+    Topic {
+        words: "route flush",
+        usage: &["SELECTOR..."],
+        about: "Deletes the routes that a selector names, those of admin and of files",
+        more: &["One transaction. 'all' is a selector, too; 'source S' narrows to one source."],
+        options: SELECTORS,
+        example: "rtm route flush root 10.0.0.0/8",
+    },
+    Topic {
+        words: "route load",
+        usage: &[
+            "FILE|- [--format FORMAT] [--via GW --dev LINK | --spread]",
+            "FILE|- [--atomic] [--force] [--source NAME] ...",
+        ],
+        about: "Loads a file of routes: plain, gzip, zstd or bzip2",
+        more: &[
+            "Without --source each line replaces a route; with it the file is that source's whole",
+            "content: what it no longer names is deleted. Prints routes, seconds, routes/s, revision, digest.",
+        ],
+        options: &[
+            ("--format FORMAT", "auto, prefixes, ip (lines of 'ip route'), ip-json, batch"),
+            ("--via GW, --dev LINK", "the next hop of a plain list of prefixes"),
+            ("--spread", "or next hops by the rule of the test data (docs/benchmarks.md)"),
+            ("--atomic", "all or nothing; without it, what came before a bad line stays"),
+            ("--force", "go on behind bad lines; the exit code is 1 all the same"),
+            ("--source NAME", "the source whose whole content this is"),
+        ],
+        example: "rtm route load full-table.txt.gz --spread",
+    },
+    Topic {
+        words: "route save",
+        usage: &["[FILE] [--format batch]"],
+        about: "Writes all routes as batch lines, to a file or to standard output",
+        more: &["A file is written beside its name and renamed when it is whole."],
+        options: &[],
+        example: "rtm route save routes.batch",
+    },
+    Topic {
+        words: "neigh show",
+        usage: &["[IP] [lladdr MAC] [dev LINK] [nud STATE]"],
+        about: "Shows neighbours as 'ip neigh' does; also by MAC address",
+        more: &[],
+        options: NEIGH,
+        example: "rtm neigh show lladdr 02:00:00:00:00:01",
+    },
+    Topic {
+        words: "neigh add",
+        usage: &["IP lladdr MAC [dev LINK] [nud STATE]"],
+        about: "Adds a neighbour; refused if it exists",
+        more: &[],
+        options: NEIGH,
+        example: "rtm neigh add 10.0.0.7 lladdr 02:00:00:00:00:07 dev eth0",
+    },
+    Topic {
+        words: "neigh change",
+        usage: &["IP lladdr MAC [dev LINK] [nud STATE]"],
+        about: "Changes a neighbour; refused if it is missing",
+        more: &[],
+        options: NEIGH,
+        example: "rtm neigh change 10.0.0.7 lladdr 02:00:00:00:00:08 dev eth0",
+    },
+    Topic {
+        words: "neigh replace",
+        usage: &["IP lladdr MAC [dev LINK] [nud STATE]"],
+        about: "Adds or changes a neighbour",
+        more: &[],
+        options: NEIGH,
+        example: "rtm neigh replace 10.0.0.7 lladdr 02:00:00:00:00:07 dev eth0",
+    },
+    Topic {
+        words: "neigh del",
+        usage: &["IP [dev LINK]"],
+        about: "Deletes a neighbour",
+        more: &[],
+        options: &[],
+        example: "rtm neigh del 10.0.0.7 dev eth0",
+    },
+    Topic {
+        words: "neigh flush",
+        usage: &["[IP] [lladdr MAC] [dev LINK] [nud STATE]"],
+        about: "Deletes the neighbours that a selector names",
+        more: &[],
+        options: NEIGH,
+        example: "rtm neigh flush dev eth0",
+    },
+    Topic {
+        words: "monitor",
+        usage: &[
+            "[route] [neigh] [link] [flush] [all] [exact|match|root PREFIX]",
+            "... [--initial] [--from EPOCH:REV]",
+        ],
+        about: "Shows changes as they happen, like 'ip monitor'",
+        more: &[],
+        options: &[
+            ("route, neigh, link, flush", "only these kinds of events"),
+            ("all", "all kinds, each with its label"),
+            ("exact|match|root PREFIX", "only routes that this selects"),
+            ("--initial", "first what is there already"),
+            (
+                "--from EPOCH:REV",
+                "everything since that revision; from too long ago: [SNAPSHOT] and all anew",
+            ),
+        ],
+        example: "rtm monitor route root 10.0.0.0/8",
+    },
+    Topic {
+        words: "wait route",
+        usage: &["SELECTOR... [--gone] [--timeout S]"],
+        about: "Waits until a route is there, for scripts",
+        more: &["The selectors are those of 'route show'."],
+        options: &[
+            ("--gone", "until none is there"),
+            ("--timeout S", "at most so many seconds; then the exit code is 4"),
+        ],
+        example: "rtm wait route default --timeout 10",
+    },
+    Topic {
+        words: "wait neigh",
+        usage: &["SELECTOR... [--gone] [--timeout S]"],
+        about: "Waits until a neighbour is there, for scripts",
+        more: &["The selectors are those of 'neigh show'."],
+        options: &[
+            ("--gone", "until none is there"),
+            ("--timeout S", "at most so many seconds; then the exit code is 4"),
+        ],
+        example: "rtm wait neigh 10.0.0.7 --gone",
+    },
+    Topic {
+        words: "client",
+        usage: &["[--name NAME] [--menu] [--once] [--verify] [--count]"],
+        about: "Follows the daemon with a copy of the tables of its own",
+        more: &[
+            "On a terminal it shows a menu; else it follows silently, one line on standard error at",
+            "each change of state. SIGINT and SIGTERM end it with a goodbye.",
+        ],
+        options: &[
+            ("--name NAME", "what 'rtm client list' shows"),
+            ("--menu", "the menu on any standard input that can be read"),
+            ("--once", "synchronise, print the tables, end"),
+            (
+                "--verify",
+                "at the end: digests anew from the copy, their line, and exit code 4 if they differ",
+            ),
+            ("--count", "at the end: what was received"),
+        ],
+        example: "rtm client --once --verify",
+    },
+    Topic {
+        words: "client list",
+        usage: &[""],
+        about: "Shows who follows, and how far behind they are",
+        more: &[],
+        options: &[],
+        example: "rtm client list",
+    },
+    Topic {
+        words: "client kill",
+        usage: &["NAME|PID"],
+        about: "Ends a client's session; its library doesn't come back",
+        more: &[],
+        options: &[],
+        example: "rtm client kill collector",
+    },
+    Topic {
+        words: "status",
+        usage: &["[-d]"],
+        about: "Shows the daemon: where it is, what it holds, who is connected",
+        more: &[],
+        options: &[("-d", "with its limits and the times of its turns")],
+        example: "rtm status -d",
+    },
+    Topic {
+        words: "digest",
+        usage: &["[--resolved]"],
+        about: "Shows epoch, revision, and the digests of routes, neighbours, keys and links",
+        more: &[],
+        options: &[("--resolved", "groups and links spelled out: comparable between daemons")],
+        example: "rtm digest",
+    },
+    Topic {
+        words: "sync",
+        usage: &["[--timeout S] [--client NAME]..."],
+        about: "Waits until every client has what is there now, with equal digests",
+        more: &[
+            "Those that differ, are late, have gone or can't answer are named; then the exit code is 4.",
+        ],
+        options: &[
+            ("--timeout S", "at most so many seconds"),
+            ("--client NAME", "only this client; may be given several times"),
+        ],
+        example: "rtm sync --timeout 5",
+    },
+    Topic {
+        words: "source list",
+        usage: &[""],
+        about: "Shows where routes come from",
+        more: &[],
+        options: &[],
+        example: "rtm source list",
+    },
+    Topic {
+        words: "flush",
+        usage: &["[routes|neighbours|all] [--force]"],
+        about: "Empties the tables, of all sources, in one revision",
+        more: &["On a terminal it asks first."],
+        options: &[("--force", "don't ask")],
+        example: "rtm flush routes --force",
+    },
+    Topic {
+        words: "-batch",
+        usage: &["FILE|- [--atomic] [--force]"],
+        about: "Runs the commands of a file, one a line; '#' begins a comment",
+        more: &["It stops at the first error, and what came before stays; the exit code is 1."],
+        options: &[("--atomic", "all or nothing"), ("--force", "go on after errors")],
+        example: "rtm -batch changes.txt --atomic",
+    },
+    Topic {
+        words: "stat",
+        usage: &["[-i SECONDS]"],
+        about: "Prints a line of figures each second: changes, records, bytes, clients",
+        more: &[],
+        options: &[("-i SECONDS", "the interval")],
+        example: "rtm stat -i 5",
+    },
+    Topic {
+        words: "latency",
+        usage: &[""],
+        about: "Measures from a change's write to its arrival in a subscriber, 1,000 times",
+        more: &[
+            "Adds and deletes blackhole 192.0.2.1/32 in table 4294967294; needs the role admin.",
+        ],
+        options: &[],
+        example: "rtm latency",
+    },
+    Topic {
+        words: "reload",
+        usage: &[""],
+        about: "Lets the daemon read its configuration again",
+        more: &[],
+        options: &[],
+        example: "rtm reload",
+    },
+    Topic {
+        words: "completion",
+        usage: &["bash|zsh|fish"],
+        about: "Prints a script that completes rtm's words in a shell",
+        more: &[],
+        options: &[],
+        example: "rtm completion bash > /etc/bash_completion.d/rtm",
+    },
+];
