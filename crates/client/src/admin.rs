@@ -1,0 +1,324 @@
+//! Asking and telling a daemon: requests with their answers, and streams of
+//! changes.
+//!
+//! An [`Admin`] is a connection that doesn't follow. Everything here waits for
+//! its end; for the rest of a program that must not wait, give it a thread.
+//!
+//! A stream of changes is *pipelined*: changes are sent as fast as they are
+//! made, and the daemon's answer counts them. Neither side can hold the other
+//! up for good, because whoever waits for room to write reads meanwhile.
+
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use rtm_model::Change;
+use rtm_tables::wire::{self, ItemFlags, ItemKind, LoadFlags, Welcome};
+use rtm_tables::{ClientConfig, ClientEvent, Revision};
+use rustix::event::PollFlags;
+
+use crate::address::Address;
+use crate::connection::{CONNECT_TIMEOUT, Connection, wait};
+use crate::error::Error;
+use crate::transport::Transport;
+
+/// How much of a stream is gathered before it is written: large enough that a
+/// system call is cheap beside it.
+const STREAM_BYTES: usize = 64 * 1024;
+
+/// A piece of an answer.
+#[derive(Clone, Copy, Debug)]
+pub struct Item<'a> {
+    /// What it is.
+    pub kind: ItemKind,
+    /// Flags: is it there only to resolve others?
+    pub flags: ItemFlags,
+    /// Its bytes, padded with zeros to a multiple of eight.
+    pub body: &'a [u8],
+}
+
+impl<'a> Item<'a> {
+    /// Its text, without the padding: of text, JSON and names.
+    pub fn text(&self) -> std::borrow::Cow<'a, str> {
+        let end = self.body.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
+        String::from_utf8_lossy(&self.body[..end])
+    }
+}
+
+/// How a request or a stream ended.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Done {
+    /// An exit code: 0 done, 1 syntax, 2 refused, 4 timed out.
+    pub code: u32,
+    /// The table's revision then.
+    pub revision: Revision,
+    /// Changes that were applied.
+    pub applied: u64,
+    /// Changes that made no difference.
+    pub unchanged: u64,
+    /// Changes that were refused.
+    pub failed: u64,
+    /// The number, from 1, of the first that was refused; 0: none.
+    pub position: u64,
+    /// One line; empty if there is nothing to say.
+    pub text: String,
+    /// Of a stream that goes on after errors: what the daemon said about each
+    /// of the first hundred changes that were refused, a JSON object with
+    /// `position` and `text`.
+    pub refusals: Vec<String>,
+}
+
+impl From<wire::Done<'_>> for Done {
+    fn from(done: wire::Done<'_>) -> Done {
+        Done {
+            code: done.code,
+            revision: done.revision,
+            applied: done.applied,
+            unchanged: done.unchanged,
+            failed: done.failed,
+            position: done.position,
+            text: done.text.to_owned(),
+            refusals: Vec::new(),
+        }
+    }
+}
+
+/// How a stream of changes is to be taken.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct LoadOptions {
+    /// All or none, visible at once.
+    pub atomic: bool,
+    /// Go on after a change that is refused.
+    pub force: bool,
+    /// The whole content of this source; `None`: changes by `admin`.
+    pub source: Option<String>,
+}
+
+/// A connection for requests and loads.
+pub struct Admin {
+    transport: Transport,
+    welcome: Welcome,
+}
+
+impl Admin {
+    /// Connects and waits for the daemon's greeting.
+    ///
+    /// # Errors
+    /// [`Error::Connect`], and what a daemon that refuses says.
+    pub fn connect(address: &Address, name: &str) -> Result<Admin, Error> {
+        Admin::on(Connection::open(address, CONNECT_TIMEOUT)?, name)
+    }
+
+    /// Greets on a connection that there is already.
+    ///
+    /// # Errors
+    /// As [`Admin::connect`].
+    pub fn on(connection: Connection, name: &str) -> Result<Admin, Error> {
+        let config = ClientConfig { name: name.to_owned(), features: 0, ..ClientConfig::default() };
+        let mut transport = Transport::new(connection, config, Instant::now());
+        let mut welcome = None;
+        while welcome.is_none() {
+            step(&mut transport, &mut |event| {
+                if let ClientEvent::Welcome(came) = event {
+                    welcome = Some(came);
+                }
+            })?;
+        }
+        let welcome = welcome.ok_or_else(|| transport.closed())?;
+        Ok(Admin { transport, welcome })
+    }
+
+    /// Who it is connected to.
+    pub fn address(&self) -> &Address {
+        self.transport.connection.address()
+    }
+
+    /// What the daemon said: its epoch, this session's role.
+    pub fn welcome(&self) -> &Welcome {
+        &self.welcome
+    }
+
+    /// Asks one line of the grammar and hands each piece of the answer to
+    /// `item`, as they come. If `item` returns false, the rest is not wanted.
+    ///
+    /// That the daemon refuses is no error here: see [`Done::code`].
+    ///
+    /// # Errors
+    /// The connection's.
+    pub fn request(
+        &mut self,
+        line: &str,
+        item: &mut dyn FnMut(Item<'_>) -> bool,
+    ) -> Result<Done, Error> {
+        let asked = self.transport.session.request(line);
+        let mut wanted = true;
+        let mut cancelled = false;
+        let mut answer = None;
+        while answer.is_none() {
+            step(&mut self.transport, &mut |event| match event {
+                ClientEvent::Item { id, kind, flags, body } if id == asked && wanted => {
+                    wanted = item(Item { kind, flags, body });
+                }
+                ClientEvent::Done(done) if done.id == asked => answer = Some(Done::from(done)),
+                _ => {}
+            })?;
+            if !wanted && !cancelled && answer.is_none() {
+                cancelled = true;
+                self.transport.session.cancel(asked);
+            }
+        }
+        Ok(answer.unwrap_or_default())
+    }
+
+    /// Begins a stream of changes.
+    pub fn load(&mut self, options: &LoadOptions) -> Load<'_> {
+        let mut flags = LoadFlags::default();
+        if options.atomic {
+            flags = flags.with(LoadFlags::ATOMIC);
+        }
+        if options.force {
+            flags = flags.with(LoadFlags::FORCE);
+        }
+        if options.source.is_some() {
+            flags = flags.with(LoadFlags::WHOLE);
+        }
+        let source = options.source.as_deref().unwrap_or_default();
+        let id = self.transport.session.load_begin(flags, source);
+        Load { admin: self, id, sent: 0, answer: None, refusals: Vec::new() }
+    }
+
+    /// One change by `admin`, without a stream around it for others.
+    ///
+    /// # Errors
+    /// The connection's; that the daemon refuses is in [`Done::code`].
+    pub fn change(&mut self, change: &Change) -> Result<Done, Error> {
+        let mut load = self.load(&LoadOptions::default());
+        load.push(change)?;
+        load.finish(false)
+    }
+
+    /// Says goodbye and closes, waiting a second at most.
+    pub fn goodbye(mut self) {
+        self.transport.session.goodbye();
+        let end = Instant::now() + Duration::from_secs(1);
+        while let Ok(false) = self.transport.flush() {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            wait(&[(self.transport.connection.as_fd(), PollFlags::OUT)], Some(left));
+        }
+    }
+}
+
+/// A stream of changes under way.
+///
+/// Dropped without [`Load::finish`], it is given up with the connection: an
+/// atomic one never happened, of another what the daemon had read by then did.
+pub struct Load<'a> {
+    admin: &'a mut Admin,
+    id: u64,
+    sent: u64,
+    answer: Option<Done>,
+    refusals: Vec<String>,
+}
+
+impl Load<'_> {
+    /// Adds a change. False: the daemon has ended the stream already, because
+    /// a change was refused; [`Load::finish`] says which.
+    ///
+    /// # Errors
+    /// The connection's.
+    pub fn push(&mut self, change: &Change) -> Result<bool, Error> {
+        if self.answer.is_some() {
+            return Ok(false);
+        }
+        self.admin.transport.session.change(change);
+        self.sent += 1;
+        if self.admin.transport.session.output().len() >= STREAM_BYTES {
+            self.pump(STREAM_BYTES / 2)?;
+        }
+        Ok(self.answer.is_none())
+    }
+
+    /// How many changes were added.
+    pub fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    /// Ends the stream and waits for the daemon's answer. `give_up`: nothing
+    /// of an atomic one happens.
+    ///
+    /// # Errors
+    /// The connection's.
+    pub fn finish(mut self, give_up: bool) -> Result<Done, Error> {
+        self.admin.transport.session.load_end(give_up);
+        self.pump(0)?;
+        while self.answer.is_none() {
+            self.turn(None)?;
+        }
+        let answer = self.answer.unwrap_or_default();
+        Ok(Done { refusals: self.refusals, ..answer })
+    }
+
+    /// Writes until at most so much is left, reading what comes meanwhile.
+    fn pump(&mut self, left: usize) -> Result<(), Error> {
+        while self.admin.transport.session.output().len() > left {
+            self.turn(Some(left))?;
+        }
+        Ok(())
+    }
+
+    /// One wait for the connection, and what it allows. With `enough`, comes
+    /// back without waiting once so little is left to write.
+    fn turn(&mut self, enough: Option<usize>) -> Result<(), Error> {
+        let (id, answer, refusals) = (self.id, &mut self.answer, &mut self.refusals);
+        let mut took = |event: ClientEvent<'_>| match event {
+            ClientEvent::Done(done) if done.id == id => *answer = Some(Done::from(done)),
+            ClientEvent::Item { id: of, kind: ItemKind::Json, flags, body } if of == id => {
+                refusals.push(Item { kind: ItemKind::Json, flags, body }.text().into_owned());
+            }
+            _ => {}
+        };
+        let transport = &mut self.admin.transport;
+        transport.flush()?;
+        if enough.is_some_and(|enough| transport.session.output().len() <= enough) {
+            return Ok(());
+        }
+        step(transport, &mut took)
+    }
+}
+
+/// Waits until the connection can be read or written, does it, and hands the
+/// events on.
+fn step(transport: &mut Transport, took: &mut dyn FnMut(ClientEvent<'_>)) -> Result<(), Error> {
+    let flushed = transport.flush()?;
+    let flags = if flushed { PollFlags::IN } else { PollFlags::IN | PollFlags::OUT };
+    let now = Instant::now();
+    let due = transport.deadline().map(|at| at.saturating_duration_since(now));
+    let ready = wait(&[(transport.connection.as_fd(), flags)], due);
+    let now = Instant::now();
+    if ready[0].intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) {
+        let fill = transport.fill(now)?;
+        let address = transport.connection.address();
+        loop {
+            let event = transport
+                .session
+                .poll_event()
+                .map_err(|error| Error::Protocol { address: address.clone(), error })?;
+            match event {
+                None => break,
+                Some(ClientEvent::Goodbye { reason, text }) => {
+                    let text = text.to_owned();
+                    return Err(Error::Goodbye { address: address.clone(), reason, text });
+                }
+                Some(event) => took(event),
+            }
+        }
+        if fill.ended {
+            return Err(transport.closed());
+        }
+    }
+    transport.check_time(now)?;
+    transport.flush()?;
+    Ok(())
+}

@@ -1,0 +1,790 @@
+//! Following a daemon: a replica that is the daemon's table, and stays it.
+//!
+//! A [`Follower`] connects, subscribes, applies what comes to its replica,
+//! compares digests at every mark, comes back after a break and resumes from
+//! where it was. What happens it tells by [`Event`]s, at once and in order, to
+//! a closure that every call which may cause them takes.
+//!
+//! Two ways to drive it:
+//!
+//! - **Blocking**: [`Follower::turn`] in a loop. It also waits for descriptors
+//!   of the caller's.
+//! - **In a loop of one's own**: watch [`Follower::as_fd`] for reading and wake
+//!   up at [`Follower::next_deadline`]; in both cases call
+//!   [`Follower::on_ready`]. The descriptor stays the same over reconnects, and
+//!   is readable also when something can be written: it is an epoll of the
+//!   follower's own.
+//!
+//! ```text
+//!             connected              BEGIN             END
+//!  Connecting ---------> Greeting ----------> Syncing ----> Live
+//!      ^                                        ^            |
+//!      |  pause over                            +------------+ fell behind, or a
+//!  Waiting <---- any of them, connection lost                  digest differed
+//! ```
+//!
+//! **A change is told before it is applied.** Then the store still has the old
+//! value with its next hops, and already the links and groups that the new one
+//! uses: both can be printed in full.
+//!
+//! **Digests.** At every END and MARK the replica's digests are compared with
+//! the daemon's. If they differ, that is told and counted, and a snapshot is
+//! asked for; the replica is right again at its end.
+//!
+//! **Stale.** Without a connection the replica stays readable, but
+//! [`Follower::state`] is `Waiting` or `Connecting`: what it holds may be old.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use ipc::epoll::{Epoll, Interest};
+use rtm_model::{Digests, Entity, EntityKey};
+use rtm_tables::wire::records::{Records, WireRecord};
+use rtm_tables::wire::{FEATURE_ACK, Role, Welcome};
+use rtm_tables::{
+    ClientConfig, ClientEvent, Compare, Epoch, Flush, RecordOp, Replica, ReplicaRecord, Revision,
+    Store,
+};
+use rustix::event::PollFlags;
+
+use crate::address::Address;
+use crate::backoff::Backoff;
+use crate::connection::{CONNECT_TIMEOUT, Connection, wait};
+use crate::error::Error;
+use crate::transport::Transport;
+
+/// The most that one [`Follower::on_ready`] reads before it gives control
+/// back, so that nobody else in a loop starves.
+const READ_BYTES_PER_TURN: usize = 1 << 20;
+
+/// How to follow.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct FollowConfig {
+    /// What `rtm client list` shows; at most 64 bytes.
+    pub name: String,
+    /// What part of the tables: a filter's text, empty for everything.
+    pub filter: String,
+    /// Keep a replica? Without one records are only decoded and counted, no
+    /// digest is compared, and barriers don't wait for this session.
+    pub replica: bool,
+    /// Tell each change ([`Event::Change`])? Without it batches are applied
+    /// faster.
+    pub changes: bool,
+    /// Come back after a break?
+    pub reconnect: bool,
+    /// Where to begin in a history, for who wants to be told what changed
+    /// since. The replica is first filled silently; then the session resumes
+    /// from there, and what has changed since is told.
+    pub since: Option<(Epoch, Revision)>,
+}
+
+impl Default for FollowConfig {
+    fn default() -> FollowConfig {
+        FollowConfig {
+            name: String::new(),
+            filter: String::new(),
+            replica: true,
+            changes: false,
+            reconnect: true,
+            since: None,
+        }
+    }
+}
+
+/// How far a follower has come.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum State {
+    /// Not connected, until the pause is over. The replica is stale.
+    Waiting,
+    /// Connecting. The replica is stale.
+    Connecting,
+    /// Connected; BEGIN hasn't come. The replica is stale.
+    Greeting,
+    /// Between BEGIN and END: readable, but no one revision's state.
+    Syncing,
+    /// Every transaction in order.
+    Live,
+    /// Over: see [`Follower::ended`].
+    Ended,
+}
+
+impl State {
+    /// Its word.
+    pub fn name(self) -> &'static str {
+        match self {
+            State::Waiting => "waiting",
+            State::Connecting => "connecting",
+            State::Greeting => "greeting",
+            State::Syncing => "syncing",
+            State::Live => "live",
+            State::Ended => "ended",
+        }
+    }
+
+    /// May the replica be old?
+    pub fn is_stale(self) -> bool {
+        !matches!(self, State::Syncing | State::Live)
+    }
+}
+
+/// What happened.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Event<'a> {
+    /// The daemon has answered.
+    Connected {
+        /// The history its revisions belong to.
+        epoch: Epoch,
+        /// What this session may do.
+        role: Role,
+    },
+    /// Until `Synced` neither order nor transactions hold.
+    Begin {
+        /// A snapshot: what it doesn't name will be gone. Otherwise what
+        /// changed since `from`.
+        snapshot: bool,
+        /// The state that it begins with.
+        from: Revision,
+    },
+    /// One entity changes; not yet applied. Only with
+    /// [`FollowConfig::changes`].
+    Change(Change<'a>),
+    /// All routes, or all neighbours, go; not yet applied.
+    Flushed {
+        /// The revision of the flush.
+        revision: Revision,
+        /// What goes.
+        what: Flush,
+    },
+    /// The replica is exactly this revision, and its digests are equal.
+    Synced {
+        /// Which.
+        revision: Revision,
+        /// Was it a snapshot?
+        snapshot: bool,
+    },
+    /// A mark: the replica is this revision, and its digests are equal.
+    Marked {
+        /// Which.
+        revision: Revision,
+    },
+    /// A digest differed. A snapshot is on its way.
+    Differed {
+        /// Where.
+        revision: Revision,
+        /// What the replica has.
+        ours: Digests,
+        /// What the daemon has.
+        theirs: Digests,
+    },
+    /// The connection is lost, or could not be made.
+    Lost {
+        /// Why.
+        error: &'a Error,
+        /// The pause until the next attempt; `None`: there is none.
+        pause: Option<Duration>,
+    },
+}
+
+/// One entity's change, before it is applied.
+#[derive(Clone, Copy)]
+pub struct Change<'a> {
+    /// While live: its transaction. Between `Begin` and `Synced`: the revision
+    /// that last changed the entity.
+    pub revision: Revision,
+    /// The last of its transaction?
+    pub last: bool,
+    /// Which entity.
+    pub key: EntityKey,
+    /// What it is from now on; `None`: gone.
+    pub new: Option<&'a Entity>,
+    /// The replica's content, just before.
+    pub store: &'a Store,
+}
+
+impl Change<'_> {
+    /// What it was until now.
+    pub fn old(&self) -> Option<Entity> {
+        self.store.entity(&self.key)
+    }
+}
+
+impl fmt::Debug for Change<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Change")
+            .field("revision", &self.revision)
+            .field("key", &self.key)
+            .field("old", &self.old())
+            .field("new", &self.new)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a follower has met so far.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Counts {
+    /// Connections that the daemon answered.
+    pub connects: u64,
+    /// Reconnects that went on where the last connection was cut.
+    pub resumes: u64,
+    /// Snapshots begun.
+    pub snapshots: u64,
+    /// Times that the daemon sent what changed instead of every transaction,
+    /// because this client had fallen behind.
+    pub catch_ups: u64,
+    /// Digests that differed.
+    pub resyncs: u64,
+    /// Records, of both kinds.
+    pub records: u64,
+    /// Records that delete.
+    pub deletes: u64,
+    /// Whole flushes.
+    pub flushes: u64,
+    /// Marks and ends at which the digests were equal (or not compared).
+    pub marks: u64,
+    /// Bytes received.
+    pub bytes: u64,
+}
+
+/// Who is told.
+pub type Sink<'a> = &'a mut dyn FnMut(Event<'_>);
+
+/// Why [`Follower::turn`] came back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Turn {
+    /// Something was done for the connection.
+    Worked,
+    /// The caller's descriptor with this index is ready.
+    Also(usize),
+    /// The time is over, or a signal came.
+    TimedOut,
+}
+
+/// Follows a daemon.
+pub struct Follower {
+    address: Address,
+    config: FollowConfig,
+    state: State,
+    transport: Option<Transport>,
+    /// What [`Follower::as_fd`] hands out: watches the connection, whichever.
+    epoll: Epoll,
+    watched: Option<Interest>,
+    backoff: Backoff,
+    retry_at: Option<Instant>,
+    replica: Option<Replica>,
+    /// What the replica amounts to while there is no connection.
+    held: Option<(Epoch, Revision)>,
+    /// Places to resume from instead: [`FollowConfig::since`], once filled.
+    since: VecDeque<(Epoch, Revision)>,
+    /// Filling silently, for [`FollowConfig::since`].
+    silent: bool,
+    snapshot: bool,
+    fresh_connection: bool,
+    counts: Counts,
+    ended: Option<Error>,
+}
+
+impl Follower {
+    /// Connects (waiting for that at most [`CONNECT_TIMEOUT`]) and subscribes.
+    ///
+    /// # Errors
+    /// [`Error::Connect`]: nobody is there. Later breaks are told as events.
+    pub fn connect(address: &Address, config: FollowConfig) -> Result<Follower, Error> {
+        let connection = Connection::open(address, CONNECT_TIMEOUT)?;
+        Follower::on(connection, config)
+    }
+
+    /// Follows over a connection that there is already.
+    ///
+    /// # Errors
+    /// EMFILE, as [`Error::System`].
+    pub fn on(connection: Connection, config: FollowConfig) -> Result<Follower, Error> {
+        let mut follower = Follower::later(connection.address().clone(), config)?;
+        follower.begin(connection, Instant::now());
+        Ok(follower)
+    }
+
+    /// Begins without a connection: the first turn tries to make one, and goes
+    /// on trying.
+    ///
+    /// # Errors
+    /// EMFILE, as [`Error::System`].
+    pub fn later(address: Address, config: FollowConfig) -> Result<Follower, Error> {
+        let epoll = Epoll::new().map_err(|error| {
+            Error::System(ipc::SystemError::new("epoll_create1", "epoll", error.errno()))
+        })?;
+        Ok(Follower {
+            address,
+            silent: config.since.is_some(),
+            config,
+            state: State::Waiting,
+            transport: None,
+            epoll,
+            watched: None,
+            backoff: Backoff::new(),
+            retry_at: Some(Instant::now()),
+            replica: None,
+            held: None,
+            since: VecDeque::new(),
+            snapshot: false,
+            fresh_connection: true,
+            counts: Counts::default(),
+            ended: None,
+        })
+    }
+
+    /// Who is followed.
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// How far it has come.
+    pub fn state(&self) -> State {
+        self.state
+    }
+
+    /// Why it is over, if it is.
+    pub fn ended(&self) -> Option<&Error> {
+        self.ended.as_ref()
+    }
+
+    /// The replica, from the first WELCOME on, if one is kept.
+    pub fn replica(&self) -> Option<&Replica> {
+        self.replica.as_ref()
+    }
+
+    /// The replica, for who hands it on when following is over.
+    pub fn into_replica(self) -> Option<Replica> {
+        self.replica
+    }
+
+    /// What the replica amounts to: its history, and the revision. Between
+    /// `Begin` and `Synced` the one that it began with.
+    pub fn position(&self) -> Option<(Epoch, Revision)> {
+        match &self.transport {
+            Some(transport) if !matches!(self.state, State::Connecting | State::Greeting) => {
+                Some((transport.session.epoch()?, transport.session.revision()))
+            }
+            _ => self.held,
+        }
+    }
+
+    /// What the daemon said in its WELCOME, while there is a connection.
+    pub fn welcome(&self) -> Option<&Welcome> {
+        self.transport.as_ref()?.session.welcome()
+    }
+
+    /// What was met so far.
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// When [`Follower::on_ready`] is due even if the descriptor isn't ready.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        match &self.transport {
+            Some(transport) => transport.deadline(),
+            None => self.retry_at,
+        }
+    }
+
+    /// Is something waiting to be written? The descriptor sees to that; this is
+    /// for who watches the connection by other means.
+    pub fn wants_write(&self) -> bool {
+        self.transport.as_ref().is_some_and(|transport| {
+            transport.connection.is_connecting() || !transport.session.output().is_empty()
+        })
+    }
+
+    /// Does what can be done now: connects, writes, reads, applies, tells.
+    ///
+    /// # Errors
+    /// When it is over for good: killed, not permitted, or broken without
+    /// [`FollowConfig::reconnect`]. The same error comes again for ever.
+    pub fn on_ready(&mut self, now: Instant, tell: Sink<'_>) -> Result<(), Error> {
+        if let Some(error) = &self.ended {
+            return Err(error.clone());
+        }
+        if self.transport.is_none() {
+            if self.retry_at.is_some_and(|at| at > now) {
+                return Ok(());
+            }
+            match Connection::start(&self.address) {
+                Ok(connection) => self.begin(connection, now),
+                Err(error) => return self.lost(Error::Connect(error), now, tell),
+            }
+        }
+        match self.work(now, tell) {
+            Ok(()) => {
+                self.watch();
+                Ok(())
+            }
+            Err(error) => self.lost(error, now, tell),
+        }
+    }
+
+    /// Waits until something can be done, does it, and comes back; also when
+    /// one of the caller's descriptors is readable or `timeout` is over.
+    ///
+    /// # Errors
+    /// As [`Follower::on_ready`].
+    pub fn turn(
+        &mut self,
+        timeout: Option<Duration>,
+        also: &[BorrowedFd<'_>],
+        tell: Sink<'_>,
+    ) -> Result<Turn, Error> {
+        if let Some(error) = &self.ended {
+            return Err(error.clone());
+        }
+        let now = Instant::now();
+        let due = self.next_deadline().map(|at| at.saturating_duration_since(now));
+        let least = match (due, timeout) {
+            (Some(due), Some(timeout)) => Some(due.min(timeout)),
+            (due, timeout) => due.or(timeout),
+        };
+        // The connection itself, not the epoll around it: one call less.
+        let mut fds: Vec<(BorrowedFd<'_>, PollFlags)> =
+            also.iter().map(|fd| (*fd, PollFlags::IN)).collect();
+        if let Some(transport) = &self.transport {
+            let mut flags = PollFlags::IN;
+            if self.wants_write() {
+                flags |= PollFlags::OUT;
+            }
+            fds.push((transport.connection.as_fd(), flags));
+        }
+        let ready = wait(&fds, least);
+        let mine = self.transport.is_some() && ready.last().is_some_and(|flags| !flags.is_empty());
+        let now = Instant::now();
+        if mine || self.next_deadline().is_some_and(|at| at <= now) {
+            self.on_ready(now, tell)?;
+        }
+        if let Some(index) = ready.iter().take(also.len()).position(|flags| !flags.is_empty()) {
+            return Ok(Turn::Also(index));
+        }
+        Ok(if mine { Turn::Worked } else { Turn::TimedOut })
+    }
+
+    /// Says goodbye and closes, waiting a second at most for the bytes to go.
+    pub fn goodbye(&mut self) {
+        if let Some(mut transport) = self.transport.take() {
+            if !transport.connection.is_connecting() {
+                self.held = Some((
+                    transport.session.epoch().unwrap_or(Epoch(0)),
+                    transport.session.revision(),
+                ));
+                transport.session.goodbye();
+                let end = Instant::now() + Duration::from_secs(1);
+                while let Ok(false) = transport.flush() {
+                    let left = end.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        break;
+                    }
+                    wait(&[(transport.connection.as_fd(), PollFlags::OUT)], Some(left));
+                }
+            }
+            let _ = self.epoll.delete(&transport.connection);
+        }
+        self.state = State::Ended;
+        self.ended.get_or_insert(Error::Closed { address: self.address.clone() });
+    }
+
+    /// Greets and subscribes on a new connection.
+    fn begin(&mut self, connection: Connection, now: Instant) {
+        let config = ClientConfig {
+            name: self.config.name.clone(),
+            features: if self.config.replica { FEATURE_ACK } else { 0 },
+            ..ClientConfig::default()
+        };
+        let mut transport = Transport::new(connection, config, now);
+        let from = self.since.pop_front().or(self.held.filter(|held| held.1 != Revision(0)));
+        transport.session.subscribe(from, &self.config.filter);
+        self.state =
+            if transport.connection.is_connecting() { State::Connecting } else { State::Greeting };
+        self.watched = None;
+        self.fresh_connection = true;
+        self.transport = Some(transport);
+        self.retry_at = None;
+        self.watch();
+    }
+
+    /// Lets the epoll see what the connection waits for.
+    fn watch(&mut self) {
+        let interest = if self.wants_write() { Interest::READ_WRITE } else { Interest::READ };
+        let Some(transport) = &self.transport else { return };
+        if self.watched == Some(interest) {
+            return;
+        }
+        let fd = transport.connection.as_fd();
+        // A stream socket can always be watched; should the user's limit of
+        // watches be reached, the deadline still wakes the caller.
+        let _ = match self.watched {
+            None => self.epoll.add(fd, 0, interest),
+            Some(_) => self.epoll.modify(fd, 0, interest),
+        };
+        self.watched = Some(interest);
+    }
+
+    fn lost(&mut self, error: Error, now: Instant, tell: Sink<'_>) -> Result<(), Error> {
+        self.held = self.position();
+        if matches!(error, Error::Entity { .. }) {
+            // Whatever the replica amounts to, it isn't a revision's state.
+            self.held = None;
+        }
+        if let Some(transport) = self.transport.take() {
+            let _ = self.epoll.delete(&transport.connection);
+        }
+        if error.is_final() || !self.config.reconnect {
+            self.state = State::Ended;
+            self.ended = Some(error.clone());
+            tell(Event::Lost { error: &error, pause: None });
+            return Err(error);
+        }
+        let pause = self.backoff.pause();
+        self.state = State::Waiting;
+        self.retry_at = Some(now + pause);
+        tell(Event::Lost { error: &error, pause: Some(pause) });
+        Ok(())
+    }
+
+    fn work(&mut self, now: Instant, tell: Sink<'_>) -> Result<(), Error> {
+        let Some(transport) = &mut self.transport else { return Ok(()) };
+        if transport.connection.is_connecting() {
+            transport.connection.finish()?;
+            if transport.connection.is_connecting() {
+                return transport.check_time(now);
+            }
+            self.state = State::Greeting;
+        }
+        transport.flush()?;
+        let mut read = 0;
+        loop {
+            let Some(transport) = &mut self.transport else { return Ok(()) };
+            let fill = transport.fill(now)?;
+            self.counts.bytes += fill.bytes as u64;
+            read += fill.bytes;
+            let again = self.events(tell)?;
+            let Some(transport) = &mut self.transport else { return Ok(()) };
+            transport.flush()?;
+            if fill.ended {
+                return Err(transport.closed());
+            }
+            if again {
+                return Ok(());
+            }
+            if fill.drained || read >= READ_BYTES_PER_TURN {
+                return transport.check_time(now);
+            }
+        }
+    }
+
+    /// Takes all events that the bytes so far amount to. True: the connection
+    /// was given up on purpose, to resume from elsewhere.
+    fn events(&mut self, tell: Sink<'_>) -> Result<bool, Error> {
+        loop {
+            let Some(transport) = &mut self.transport else { return Ok(false) };
+            let address = transport.connection.address();
+            let event = transport
+                .session
+                .poll_event()
+                .map_err(|error| Error::Protocol { address: address.clone(), error })?;
+            let Some(event) = event else { return Ok(false) };
+            let tells = !self.silent;
+            match event {
+                ClientEvent::Welcome(welcome) => {
+                    self.counts.connects += 1;
+                    self.backoff.reset();
+                    match &mut self.replica {
+                        Some(replica) if replica.epoch() == welcome.epoch => {}
+                        // Another history: what is held stays, stale, until the
+                        // snapshot that must follow has ended.
+                        Some(replica) => replica.set_epoch(welcome.epoch, welcome.digest_key),
+                        None if self.config.replica => {
+                            self.replica = Some(Replica::new(welcome.epoch, welcome.digest_key));
+                        }
+                        None => {}
+                    }
+                    tell(Event::Connected { epoch: welcome.epoch, role: welcome.role });
+                }
+                ClientEvent::Begin { from } => {
+                    self.snapshot = from == Revision(0);
+                    self.counts.snapshots += u64::from(self.snapshot);
+                    let first = std::mem::take(&mut self.fresh_connection);
+                    self.counts.resumes += u64::from(first && !self.snapshot);
+                    self.counts.catch_ups += u64::from(!first && !self.snapshot);
+                    if self.snapshot {
+                        if let Some(replica) = &mut self.replica {
+                            replica.begin_snapshot();
+                        }
+                    }
+                    self.state = State::Syncing;
+                    if tells {
+                        tell(Event::Begin { snapshot: self.snapshot, from });
+                    }
+                }
+                ClientEvent::Records(records) => {
+                    let applied = match &mut self.replica {
+                        None => {
+                            for record in records {
+                                count(&record, &mut self.counts);
+                            }
+                            Ok(())
+                        }
+                        Some(replica) if self.config.changes && tells => {
+                            one_by_one(replica, records, &mut self.counts, tell)
+                        }
+                        Some(replica) => in_batches(replica, records, &mut self.counts),
+                    };
+                    applied.map_err(|why| Error::Entity { address: address.clone(), why })?;
+                }
+                ClientEvent::Flush { revision, what } => {
+                    self.counts.flushes += 1;
+                    if tells {
+                        tell(Event::Flushed { revision, what });
+                    }
+                    if let Some(replica) = &mut self.replica {
+                        replica.flush(what);
+                    }
+                }
+                ClientEvent::End(at) => {
+                    if let (true, Some(replica)) = (self.snapshot, &mut self.replica) {
+                        replica.end_snapshot();
+                    }
+                    self.state = State::Live;
+                    let agrees = self.compare(&at, tell);
+                    if !agrees {
+                        continue;
+                    }
+                    if let (true, Some(since)) = (self.silent, self.config.since) {
+                        return Ok(self.rewind(since));
+                    }
+                    tell(Event::Synced { revision: at.revision, snapshot: self.snapshot });
+                }
+                ClientEvent::Mark(at) => {
+                    if self.compare(&at, tell) && tells {
+                        tell(Event::Marked { revision: at.revision });
+                    }
+                }
+                ClientEvent::Goodbye { reason, text } => {
+                    let text = text.to_owned();
+                    return Err(Error::Goodbye { address: address.clone(), reason, text });
+                }
+                // Answers to requests: a follower asks none.
+                ClientEvent::Item { .. } | ClientEvent::Done(_) => {}
+                _ => {}
+            }
+        }
+    }
+
+    /// Compares the replica at an END or a MARK, and lets the session answer.
+    fn compare(&mut self, at: &Compare, tell: Sink<'_>) -> bool {
+        let Some(replica) = &self.replica else {
+            self.counts.marks += 1;
+            return true;
+        };
+        let ours = replica.digests();
+        let agrees = ours == at.digests;
+        self.counts.marks += u64::from(agrees);
+        let resync =
+            self.transport.as_mut().is_some_and(|transport| transport.session.compared(at, agrees));
+        if resync {
+            self.counts.resyncs += 1;
+            tell(Event::Differed { revision: at.revision, ours, theirs: at.digests });
+        }
+        agrees
+    }
+
+    /// The replica is filled: go back to `since` on a new connection, and tell
+    /// what comes. Walking from there again mends nothing and harms nothing:
+    /// the replica is nowhere older.
+    fn rewind(&mut self, since: (Epoch, Revision)) -> bool {
+        self.silent = false;
+        if let Some(mut transport) = self.transport.take() {
+            transport.session.goodbye();
+            // If these few bytes don't go, the close says the same.
+            let _ = transport.flush();
+            let _ = self.epoll.delete(&transport.connection);
+        }
+        self.since.push_back(since);
+        self.state = State::Waiting;
+        self.retry_at = Some(Instant::now());
+        true
+    }
+}
+
+impl AsFd for Follower {
+    /// Readable when [`Follower::on_ready`] has something to do; the same
+    /// descriptor all the time.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.epoll.as_fd()
+    }
+}
+
+impl fmt::Debug for Follower {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Follower")
+            .field("address", &self.address)
+            .field("state", &self.state)
+            .field("position", &self.position())
+            .field("counts", &self.counts)
+            .finish_non_exhaustive()
+    }
+}
+
+fn count(record: &WireRecord<'_>, counts: &mut Counts) {
+    counts.records += 1;
+    counts.deletes += u64::from(record.op == RecordOp::Delete);
+}
+
+/// How many records are applied at once: enough that their cache misses
+/// overlap, few enough that they stay in the first cache.
+const BATCH: usize = 128;
+
+fn in_batches(
+    replica: &mut Replica,
+    mut records: Records<'_>,
+    counts: &mut Counts,
+) -> Result<(), String> {
+    let mut batch: Vec<ReplicaRecord<'_>> = Vec::with_capacity(BATCH);
+    loop {
+        batch.clear();
+        for record in records.by_ref().take(BATCH) {
+            count(&record, counts);
+            batch.push(ReplicaRecord { op: record.op, kind: record.kind, body: record.body });
+        }
+        if batch.is_empty() {
+            return Ok(());
+        }
+        replica.apply_batch(&batch).map_err(|(_, error)| error.to_string())?;
+    }
+}
+
+/// Tells each change, then applies it.
+fn one_by_one(
+    replica: &mut Replica,
+    records: Records<'_>,
+    counts: &mut Counts,
+    tell: Sink<'_>,
+) -> Result<(), String> {
+    for record in records {
+        count(&record, counts);
+        let WireRecord { revision, last, op, kind, body } = record;
+        let entity = match op {
+            RecordOp::Set => Some(Entity::decode(kind, body).map_err(|error| error.to_string())?),
+            RecordOp::Delete => None,
+        };
+        let key = match &entity {
+            Some(entity) => entity.key(),
+            None => EntityKey::decode(kind, body).map_err(|error| error.to_string())?,
+        };
+        let store = replica.store();
+        tell(Event::Change(Change { revision, last, key, new: entity.as_ref(), store }));
+        match op {
+            RecordOp::Set => replica.set(kind, body),
+            RecordOp::Delete => replica.delete(kind, body),
+        }
+        .map_err(|error| error.to_string())?;
+    }
+    Ok(())
+}
