@@ -205,6 +205,8 @@ umbrella! {
     Pipe(crate::pipe::Error),
     /// [`crate::process`]
     Process(crate::process::Error),
+    /// [`crate::ring`]
+    Ring(crate::ring::Error),
     /// [`crate::sem`]
     Sem(crate::sem::Error),
     /// [`crate::shm`]

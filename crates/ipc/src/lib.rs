@@ -35,6 +35,7 @@ pub mod peer;
 pub mod pidfd;
 pub mod pipe;
 pub mod process;
+pub mod ring;
 pub mod sem;
 pub mod shm;
 pub mod signal;
