@@ -1,0 +1,194 @@
+//! `docs/benchmarks.md`, made of the newest result of each measure.
+
+use std::fmt::Write;
+
+use crate::benches::BENCHES;
+use crate::harness::results::Record;
+use crate::harness::rounds::{Column, Outcome};
+use crate::harness::stats::Median;
+
+const HEAD: &str = "\
+# Benchmarks
+
+Made by `scripts/bench`; do not edit. All contenders of a measure run in the same
+run, in turn, in rotating order; subscribers are processes of their own, free to run on all cores. A ratio
+is the median of the ratios within each round, with an interval that contains the
+true median with the probability shown (order statistics, no assumption about the
+distribution). Only what subscribers received counts. How each measure is
+made, and what is done in the rivals' favour, is told in `bench/README.md`.
+";
+
+/// The whole page. Quick results are left out unless there is nothing else.
+pub(crate) fn page(records: &[Record]) -> String {
+    let mut page = HEAD.to_owned();
+    for (bench, what) in BENCHES {
+        let newest = newest(records, bench);
+        let Some(first) = newest.first() else { continue };
+        let _ = write!(page, "\n## {bench}\n\n{}.\n\n", capitalised(what));
+        for record in &newest {
+            page += &table(&record.outcome);
+            page.push('\n');
+        }
+        for line in distinct(newest.iter().map(|record| provenance(record))) {
+            let _ = writeln!(page, "{line}\n");
+        }
+        debug_assert!(!first.outcome.columns.is_empty());
+        page.truncate(page.trim_end().len());
+        page.push('\n');
+    }
+    page
+}
+
+/// One measure as a Markdown table with its name above.
+pub(crate) fn table(outcome: &Outcome) -> String {
+    let measure = &outcome.measure;
+    let mut text = format!("**{}: {}**\n\n", measure.bench, measure.variant);
+    text += "| contender | median | interval | samples | rtm is better by | asked |\n|---|--:|--:|--:|--:|--:|\n";
+    for column in &outcome.columns {
+        let ratio = outcome.ratios.iter().find(|ratio| ratio.rival == column.name);
+        let asked = measure.goals.iter().find(|goal| goal.rival == column.name);
+        let times = ratio.map_or("-".to_owned(), |ratio| times(&ratio.times));
+        let verdict = asked.map_or("-".to_owned(), |goal| {
+            let wanted = format!("≥ {}×", number(goal.at_least));
+            match ratio {
+                Some(ratio) if ratio.times.median >= goal.at_least => format!("{wanted}: reached"),
+                Some(_) => format!("{wanted}: **missed**"),
+                None => wanted,
+            }
+        });
+        let _ = writeln!(
+            text,
+            "| {} | {} | {} | {}{} | {times} | {verdict} |",
+            column.name,
+            measure.unit.show(column.median.median),
+            interval(outcome, column),
+            column.median.samples,
+            if column.lost == 0 { String::new() } else { format!(", {} lost", column.lost) },
+        );
+    }
+    text
+}
+
+fn interval(outcome: &Outcome, column: &Column) -> String {
+    let unit = outcome.measure.unit;
+    format!("{} – {}", unit.show(column.median.low), unit.show(column.median.high))
+}
+
+fn times(median: &Median) -> String {
+    format!(
+        "**{}×** ({} – {}, {:.0} %)",
+        number(median.median),
+        number(median.low),
+        number(median.high),
+        median.coverage * 100.0
+    )
+}
+
+fn number(value: f64) -> String {
+    if value >= 100.0 {
+        format!("{value:.0}")
+    } else if value >= 10.0 {
+        format!("{value:.1}")
+    } else {
+        format!("{value:.2}")
+    }
+}
+
+fn provenance(record: &Record) -> String {
+    let machine = &record.machine;
+    format!(
+        "{}{}, {} cores, {:.0} GiB, Linux {}; commit {}; `{}`; processors {:.0} % busy before the samples.",
+        if record.quick { "Preliminary. " } else { "" },
+        machine.cpu,
+        machine.cores,
+        machine.memory_mib as f64 / 1024.0,
+        machine.kernel,
+        record.commit,
+        record.command,
+        record.outcome.busy_before * 100.0
+    ) + &format!(" {}.", record.date)
+}
+
+/// The newest full result of each variant, or the newest quick one; in the
+/// order in which the variants were first measured.
+fn newest<'a>(records: &'a [Record], bench: &str) -> Vec<&'a Record> {
+    let mut newest: Vec<&Record> = Vec::new();
+    for record in records.iter().filter(|record| record.outcome.measure.bench == bench) {
+        let variant = &record.outcome.measure.variant;
+        match newest.iter_mut().find(|other| other.outcome.measure.variant == *variant) {
+            Some(other) if !record.quick || other.quick => *other = record,
+            Some(_) => {}
+            None => newest.push(record),
+        }
+    }
+    newest
+}
+
+fn distinct(lines: impl Iterator<Item = String>) -> Vec<String> {
+    let mut kept: Vec<String> = Vec::new();
+    for line in lines {
+        if !kept.contains(&line) {
+            kept.push(line);
+        }
+    }
+    kept
+}
+
+fn capitalised(text: &str) -> String {
+    let mut characters = text.chars();
+    characters
+        .next()
+        .map_or(String::new(), |first| first.to_uppercase().chain(characters).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::harness::machine::Machine;
+    use crate::harness::rounds::{Goal, Measure, Ratio, Unit};
+
+    fn record(quick: bool, rtm: f64) -> Record {
+        let column = |name: &str, value| Column {
+            name: name.to_owned(),
+            values: vec![Some(value)],
+            median: Median::of(&[value]).unwrap(),
+            lost: 0,
+        };
+        Record {
+            date: "2026-11-21".to_owned(),
+            commit: "abc".to_owned(),
+            command: "scripts/bench load".to_owned(),
+            machine: Machine {
+                cpu: "x".to_owned(),
+                cores: 2,
+                memory_mib: 2048,
+                kernel: "6".to_owned(),
+            },
+            quick,
+            outcome: Outcome {
+                measure: Measure {
+                    bench: "load".to_owned(),
+                    variant: "8 subscribers".to_owned(),
+                    unit: Unit::Seconds,
+                    subject: "rtm".to_owned(),
+                    goals: vec![Goal { rival: "kernel".to_owned(), at_least: 10.0 }],
+                },
+                columns: vec![column("rtm", rtm), column("kernel", 15.0)],
+                ratios: vec![Ratio {
+                    rival: "kernel".to_owned(),
+                    times: Median::of(&[15.0 / rtm]).unwrap(),
+                }],
+                busy_before: 0.0,
+            },
+        }
+    }
+
+    #[test]
+    fn the_newest_full_result_is_shown_with_its_verdict() {
+        let page = page(&[record(false, 3.0), record(false, 1.0), record(true, 9.0)]);
+        assert!(page.contains("| kernel | 15.00 s | 15.00 s – 15.00 s | 1 | **15.0×** (15.0 – 15.0, 0 %) | ≥ 10.0×: reached |"), "{page}");
+        assert!(!page.contains("Preliminary"));
+        let missed = table(&record(false, 3.0).outcome);
+        assert!(missed.contains("**missed**"));
+    }
+}
