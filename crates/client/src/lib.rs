@@ -30,6 +30,7 @@ mod admin;
 mod backoff;
 mod connection;
 mod error;
+mod event;
 mod follower;
 mod stop;
 mod transport;
@@ -42,7 +43,8 @@ pub use admin::{Admin, Done, Item, Load, LoadOptions};
 pub use backoff::Backoff;
 pub use connection::{CONNECT_TIMEOUT, ConnectError, Connection, Read, wait};
 pub use error::{Error, ExitClass};
-pub use follower::{Change, Counts, Event, FollowConfig, Follower, Sink, State, Turn};
+pub use event::{Change, Counts, Event, FollowConfig, Sink, State, Turn};
+pub use follower::Follower;
 pub use stop::Stop;
 
 pub use rtm_tables::wire::{GoodbyeReason, ItemFlags, ItemKind, Role, Welcome, WireError};

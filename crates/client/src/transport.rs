@@ -14,6 +14,9 @@ pub(crate) struct Transport {
     pub(crate) connection: Connection,
     pub(crate) session: ClientSession,
     began: Instant,
+    /// The daemon takes no more bytes. What it sent before, a goodbye perhaps,
+    /// is still to be read.
+    deaf: bool,
 }
 
 impl Transport {
@@ -22,7 +25,7 @@ impl Transport {
         if matches!(connection.address(), crate::Address::Tcp(..)) {
             config.dead_ms = Some(DEAD_MS);
         }
-        Transport { connection, session: ClientSession::new(config, 0), began: now }
+        Transport { connection, session: ClientSession::new(config, 0), began: now, deaf: false }
     }
 
     /// The session's time.
@@ -45,14 +48,26 @@ impl Transport {
         })
     }
 
-    /// Writes what goes without waiting. True: all of it.
+    /// Writes what goes without waiting. True: all of it. That the daemon has
+    /// closed is for the next read to say, behind what it sent before.
     pub(crate) fn flush(&mut self) -> Result<bool, Error> {
         loop {
             let output = self.session.output();
             if output.is_empty() {
                 return Ok(true);
             }
-            let count = self.connection.write(output).map_err(|error| self.broken(error))?;
+            let length = output.len();
+            let count = match self.deaf {
+                true => length,
+                false => match self.connection.write(output) {
+                    Ok(count) => count,
+                    Err(error) if has_closed(&error) => {
+                        self.deaf = true;
+                        length
+                    }
+                    Err(error) => return Err(Error::System(error)),
+                },
+            };
             if count == 0 {
                 return Ok(false);
             }
@@ -66,23 +81,15 @@ impl Transport {
         let now = self.millis(now);
         let space = self.session.space();
         let room = space.len();
-        match self.connection.read(space).map_err(|error| self.broken(error))? {
-            Read::Bytes(count) => {
+        match self.connection.read(space) {
+            Err(error) if has_closed(&error) => Ok(Fill { bytes: 0, drained: true, ended: true }),
+            Err(error) => Err(Error::System(error)),
+            Ok(Read::Bytes(count)) => {
                 self.session.received(count, now);
                 Ok(Fill { bytes: count, drained: count < room, ended: false })
             }
-            Read::Nothing => Ok(Fill { bytes: 0, drained: true, ended: false }),
-            Read::End => Ok(Fill { bytes: 0, drained: true, ended: true }),
-        }
-    }
-
-    /// A write or read that failed: that the peer has closed is no news about
-    /// a system call.
-    fn broken(&self, error: ipc::SystemError) -> Error {
-        use ipc::Errno;
-        match error.errno {
-            Errno::PIPE | Errno::CONNRESET | Errno::NOTCONN | Errno::TIMEDOUT => self.closed(),
-            _ => Error::System(error),
+            Ok(Read::Nothing) => Ok(Fill { bytes: 0, drained: true, ended: false }),
+            Ok(Read::End) => Ok(Fill { bytes: 0, drained: true, ended: true }),
         }
     }
 
@@ -100,4 +107,10 @@ pub(crate) struct Fill {
     pub(crate) drained: bool,
     /// Has the daemon closed?
     pub(crate) ended: bool,
+}
+
+/// That the daemon has closed is no news about a system call.
+fn has_closed(error: &ipc::SystemError) -> bool {
+    use ipc::Errno;
+    matches!(error.errno, Errno::PIPE | Errno::CONNRESET | Errno::NOTCONN | Errno::TIMEDOUT)
 }
