@@ -26,31 +26,45 @@
 //! rtm adds. Left out, each refused with its reason: what a route or a
 //! neighbour of rtm can't hold (`from`, `encap`, `vrf`, `expires`, `proxy`).
 
+mod change;
 mod command;
 mod error;
 mod filter;
 mod hops;
+mod json;
+mod menu;
 mod neighbour;
 mod options;
 mod parse;
+mod print;
+mod print_json;
 mod route;
 mod select_neighbour;
 mod select_route;
 mod selector;
 mod short;
 mod tables;
+mod time;
 mod value;
+mod view;
 mod words;
+mod write;
 
+pub use change::{write_change, write_neighbour_line, write_route_line};
 pub use command::{
     Barrier, ClientRun, Command, FlushWhat, Format, LoadHops, Lookup, LookupInput, Monitor, Object,
     Peer, Position, RouteGet, RouteLoad, RouteSave, RouteShow, Shell, Topic, Wait, WaitFor,
 };
 pub use error::{PLACE_BYTES_MAX, TextError};
 pub use filter::{FILTER_ITEMS_MAX, Filter, FilterRules};
+pub use json::JsonWriter;
+pub use menu::{neighbour_menu_heading, neighbour_menu_row, route_menu_heading, route_menu_row};
 pub use neighbour::neighbour_words;
 pub use options::{Color, Options, Timestamps, option_words};
-pub use parse::{CLIENT_NAME_BYTES_MAX, parse_args, parse_line};
+pub use parse::{
+    CLIENT_NAME_BYTES_MAX, parse_args, parse_line, parse_printed_neighbour, parse_printed_route,
+};
+pub use print::{Extra, Heading, Hide, Palette, Printer};
 pub use route::route_words;
 pub use selector::{
     NeighbourSelector, NudStates, PrefixRule, Resolve, RouteSelector, SOURCE_NAME_BYTES_MAX,
@@ -58,7 +72,9 @@ pub use selector::{
 };
 pub use short::{short_destination, short_neighbour, short_route};
 pub use tables::{objects, verbs};
+pub use time::Timestamp;
 pub use words::{Cursor, LineJoiner, Word, Words};
+pub use write::Bytes;
 
 use crate::names::Names;
 use crate::prefix::Family;

@@ -21,7 +21,6 @@ pub(super) const NTF_ROUTER: u8 = 0x80;
 
 /// The flags that a neighbour's line shows, in the order in which `ip` prints
 /// them.
-#[allow(dead_code)] // The printer's.
 pub(super) const FLAGS: [(u8, &str); 4] = [
     (NTF_ROUTER, "router"),
     (NTF_PROXY, "proxy"),

@@ -13,7 +13,7 @@ use super::selector::{NeighbourSelector, RouteSelector, source_name, unknown_opt
 use super::value;
 use super::words::{Cursor, Word, Words};
 use super::{Context, neighbour, route, tables};
-use crate::change::{Change, Verb};
+use crate::change::{Change, NeighbourSpec, RouteSpec, Verb};
 use crate::route::TABLE_MAIN;
 
 /// The default of `stat -i`.
@@ -54,6 +54,26 @@ pub fn parse_line(line: &str, cx: &Context<'_>) -> Result<Option<(Options, Comma
     }
     let command = with_options(&rest, cx, &options)?;
     Ok(Some((options, command)))
+}
+
+/// The route of a line that `ip route show` or our printer wrote (with `-o`,
+/// or its line feeds left in). What it leaves out has the value that it leaves
+/// out; see [`Context::listing`], which is taken as set.
+///
+/// # Errors
+/// Not such a line.
+pub fn parse_printed_route(line: &str, cx: &Context<'_>) -> Result<RouteSpec, TextError> {
+    let cx = Context { listing: true, ..*cx };
+    route::route(Verb::Replace, &mut Cursor::new(&Words::of_printed(line)), &cx)
+}
+
+/// The neighbour of a line that `ip neigh show` or our printer wrote.
+///
+/// # Errors
+/// Not such a line.
+pub fn parse_printed_neighbour(line: &str, cx: &Context<'_>) -> Result<NeighbourSpec, TextError> {
+    let cx = Context { listing: true, ..*cx };
+    neighbour::neighbour(Verb::Replace, &mut Cursor::new(&Words::of_printed(line)), &cx)
 }
 
 /// The command of `rtm`'s arguments (without the program's name).
@@ -342,7 +362,10 @@ fn route_get(cursor: &mut Cursor<'_, '_>, cx: &Context<'_>) -> Result<Command, T
     if addresses.is_empty() {
         return Err(cursor.missing("address", "route get ADDRESS would be right"));
     }
-    Ok(Command::RouteGet(RouteGet { addresses, table: table.unwrap_or(TABLE_MAIN) }))
+    Ok(Command::RouteGet(RouteGet {
+        addresses,
+        table: table.filter(|&id| id != 0).unwrap_or(TABLE_MAIN),
+    }))
 }
 
 /// Takes `table ID`, also abbreviated.
@@ -529,7 +552,11 @@ fn lookup(cursor: &mut Cursor<'_, '_>, cx: &Context<'_>) -> Result<Command, Text
         return Err(cursor.missing("address", "either addresses, or - for standard input"));
     }
     let input = if stdin { LookupInput::Stdin } else { LookupInput::Addresses(addresses) };
-    Ok(Command::Lookup(Lookup { table: table.unwrap_or(TABLE_MAIN), input, json_fields }))
+    Ok(Command::Lookup(Lookup {
+        table: table.filter(|&id| id != 0).unwrap_or(TABLE_MAIN),
+        input,
+        json_fields,
+    }))
 }
 
 fn monitor(cursor: &mut Cursor<'_, '_>, cx: &Context<'_>) -> Result<Command, TextError> {

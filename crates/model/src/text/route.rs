@@ -26,6 +26,8 @@ use crate::names::{
 use crate::prefix::{Family, Prefix};
 use crate::route::{METRIC_V6, RouteAttrs, RouteType, RouterPreference, TABLE_MAIN};
 
+/// The protocol that a printed line leaves out.
+pub(super) const PRINTED_PROTOCOL: u8 = PROTOCOL_BOOT;
 /// `RTA_FLOW`: realms, kept as an opaque attribute.
 pub(super) const RTA_FLOW: u16 = 11;
 /// `RTA_TTL_PROPAGATE`: kept as an opaque attribute.
@@ -128,8 +130,10 @@ const WORDS: [(&str, Key); 45] = [
 ];
 
 /// Words with a value in a printed line that say nothing about the route.
-const PASSING: [&str; 10] =
-    ["expires", "error", "users", "used", "age", "ipid", "ts", "tsage", "uid", "mark"];
+const PASSING: [&str; 14] = [
+    "expires", "error", "users", "used", "age", "ipid", "ts", "tsage", "uid", "mark", // ip's
+    "source", "revision", "ordinal", "why", // ours
+];
 
 /// The words of a route, for completion, in the order of the grammar.
 pub fn route_words() -> impl Iterator<Item = &'static str> {
@@ -314,7 +318,9 @@ impl<'a> Draft<'a> {
             }
             Key::Table => {
                 let word = cursor.value("table", "table ID would be right")?;
-                self.table = Some(value::table(word, cx.names)?);
+                // As the kernel (`fib_new_table`): no table is main.
+                let table = value::table(word, cx.names)?;
+                self.table = Some(if table == 0 { TABLE_MAIN } else { table });
             }
             Key::Proto => {
                 let word = cursor.value("proto", "proto NAME would be right")?;

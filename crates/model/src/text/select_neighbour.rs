@@ -8,6 +8,7 @@ use super::neighbour::{NTF_EXT_LEARNED, nud_name, nud_state};
 use super::selector::{Blanks, Resolve, unknown_option};
 use super::value;
 use super::words::{Cursor, Word, Words};
+use super::write;
 use crate::link::LinkName;
 use crate::names::Names;
 use crate::neighbour::{Mac, NeighbourKey, NeighbourValue, NudState};
@@ -252,7 +253,8 @@ impl fmt::Display for NeighbourSelectorText<'_> {
             words.put(format_args!("lladdr {mac}"))?;
         }
         if let Some(link) = s.link {
-            words.put(format_args!("dev {}", link.as_str()))?;
+            words.put(format_args!("dev "))?;
+            write::link(words.f, link)?;
         }
         match s.states {
             None => {}

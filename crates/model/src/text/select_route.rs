@@ -7,6 +7,7 @@ use super::error::TextError;
 use super::selector::{Blanks, PrefixRule, Resolve, source_name, unknown_option};
 use super::value::{self, Destination};
 use super::words::{Cursor, Word, Words};
+use super::write;
 use crate::group::NextHop;
 use crate::link::LinkName;
 use crate::names::Names;
@@ -421,7 +422,8 @@ impl fmt::Display for RouteSelectorText<'_> {
             None => {}
         }
         if let Some(link) = s.link {
-            words.put(format_args!("dev {}", link.as_str()))?;
+            words.put(format_args!("dev "))?;
+            write::link(words.f, link)?;
         }
         if let Some(via) = s.via {
             let family = match via.family() {

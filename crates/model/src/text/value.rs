@@ -269,7 +269,10 @@ pub(super) fn milliseconds(text: &str) -> Option<(u32, bool)> {
     } else {
         f64::from(c_number(count, u32::MAX)?)
     };
-    let value = (number * scale).ceil();
+    // Up, as `ip` does; but 16.248 s is 16,248 ms, whatever the product's last
+    // bit says.
+    let exact = number * scale;
+    let value = if (exact - exact.round()).abs() < 1e-6 { exact.round() } else { exact.ceil() };
     (value.is_finite() && value <= f64::from(u32::MAX)).then_some((value as u32, raw))
 }
 
@@ -330,6 +333,7 @@ mod tests {
             ("1500ms", Some((1500, false))),
             ("1.5s", Some((1500, false))),
             ("3S", Some((3000, false))),
+            ("16.248s", Some((16_248, false))),
             ("0.0001s", Some((1, false))),
             ("4.29497e+06s", None),
             ("4.29496e+06s", Some((4_294_960_000, false))),

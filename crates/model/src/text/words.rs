@@ -66,6 +66,31 @@ impl<'a> Words<'a> {
         Ok(words)
     }
 
+    /// The words of a line that `ip` printed: blanks separate them, and nothing
+    /// else means anything (an interface may be named `#1`). `ip -o` writes a
+    /// backslash for a line feed, right behind the last word and before a tab.
+    pub fn of_printed(line: &'a str) -> Words<'a> {
+        let bytes = line.as_bytes();
+        let mut words = Words::default();
+        let mut at = 0;
+        while at < bytes.len() {
+            let start = at;
+            while at < bytes.len() && !is_blank(bytes[at]) {
+                at += 1;
+            }
+            let mut text = &line[start..at];
+            if bytes.get(at) == Some(&b'\t') {
+                text = text.strip_suffix('\\').unwrap_or(text);
+            }
+            if !text.is_empty() {
+                words.push(Word { text, column: column(start + 1), literal: true });
+            }
+            at += 1;
+        }
+        words.end = column(line.len() + 1);
+        words
+    }
+
     /// The words of a command line, already split by a shell.
     pub fn of_args<S: AsRef<str>>(args: &'a [S]) -> Words<'a> {
         let mut words = Words::default();
