@@ -1,66 +1,128 @@
-//! What all sessions share.
+//! The hub: what all sessions share, and who of them has something to do.
+//!
+//! It takes the records of every commit, keeps the views with their journals,
+//! the shared snapshots, the barriers, and one small slot for each session.
+//!
+//! ```text
+//!  a turn
+//!    begin_turn(now)
+//!    table.apply(.., &mut hub) ...       records go into the journals
+//!    (the image publishes)
+//!    publish(table, budget)              visible; marks; slices of building and encoding; who is ready
+//!    while poll_ready() -> token         fill, slices, writev, transmitted of that session
+//! ```
+//!
+//! **Who costs something.** A session with nothing to send is *parked* at what
+//! it waits for: its view's journal, a snapshot, the end of a large load. What
+//! moves names those parked there, and nobody else is looked at: a turn costs
+//! the sessions that have something to send, each O(1) beside its system call.
+//!
+//! ```text
+//!              +----------- parked (view, snapshot, held) <---------+
+//!    it moves  |                                                    | nothing to send
+//!              v                                                    |
+//!            next --publish--> ready --poll_ready--> in the daemon's hands --> socket full: EPOLLOUT
+//!              ^                                                    |
+//!              +---------------- requeue: its share is used up -----+
+//! ```
+//!
+//! **Visibility.** Sessions read the journals up to what the last publish made
+//! visible, and walk the table only while it stands at the published revision:
+//! so no client is told of what the image doesn't show yet, and END and MARK
+//! name states that were committed as a whole.
+
+use std::collections::VecDeque;
+
+use rtm_model::text::Filter;
+use rtm_model::{DigestKey, Digester};
 
 use crate::Millis;
-use crate::record::{Flush, Record, RecordSink, Revision};
+use crate::barrier::{BarrierEntry, BarrierId, BarrierOutcome, BarrierReport, Barriers};
+use crate::catalog::Catalog;
+use crate::filter::Facts;
+use crate::record::{Epoch, Flush, Record, RecordOp, RecordSink, Revision};
 use crate::session::HubLimits;
+use crate::snapshot::Generation;
 use crate::table::Table;
+use crate::view::{Around, View};
+use crate::walk::{Ground, Shared, Stop, Walk};
+
+/// A filter that no session uses is kept for so long: who lost its connection
+/// finds its view again.
+const FILTER_IDLE_MS: Millis = 60_000;
+
+/// For so long a view whose snapshot was too large to share isn't tried again.
+const ALONE_MS: Millis = 60_000;
+
+/// Snapshots of one view at one time.
+const GENERATIONS_PER_VIEW: usize = 2;
+
+/// The view of everything.
+const MAIN: usize = 0;
 
 /// What all sessions share.
 pub struct Hub {
     limits: HubLimits,
+    epoch: Epoch,
+    key: DigestKey,
+    digester: Digester,
     now: Millis,
+    /// The newest committed revision, and the newest that sessions may see.
+    revision: Revision,
+    published: Revision,
+    /// Is a large load open? Then the table can't be read.
+    staging: bool,
+    /// Records taken since the last publish.
+    appended: usize,
+
+    views: Vec<Option<View>>,
+    catalog: Catalog,
+    generations: Vec<Generation>,
+    next_generation: u64,
+    snapshots_encoded: u64,
+
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    ready: VecDeque<u32>,
+    next: Vec<u32>,
+    held: Vec<u32>,
+    barriers: Barriers,
 }
 
-/// A barrier's number.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct BarrierId(pub u64);
-
-/// What became of one session in a barrier.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum BarrierOutcome {
-    /// It has the revision, and its digests are equal.
-    Agreed,
-    /// It has the revision, and its digests differ.
-    Differed,
-    /// Its connection ended before it answered.
-    Gone,
-    /// It didn't answer in time.
-    Late,
-    /// Its hello didn't say that it answers.
-    CannotAnswer,
+/// What the hub knows of a session.
+#[derive(Default)]
+struct Slot {
+    used: bool,
+    token: u64,
+    session: u64,
+    pid: Option<u32>,
+    name: String,
+    can_answer: bool,
+    view: Option<usize>,
+    parked: Parked,
+    /// A barrier asks for an answer at this revision or later.
+    ask: Option<Revision>,
 }
 
-/// A session in a barrier's report.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct BarrierEntry {
-    /// The session's token.
-    pub token: u64,
-    /// Its number.
-    pub session: u64,
-    /// Its name.
-    pub name: String,
-    /// Its process.
-    pub pid: Option<u32>,
-    /// What became of it.
-    pub outcome: BarrierOutcome,
-}
-
-/// How a barrier ended.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct BarrierReport {
-    /// Which.
-    pub id: BarrierId,
-    /// The revision that was waited for.
-    pub revision: Revision,
-    /// Every session that was asked, in the order in which they answered.
-    pub entries: Vec<BarrierEntry>,
-}
-
-impl BarrierReport {
-    /// Did all agree?
-    pub fn is_agreed(&self) -> bool {
-        self.entries.iter().all(|entry| entry.outcome == BarrierOutcome::Agreed)
-    }
+/// Where a session waits; `at` is its index in the list there.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+enum Parked {
+    /// In the daemon's hands.
+    #[default]
+    No,
+    /// In `next` or `ready`.
+    Queued,
+    View {
+        view: usize,
+        at: usize,
+    },
+    Generation {
+        id: u64,
+        at: usize,
+    },
+    Held {
+        at: usize,
+    },
 }
 
 /// What the hub holds, for `rtm status`.
@@ -80,13 +142,39 @@ pub struct HubStats {
     pub snapshot_bytes: usize,
     /// Snapshots begun since the start.
     pub snapshots_encoded: u64,
+    /// Bytes for filters: members, catalog.
+    pub filter_bytes: usize,
 }
 
 impl Hub {
     /// The hub of a table (which may hold something already).
-    pub fn new(table: &Table, limits: HubLimits) -> Hub {
-        let _ = table;
-        Hub { limits, now: 0 }
+    pub fn new(table: &Table, key: DigestKey, limits: HubLimits) -> Hub {
+        let revision = table.revision();
+        let mut everything = View::new(None, limits.journal_bytes, revision);
+        everything.digests = table.digests();
+        everything.publish(revision);
+        Hub {
+            limits,
+            epoch: table.epoch(),
+            key,
+            digester: *table.digester(),
+            now: 0,
+            revision,
+            published: revision,
+            staging: table.is_staging(),
+            appended: 0,
+            views: vec![Some(everything)],
+            catalog: Catalog::default(),
+            generations: Vec::new(),
+            next_generation: 1,
+            snapshots_encoded: 0,
+            slots: Vec::new(),
+            free: Vec::new(),
+            ready: VecDeque::new(),
+            next: Vec::new(),
+            held: Vec::new(),
+            barriers: Barriers::default(),
+        }
     }
 
     /// The limits.
@@ -94,9 +182,17 @@ impl Hub {
         &self.limits
     }
 
-    /// Other limits, for what comes from here on.
+    /// Other limits, for what comes from here on; journals shrink at once.
     pub fn set_limits(&mut self, limits: HubLimits) {
         self.limits = limits;
+        for (index, view) in self.views.iter_mut().enumerate() {
+            let Some(view) = view else { continue };
+            view.journal.resize(if index == MAIN {
+                limits.journal_bytes
+            } else {
+                limits.filter_journal_bytes
+            });
+        }
     }
 
     /// A turn begins: to be called before anything is applied.
@@ -106,63 +202,575 @@ impl Hub {
 
     /// A turn's changes are applied, and the image shows them: makes them
     /// visible to the sessions, goes on with snapshots and filters being built
-    /// (at most `budget` entities), and names who has something to send
-    /// ([`Hub::poll_ready`]). True: call again soon, there is more to do.
+    /// (`budget` entities, and two more for each record of the turn), and names
+    /// who has something to send ([`Hub::poll_ready`]). True: call again soon,
+    /// there is more to do.
     pub fn publish(&mut self, table: &mut Table, budget: usize) -> bool {
-        let _ = (table, budget);
-        false
-    }
-
-    /// The token of the next session that has something to send.
-    pub fn poll_ready(&mut self) -> Option<u64> {
-        None
+        let mut budget = budget + 2 * std::mem::take(&mut self.appended);
+        self.revision = table.revision();
+        self.published = self.revision;
+        self.staging = table.is_staging();
+        if let Some(Some(view)) = self.views.get_mut(MAIN) {
+            if view.fresh {
+                view.digests = table.digests();
+            }
+        }
+        for index in 0..self.views.len() {
+            if let Some(view) = self.views[index].as_mut().filter(|view| view.fresh) {
+                view.publish(self.published);
+                self.wake_view(index);
+            }
+        }
+        if !self.staging {
+            let held = std::mem::take(&mut self.held);
+            self.queue_all(held);
+            self.build_views(table, &mut budget);
+            self.encode_snapshots(table, &mut budget);
+        }
+        self.expire(table);
+        self.ready.extend(self.next.drain(..));
+        self.has_work()
     }
 
     /// Will [`Hub::publish`] find something to do, though nothing came? Then
     /// the loop must not sleep.
     pub fn has_work(&self) -> bool {
-        false
+        let building = || {
+            self.views.iter().flatten().any(|view| !view.is_built())
+                || self.generations.iter().any(|generation| generation.done.is_none())
+        };
+        !self.next.is_empty() || !self.ready.is_empty() || (!self.staging && building())
+    }
+
+    /// The token of the next session that has something to send.
+    pub fn poll_ready(&mut self) -> Option<u64> {
+        while let Some(slot) = self.ready.pop_front() {
+            let slot = &mut self.slots[slot as usize];
+            if slot.used && slot.parked == Parked::Queued {
+                slot.parked = Parked::No;
+                return Some(slot.token);
+            }
+        }
+        None
     }
 
     /// Begins a barrier: every session that follows now (or only those with
     /// these tokens) is asked to say that it has the table's present revision
     /// with equal digests, until `deadline`.
     pub fn barrier(&mut self, only: Option<&[u64]>, deadline: Millis) -> BarrierId {
-        let _ = (only, deadline);
-        BarrierId(0)
+        let revision = self.revision;
+        let mut asked = Vec::new();
+        let sessions = self.slots.iter_mut().enumerate().filter_map(|(index, slot)| {
+            let wanted = only.is_none_or(|only| only.contains(&slot.token));
+            if !slot.used || slot.view.is_none() || !wanted {
+                return None;
+            }
+            let entry = BarrierEntry {
+                token: slot.token,
+                session: slot.session,
+                name: slot.name.clone(),
+                pid: slot.pid,
+                outcome: BarrierOutcome::Late,
+            };
+            if !slot.can_answer {
+                return Some((None, entry));
+            }
+            slot.ask = Some(revision);
+            asked.push(index as u32);
+            Some((Some(index as u32), entry))
+        });
+        let id = self.barriers.begin(revision, deadline, sessions);
+        for slot in asked {
+            if matches!(self.slots[slot as usize].parked, Parked::View { .. }) {
+                self.wake(slot);
+            }
+        }
+        id
     }
 
     /// The next barrier that has ended.
     pub fn poll_barrier(&mut self) -> Option<BarrierReport> {
-        None
+        self.barriers.poll()
     }
 
     /// A barrier that nobody waits for any more.
     pub fn cancel_barrier(&mut self, id: BarrierId) {
-        let _ = id;
+        self.barriers.cancel(id);
     }
 
     /// When [`Hub::publish`] wants to be called at the latest.
     pub fn poll_timeout(&self) -> Option<Millis> {
-        None
+        let generations = self.generations.iter().filter_map(Generation::expires);
+        let views = self.views.iter().skip(1).flatten();
+        let views = views.filter(|view| view.users == 0).map(|v| v.idle_since + FILTER_IDLE_MS);
+        let finished = self.barriers.has_finished().then_some(self.now);
+        generations.chain(views).chain(self.barriers.deadline()).chain(finished).min()
     }
 
     /// What it holds.
     pub fn stats(&self) -> HubStats {
-        HubStats::default()
+        let views = || self.views.iter().flatten();
+        HubStats {
+            subscribers: self.slots.iter().filter(|slot| slot.view.is_some()).count(),
+            filters: views().count() - 1,
+            journal_bytes: views().map(|view| view.journal.bytes()).sum(),
+            journal_records: self.main().journal.head().records,
+            generations: self.generations.len(),
+            snapshot_bytes: self.generations.iter().map(Generation::bytes).sum(),
+            snapshots_encoded: self.snapshots_encoded,
+            filter_bytes: views().map(View::bytes).sum::<usize>() + self.catalog.bytes(),
+        }
+    }
+
+    fn main(&self) -> &View {
+        self.view(MAIN)
+    }
+
+    /// Goes on with the catalog and the filters that are being built.
+    fn build_views(&mut self, table: &mut Table, budget: &mut usize) {
+        self.catalog.fill(table.store(), budget);
+        let around = Around { catalog: &self.catalog, digester: &self.digester, now: self.now };
+        let mut built = Vec::new();
+        for (index, view) in self.views.iter_mut().enumerate() {
+            let Some(view) = view.as_mut().filter(|view| !view.is_built()) else { continue };
+            if view.build(table.store(), self.published, &around, budget) {
+                built.push(index);
+            }
+        }
+        for index in built {
+            self.wake_view(index);
+        }
+    }
+
+    /// Goes on with the snapshots that are being made, the oldest first.
+    fn encode_snapshots(&mut self, table: &mut Table, budget: &mut usize) {
+        let mut index = 0;
+        while index < self.generations.len() {
+            if self.generations[index].done.is_some() {
+                index += 1;
+                continue;
+            }
+            match self.encode_snapshot(index, table, budget) {
+                Encoded::Kept => index += 1,
+                // Those behind it moved up.
+                Encoded::Dropped => {}
+            }
+        }
+    }
+
+    fn encode_snapshot(
+        &mut self,
+        mut index: usize,
+        table: &mut Table,
+        budget: &mut usize,
+    ) -> Encoded {
+        loop {
+            let generation = &mut self.generations[index];
+            let Some(view) = &self.views[generation.view] else { return Encoded::Kept };
+            let ground = &mut Ground { view, catalog: &self.catalog, table };
+            let stop = generation.advance_walk(ground, budget);
+            match stop {
+                Stop::Full | Stop::Budget => {}
+                Stop::Done => {
+                    generation.done = Some((view.journal.visible(), self.published));
+                    generation.done_at = self.now;
+                    generation.walk.release(table);
+                }
+                Stop::Lost => {
+                    self.drop_generation(index, table);
+                    return Encoded::Dropped;
+                }
+            }
+            let id = generation.id;
+            let waiters = std::mem::take(&mut generation.waiters);
+            self.queue_all(waiters);
+            // What is over the bound goes, the oldest first, this one last.
+            while self.snapshot_bytes() > self.limits.snapshot_bytes_max {
+                let oldest = if index == 0 && self.generations.len() > 1 { 1 } else { 0 };
+                if self.generations[oldest].id == id {
+                    let view = self.generations[oldest].view;
+                    if let Some(view) = &mut self.views[view] {
+                        view.alone_until = self.now + ALONE_MS;
+                    }
+                    self.drop_generation(oldest, table);
+                    return Encoded::Dropped;
+                }
+                self.drop_generation(oldest, table);
+                index -= usize::from(oldest < index);
+            }
+            if stop != Stop::Full {
+                return Encoded::Kept;
+            }
+        }
+    }
+
+    fn snapshot_bytes(&self) -> usize {
+        self.generations.iter().map(Generation::bytes).sum()
+    }
+
+    fn drop_generation(&mut self, index: usize, table: &mut Table) {
+        let mut generation = self.generations.remove(index);
+        generation.walk.release(table);
+        self.queue_all(generation.waiters);
+    }
+
+    /// Lets go what nobody needs any more, and ends barriers that are late.
+    fn expire(&mut self, table: &mut Table) {
+        let now = self.now;
+        let due = |g: &Generation| g.expires().is_some_and(|at| at <= now);
+        while let Some(index) = self.generations.iter().position(due) {
+            self.drop_generation(index, table);
+        }
+        let mut filters = 0;
+        for index in 1..self.views.len() {
+            let Some(view) = &self.views[index] else { continue };
+            if view.users == 0 && view.idle_since + FILTER_IDLE_MS <= now {
+                self.drop_view(index, table);
+            } else {
+                filters += 1;
+            }
+        }
+        if filters == 0 && self.catalog.is_on() {
+            self.catalog.drop_all();
+        }
+        self.barriers.expire(now);
+    }
+
+    fn drop_view(&mut self, index: usize, table: &mut Table) {
+        while let Some(of_it) = self.generations.iter().position(|g| g.view == index) {
+            self.drop_generation(of_it, table);
+        }
+        self.views[index] = None;
+    }
+
+    fn wake_view(&mut self, index: usize) {
+        if let Some(view) = &mut self.views[index] {
+            let waiters = std::mem::take(&mut view.waiters);
+            self.queue_all(waiters);
+        }
+    }
+
+    fn queue_all(&mut self, slots: Vec<u32>) {
+        for &slot in &slots {
+            self.slots[slot as usize].parked = Parked::Queued;
+        }
+        self.next.extend(slots);
+    }
+}
+
+/// What became of a snapshot that was being made.
+enum Encoded {
+    Kept,
+    Dropped,
+}
+
+/// What a session asks of its hub.
+impl Hub {
+    pub(crate) fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    pub(crate) fn digest_key(&self) -> DigestKey {
+        self.key
+    }
+
+    pub(crate) fn now(&self) -> Millis {
+        self.now
+    }
+
+    /// The newest revision that sessions may see.
+    pub(crate) fn published(&self) -> Revision {
+        self.published
+    }
+
+    pub(crate) fn view(&self, index: usize) -> &View {
+        match self.views.get(index) {
+            Some(Some(view)) => view,
+            _ => panic!("a session's view is there as long as the session"),
+        }
+    }
+
+    /// A slot for a session that was accepted.
+    pub(crate) fn open_slot(&mut self, token: u64, session: u64, pid: Option<u32>) -> u32 {
+        let slot = Slot { used: true, token, session, pid, ..Slot::default() };
+        match self.free.pop() {
+            Some(index) => {
+                self.slots[index as usize] = slot;
+                index
+            }
+            None => {
+                self.slots.push(slot);
+                self.slots.len() as u32 - 1
+            }
+        }
+    }
+
+    pub(crate) fn close_slot(&mut self, index: u32) {
+        self.unpark(index);
+        self.barriers.gone(index);
+        let slot = std::mem::take(&mut self.slots[index as usize]);
+        if let Some(view) = slot.view.and_then(|view| self.views[view].as_mut()) {
+            view.users -= 1;
+            view.idle_since = self.now;
+        }
+        self.free.push(index);
+    }
+
+    /// A session's name and its filter's text (empty: everything).
+    pub(crate) fn who(&self, index: u32, view: Option<usize>) -> (String, String) {
+        let filter = view.and_then(|view| self.view(view).filter.as_ref());
+        let filter = filter.map_or_else(String::new, Filter::to_string);
+        (self.slots[index as usize].name.clone(), filter)
+    }
+
+    /// A session said who it is.
+    pub(crate) fn greet(&mut self, index: u32, name: &str, can_answer: bool) {
+        let slot = &mut self.slots[index as usize];
+        slot.name = name.to_owned();
+        slot.can_answer = can_answer;
+    }
+
+    /// The view of a filter for a session that begins to follow. `None`: there
+    /// are too many filters.
+    pub(crate) fn subscribe(
+        &mut self,
+        index: u32,
+        filter: Filter,
+        table: &mut Table,
+    ) -> Option<usize> {
+        let view = if filter.is_all() { MAIN } else { self.intern(filter, table)? };
+        self.slots[index as usize].view = Some(view);
+        if let Some(view) = &mut self.views[view] {
+            view.users += 1;
+        }
+        Some(view)
+    }
+
+    fn intern(&mut self, filter: Filter, table: &mut Table) -> Option<usize> {
+        let same = |view: &Option<View>| {
+            view.as_ref().is_some_and(|view| view.filter.as_ref() == Some(&filter))
+        };
+        if let Some(index) = self.views.iter().position(same) {
+            return Some(index);
+        }
+        if self.views.iter().flatten().count() > self.limits.filters_max {
+            // One that is only kept for a returning client makes room.
+            let idle = |view: &View| view.users == 0;
+            let kept = (1..self.views.len())
+                .filter(|&index| self.views[index].as_ref().is_some_and(idle))
+                .min_by_key(|&index| self.views[index].as_ref().map(|view| view.idle_since))?;
+            self.drop_view(kept, table);
+        }
+        self.catalog.begin();
+        let bytes = self.limits.filter_journal_bytes;
+        let view = Some(View::new(Some(filter), bytes, self.revision));
+        match self.views.iter().position(Option::is_none) {
+            Some(index) => {
+                self.views[index] = view;
+                Some(index)
+            }
+            None => {
+                self.views.push(view);
+                Some(self.views.len() - 1)
+            }
+        }
+    }
+
+    /// Goes on with a session's own walk; `None`: the table can't be read now,
+    /// see [`Hub::hold`].
+    pub(crate) fn advance_walk(
+        &self,
+        view: usize,
+        walk: &mut Walk,
+        table: &mut Table,
+        out: &mut Vec<u8>,
+        limit: usize,
+        budget: &mut usize,
+    ) -> Option<Stop> {
+        if table.is_staging() || table.revision() != self.published || !self.view(view).is_built() {
+            return None;
+        }
+        let ground = &mut Ground { view: self.view(view), catalog: &self.catalog, table };
+        Some(walk.advance(ground, out, limit, budget))
+    }
+
+    /// The shared snapshot that a session of this view is to read, made if
+    /// there is none to share. `None`: it is to walk by itself.
+    pub(crate) fn join(&mut self, view_index: usize, table: &mut Table) -> Option<(u64, Shared)> {
+        let view = self.views[view_index].as_ref()?;
+        // A finished one is of use as long as what came since is little.
+        let usable = |g: &Generation| match g.done {
+            None => true,
+            Some((place, _)) => {
+                let since = view.journal.distance(place);
+                view.journal.holds(place) && since <= (g.bytes() / 4).max(64 << 10) as u64
+            }
+        };
+        let of_it = |g: &&Generation| g.view == view_index;
+        if let Some(g) = self.generations.iter().rev().find(|g| of_it(g) && usable(g)) {
+            return Some((g.id, g.walk.shared()));
+        }
+        if view.alone_until > self.now {
+            return None;
+        }
+        let walk = Walk::new(Revision(0), view, table);
+        let shared = walk.shared();
+        if self.generations.iter().filter(of_it).count() >= GENERATIONS_PER_VIEW {
+            let oldest = self.generations.iter().position(|g| g.view == view_index)?;
+            self.drop_generation(oldest, table);
+        }
+        let id = self.next_generation;
+        self.next_generation += 1;
+        self.snapshots_encoded += 1;
+        self.generations.push(Generation::new(id, view_index, walk, self.now));
+        Some((id, shared))
+    }
+
+    pub(crate) fn generation(&self, id: u64) -> Option<&Generation> {
+        self.generations.iter().find(|generation| generation.id == id)
+    }
+
+    /// A session took bytes of a shared snapshot.
+    pub(crate) fn generation_was_read(&mut self, id: u64) {
+        let now = self.now;
+        if let Some(generation) = self.generations.iter_mut().find(|g| g.id == id) {
+            generation.last_read = now;
+        }
+    }
+
+    /// Parks a session until its view's journal moves, or the view is built.
+    pub(crate) fn park_at_view(&mut self, index: u32, view_index: usize) {
+        self.unpark(index);
+        let Some(view) = &mut self.views[view_index] else { return };
+        let at = view.waiters.len();
+        view.waiters.push(index);
+        self.slots[index as usize].parked = Parked::View { view: view_index, at };
+    }
+
+    /// Parks a session until there is more of a shared snapshot.
+    pub(crate) fn park_at_generation(&mut self, index: u32, id: u64) {
+        self.unpark(index);
+        let Some(generation) = self.generations.iter_mut().find(|g| g.id == id) else {
+            return self.wake(index);
+        };
+        let at = generation.waiters.len();
+        generation.waiters.push(index);
+        self.slots[index as usize].parked = Parked::Generation { id, at };
+    }
+
+    /// Parks a session until the table can be read again.
+    pub(crate) fn hold(&mut self, index: u32) {
+        self.unpark(index);
+        self.slots[index as usize].parked = Parked::Held { at: self.held.len() };
+        self.held.push(index);
+    }
+
+    /// Names a session in the next turn.
+    pub(crate) fn wake(&mut self, index: u32) {
+        if self.slots[index as usize].parked == Parked::Queued {
+            return;
+        }
+        self.unpark(index);
+        self.slots[index as usize].parked = Parked::Queued;
+        self.next.push(index);
+    }
+
+    /// Takes a session out of the list that it waits in.
+    fn unpark(&mut self, index: u32) {
+        let parked = std::mem::take(&mut self.slots[index as usize].parked);
+        let (list, at) = match parked {
+            Parked::No => return,
+            // Its entry in the queue is passed over when it comes up.
+            Parked::Queued => return,
+            Parked::View { view, at } => match &mut self.views[view] {
+                Some(view) => (&mut view.waiters, at),
+                None => return,
+            },
+            Parked::Generation { id, at } => {
+                match self.generations.iter_mut().find(|g| g.id == id) {
+                    Some(generation) => (&mut generation.waiters, at),
+                    None => return,
+                }
+            }
+            Parked::Held { at } => (&mut self.held, at),
+        };
+        debug_assert_eq!(list.get(at), Some(&index));
+        list.swap_remove(at);
+        if let Some(&moved) = list.get(at) {
+            match &mut self.slots[moved as usize].parked {
+                Parked::View { at: place, .. }
+                | Parked::Generation { at: place, .. }
+                | Parked::Held { at: place } => *place = at,
+                Parked::No | Parked::Queued => {}
+            }
+        }
+    }
+
+    /// Does a barrier ask this session, and is what it asks for published?
+    pub(crate) fn asks(&self, index: u32) -> bool {
+        self.slots[index as usize].ask.is_some_and(|revision| revision <= self.published)
+    }
+
+    /// The session was asked.
+    pub(crate) fn asked(&mut self, index: u32) {
+        self.slots[index as usize].ask = None;
+    }
+
+    /// The session answered.
+    pub(crate) fn answered(&mut self, index: u32, revision: Revision, agrees: bool) {
+        self.barriers.answered(index, revision, agrees);
     }
 }
 
 impl RecordSink for Hub {
     fn record(&mut self, record: &Record<'_>) {
-        let _ = record;
+        self.revision = record.revision;
+        self.appended += 1;
+        let now = self.now;
+        if let Some(Some(view)) = self.views.first_mut() {
+            view.journal.append(record, now);
+            view.fresh = true;
+        }
+        if !self.catalog.is_on() {
+            return;
+        }
+        self.catalog.record(record);
+        let after = match record.op {
+            RecordOp::Set => Facts::read(record.kind, record.body),
+            RecordOp::Delete => None,
+        };
+        let before = Facts::read(record.kind, record.before);
+        let around = Around { catalog: &self.catalog, digester: &self.digester, now };
+        for view in self.views.iter_mut().skip(1).flatten() {
+            view.record(record, after.as_ref(), before.as_ref(), &around);
+        }
+        if record.last {
+            for &(kind, id) in self.catalog.gone() {
+                self.views.iter_mut().flatten().for_each(|view| view.forget_left(kind, id));
+            }
+            self.catalog.end_transaction();
+        }
     }
 
     fn flush(&mut self, revision: Revision, what: Flush) {
-        let _ = (revision, what);
+        self.revision = revision;
+        self.appended += 1;
+        let now = self.now;
+        for view in self.views.iter_mut().flatten() {
+            if view.filter.is_none() {
+                view.journal.append_flush(revision, what, now);
+                view.fresh = true;
+            } else {
+                view.flush(revision, what, now);
+            }
+        }
     }
 
     fn leap(&mut self, revision: Revision) {
-        let _ = revision;
+        self.revision = revision;
+        self.catalog.restart();
+        for view in self.views.iter_mut().flatten() {
+            view.leap(revision);
+        }
     }
 }

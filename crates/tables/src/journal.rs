@@ -38,7 +38,7 @@ use rtm_model::EntityKind;
 
 /// Bytes of a chunk: what the ring grows by, and what one slice of a `writev`
 /// is at most.
-pub const CHUNK_BYTES: usize = 64 * 1024;
+pub(crate) const CHUNK_BYTES: usize = 64 * 1024;
 
 /// A [`Mark`] stands in each so many bytes: how far a search walks.
 const MARK_EVERY: usize = CHUNK_BYTES / MARKS;
@@ -145,6 +145,11 @@ impl Journal {
     pub(crate) fn publish(&mut self) {
         debug_assert!(!self.open, "a transaction is published whole");
         self.visible = self.head;
+    }
+
+    /// Bytes that it may hold.
+    pub(crate) fn capacity(&self) -> usize {
+        self.chunks_max * CHUNK_BYTES
     }
 
     /// Bytes that are allocated.
@@ -258,13 +263,6 @@ impl Journal {
         self.visible = self.head;
         self.oldest = revision;
         self.open = false;
-    }
-
-    /// A revision without a record here (another view's, or none of this
-    /// filter): the state at the head is also that revision's.
-    pub(crate) fn pass(&mut self, revision: Revision) {
-        debug_assert!(!self.open);
-        self.head.revision = revision;
     }
 
     /// Bytes from a place to the visible end, gaps between chunks included.

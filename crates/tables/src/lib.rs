@@ -1,15 +1,22 @@
 //! tables
 #![forbid(unsafe_code)]
 
+mod barrier;
+mod catalog;
 mod filter;
 mod hub;
+mod journal;
 mod order;
 mod record;
 mod replica;
 mod session;
+mod snapshot;
 mod store;
 mod table;
-pub use hub::{BarrierEntry, BarrierId, BarrierOutcome, BarrierReport, Hub, HubStats};
+mod view;
+mod walk;
+pub use barrier::{BarrierEntry, BarrierId, BarrierOutcome, BarrierReport};
+pub use hub::{Hub, HubStats};
 pub use order::{MarkerId, OrderItem, Step};
 pub use record::{Epoch, Flush, Record, RecordOp, RecordSink, Revision};
 pub use replica::{Replica, ReplicaError, ReplicaRecord};

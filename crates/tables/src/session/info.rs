@@ -133,6 +133,12 @@ pub enum ServerEvent {
         /// The request's id.
         id: u64,
     },
+    /// Its filter or mode can't be had. A goodbye that says why is in the
+    /// output: write what can be written, then close.
+    Refused {
+        /// Why.
+        why: String,
+    },
     /// The client said goodbye: close.
     Goodbye,
     /// The client's bytes were wrong. A goodbye that says how is in the

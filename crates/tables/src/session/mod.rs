@@ -21,6 +21,8 @@
 
 mod client;
 mod info;
+mod input;
+mod output;
 mod server;
 
 pub use client::{

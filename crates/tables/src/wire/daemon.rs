@@ -49,8 +49,8 @@ pub enum GoodbyeReason {
     HelloTimeout,
     /// The session may not do this.
     NotPermitted,
-    /// The filter is not understood, or there are too many; the text says.
-    Filter,
+    /// The filter or mode of a SUBSCRIBE can't be had; the text says why.
+    Refused,
     /// A number that this library doesn't know.
     Other(u32),
 }
@@ -66,7 +66,7 @@ impl GoodbyeReason {
             GoodbyeReason::Silent => 5,
             GoodbyeReason::HelloTimeout => 6,
             GoodbyeReason::NotPermitted => 7,
-            GoodbyeReason::Filter => 8,
+            GoodbyeReason::Refused => 8,
             GoodbyeReason::Other(number) => number,
         }
     }
@@ -81,7 +81,7 @@ impl GoodbyeReason {
             5 => GoodbyeReason::Silent,
             6 => GoodbyeReason::HelloTimeout,
             7 => GoodbyeReason::NotPermitted,
-            8 => GoodbyeReason::Filter,
+            8 => GoodbyeReason::Refused,
             number => GoodbyeReason::Other(number),
         }
     }
@@ -89,7 +89,10 @@ impl GoodbyeReason {
     /// May a library connect again by itself? Not after a kill, nor where the
     /// same bytes would only be refused again.
     pub fn may_reconnect(self) -> bool {
-        !matches!(self, GoodbyeReason::Killed | GoodbyeReason::NotPermitted | GoodbyeReason::Filter)
+        !matches!(
+            self,
+            GoodbyeReason::Killed | GoodbyeReason::NotPermitted | GoodbyeReason::Refused
+        )
     }
 }
 

@@ -32,6 +32,7 @@ use std::fmt;
 pub use change::{CHANGE_FRAME_BYTES_MAX, decode_change, encode_change};
 pub use client::{ClientFrame, Hello, LoadFlags, NAME_BYTES_MAX, Subscribe, SubscribeMode};
 pub use daemon::{DaemonFrame, Done, GoodbyeReason, Role, Welcome};
+pub(crate) use daemon::{END_BYTES, MARK_BYTES};
 pub use item::{ItemFlags, ItemKind};
 
 /// What every HELLO and WELCOME begins with.

@@ -1,0 +1,87 @@
+//! A session's own output buffer.
+//!
+//! Most of what a session sends it sends out of shared memory. Its own buffer
+//! holds answers, greetings, the rest of a frame of which the socket took only
+//! a part, and what a walk of its own encodes. It is bounded, and allocated
+//! only while there is something in it.
+
+use crate::wire::records::RECORD_BYTES_MAX;
+
+/// Kept free for what must always find room: the end of an answer, a mark that
+/// asks, a goodbye.
+pub(super) const CONTROL_BYTES: usize = 1024;
+
+#[derive(Debug, Default)]
+pub(super) struct Output {
+    bytes: Vec<u8>,
+    /// How many of them are sent.
+    sent: usize,
+    limit: usize,
+}
+
+impl Output {
+    pub(super) fn new(limit: usize) -> Output {
+        // Below this not even the largest record would fit.
+        Output { bytes: Vec::new(), sent: 0, limit: limit.max(16 << 10) }
+    }
+
+    /// What waits to be sent.
+    pub(super) fn pending(&self) -> &[u8] {
+        &self.bytes[self.sent..]
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.sent == self.bytes.len()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len() - self.sent
+    }
+
+    pub(super) fn capacity(&self) -> usize {
+        self.bytes.capacity()
+    }
+
+    /// So many bytes were sent.
+    pub(super) fn consume(&mut self, count: usize) {
+        self.sent += count;
+        if self.is_empty() {
+            self.bytes = Vec::new();
+            self.sent = 0;
+        }
+    }
+
+    /// Bytes that may be added, control frames aside.
+    pub(super) fn room(&self) -> usize {
+        self.limit.saturating_sub(CONTROL_BYTES + self.len())
+    }
+
+    /// The buffer, to append at most `count` bytes to. It grows in three steps,
+    /// so that a small answer costs little and the largest fill no copies.
+    pub(super) fn append(&mut self, count: usize) -> &mut Vec<u8> {
+        if self.sent > 0 {
+            self.bytes.drain(..self.sent);
+            self.sent = 0;
+        }
+        let wanted = self.bytes.len() + count;
+        if self.bytes.capacity() < wanted {
+            let steps = [1 << 10, 8 << 10, self.limit];
+            let capacity = steps.into_iter().find(|&step| step >= wanted).unwrap_or(wanted);
+            self.bytes.reserve_exact(capacity - self.bytes.len());
+        }
+        &mut self.bytes
+    }
+
+    /// The buffer, to be filled by a walk: up to the returned length, and by
+    /// one record more.
+    pub(super) fn fill(&mut self) -> (&mut Vec<u8>, usize) {
+        let limit = self.limit - CONTROL_BYTES - RECORD_BYTES_MAX;
+        let count = (self.limit).saturating_sub(self.len());
+        (self.append(count), limit)
+    }
+
+    /// Is there room for a walk to go on?
+    pub(super) fn wants_filling(&self) -> bool {
+        self.len() < self.limit - CONTROL_BYTES - RECORD_BYTES_MAX
+    }
+}
