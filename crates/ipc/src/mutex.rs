@@ -26,7 +26,7 @@
 use core::marker::PhantomData;
 use core::mem::MaybeUninit;
 use core::ptr::NonNull;
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicU32, Ordering};
 
 use crate::error::operation_error;
 use crate::map::MapMut;
@@ -77,6 +77,22 @@ pub struct RobustMutex<'map> {
 unsafe impl Send for RobustMutex<'_> {}
 // SAFETY: as above, also at the same time.
 unsafe impl Sync for RobustMutex<'_> {}
+
+/// What [`RobustMutex::look`] finds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// Nobody holds it.
+    Free,
+    /// This thread does.
+    Held {
+        /// Its id.
+        thread: u32,
+    },
+    /// Its owner died, and nobody has taken it since.
+    OwnerDied,
+    /// Its owner died, and the next one didn't repair what it protects.
+    NotRecoverable,
+}
 
 /// What the closure of [`RobustMutex::with`] sees.
 #[derive(Debug)]
@@ -178,6 +194,30 @@ impl<'map> RobustMutex<'map> {
     #[must_use]
     pub fn at(map: &'map MapMut, offset: usize) -> Self {
         Self { mutex: place(map, offset), _map: PhantomData }
+    }
+
+    /// Looks at the mutex without touching it (glibc's and the kernel's words:
+    /// the futex with the owner's thread id and the mark of a dead owner, and
+    /// the owner field, which an unrecoverable mutex has at its highest).
+    ///
+    /// Source: [get_robust_list(2)](https://man7.org/linux/man-pages/man2/get_robust_list.2.html);
+    /// kernel `FUTEX_OWNER_DIED`.
+    #[doc(alias = "FUTEX_OWNER_DIED")]
+    #[must_use]
+    pub fn look(&self) -> State {
+        const OWNER_DIED: u32 = 0x4000_0000;
+        const THREAD: u32 = 0x3fff_ffff;
+        let word = |n: usize| {
+            // SAFETY: inside the mutex, aligned, and only read atomically.
+            unsafe { AtomicU32::from_ptr(self.mutex.as_ptr().cast::<u32>().add(n)) }
+                .load(Ordering::Relaxed)
+        };
+        match (word(0), word(2)) {
+            (_, owner) if owner == i32::MAX as u32 - 1 => State::NotRecoverable,
+            (futex, _) if futex & OWNER_DIED != 0 => State::OwnerDied,
+            (futex, _) if futex & THREAD != 0 => State::Held { thread: futex & THREAD },
+            _ => State::Free,
+        }
     }
 
     /// Takes the mutex, runs `work`, and gives it back. If `work` is told that

@@ -1,2 +1,88 @@
-//! ipc
-fn main() {}
+//! `ipc`: show, send, receive, watch and wait for everything that Linux has for
+//! communication between processes. One file per tool, each thin over the crate
+//! `ipc`; what they share: how they fail (`failure`), what their words mean
+//! (`argument`), how they list (`table`), and who holds what (`holders`).
+//!
+//! Exit codes: 0 done; 1 usage; 2 refused by the system; 4 timed out or would
+//! have to wait.
+#![forbid(unsafe_code)]
+
+mod argument;
+mod demo;
+mod failure;
+mod holders;
+mod map;
+mod mq;
+mod ring;
+mod sem;
+mod shm;
+mod table;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::failure::Failure;
+
+/// Linux inter-process communication from the command line.
+///
+/// Content goes to standard output byte for byte, remarks to standard error
+/// (with -v). Exit codes: 0 done, 1 usage, 2 refused by the system, 4 timed out
+/// or would have to wait.
+#[derive(Parser)]
+#[command(name = "ipc", version, propagate_version = true, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    tool: Tool,
+}
+
+#[derive(Subcommand)]
+enum Tool {
+    /// Message queues: POSIX, and System V with --sysv
+    #[command(subcommand)]
+    Mq(mq::Verb),
+    /// Shared memory: POSIX, and System V with --sysv
+    #[command(subcommand)]
+    Shm(shm::Verb),
+    /// Semaphores: named POSIX, System V with --sysv, inside a segment with --in
+    #[command(subcommand)]
+    Sem(sem::Verb),
+    /// A ring in shared memory: one writer, one reader
+    #[command(subcommand)]
+    Ring(ring::Verb),
+    /// Mapped files and sealed memory
+    #[command(subcommand)]
+    Map(map::Verb),
+    /// The classic demonstrations, as real processes
+    #[command(subcommand)]
+    Demo(demo::Show),
+}
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // --help and --version arrive here too; they are no errors.
+            let usage = error.use_stderr();
+            let _ = error.print();
+            return ExitCode::from(u8::from(usage));
+        }
+    };
+    let (name, result) = match &arguments.tool {
+        Tool::Mq(verb) => (verb.name(), mq::run(verb)),
+        Tool::Shm(verb) => (verb.name(), shm::run(verb)),
+        Tool::Sem(verb) => (verb.name(), sem::run(verb)),
+        Tool::Ring(verb) => (verb.name(), ring::run(verb)),
+        Tool::Map(verb) => (verb.name(), map::run(verb)),
+        Tool::Demo(show) => (show.name(), demo::run(show)),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::OutputClosed) => ExitCode::SUCCESS,
+        Err(Failure::Told { code, text }) => {
+            eprintln!("ipc: {name}: {text}");
+            ExitCode::from(code)
+        }
+        Err(Failure::Ended { code }) => ExitCode::from(code),
+    }
+}

@@ -1,0 +1,145 @@
+//! How a tool ends when it can't do what was asked: one line that says what,
+//! where, why, and what would be right; and the exit code.
+use core::fmt::Display;
+use std::io::{self, Write};
+
+use ipc::{Errno, ring, sem, shm, sysv};
+
+/// Usage: syntax, values out of range, names that can be none.
+pub(crate) const USAGE: u8 = 1;
+/// Refused by the system.
+pub(crate) const REFUSED: u8 = 2;
+/// Timed out, or would have to wait.
+pub(crate) const WAITED: u8 = 4;
+
+/// Why a tool ends early.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// With one line.
+    Told {
+        /// Exit code.
+        code: u8,
+        /// The line, without `ipc: <what>: `.
+        text: String,
+    },
+    /// Standard output was closed: not worth a word.
+    OutputClosed,
+    /// A command that was run for the user ended so.
+    Ended {
+        /// Its exit code.
+        code: u8,
+    },
+}
+
+impl Failure {
+    /// The user's mistake.
+    pub(crate) fn usage(text: impl Display) -> Self {
+        Self::Told { code: USAGE, text: text.to_string() }
+    }
+
+    /// The system's refusal.
+    pub(crate) fn refused(text: impl Display) -> Self {
+        Self::Told { code: REFUSED, text: text.to_string() }
+    }
+}
+
+/// Errors of the crate become failures: the code follows from the errno, the
+/// advice from the case.
+impl<E: Into<ipc::Error>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        let error = error.into();
+        let text = match advice(&error) {
+            Some(advice) => format!("{error}; {advice}"),
+            None => error.to_string(),
+        };
+        Self::Told { code: code(&error), text }
+    }
+}
+
+fn code(error: &ipc::Error) -> u8 {
+    match error {
+        ipc::Error::Mq(ipc::mq::Error::BadName { .. } | ipc::mq::Error::BadPriority { .. })
+        | ipc::Error::Shm(shm::Error::BadName { .. } | shm::Error::BehindEnd { .. })
+        | ipc::Error::Sem(sem::Error::BadName { .. } | sem::Error::TooHigh { .. })
+        | ipc::Error::Ring(
+            ring::Error::BadCapacity { .. }
+            | ring::Error::OtherFraming { .. }
+            | ring::Error::Object { reason: shm::Error::BadName { .. } },
+        )
+        | ipc::Error::SysV(
+            sysv::Error::BadType { .. }
+            | sysv::Error::NoSuchNumber { .. }
+            | sysv::Error::TooHigh { .. },
+        ) => return USAGE,
+        _ => {}
+    }
+    match error.errno() {
+        Errno::AGAIN | Errno::TIMEDOUT | Errno::NOMSG => WAITED,
+        _ => REFUSED,
+    }
+}
+
+fn advice(error: &ipc::Error) -> Option<&'static str> {
+    use ipc::mq;
+    Some(match error {
+        ipc::Error::Mq(mq::Error::Exists { .. })
+        | ipc::Error::Shm(shm::Error::Exists { .. })
+        | ipc::Error::Sem(sem::Error::Exists { .. })
+        | ipc::Error::Ring(ring::Error::Object { reason: shm::Error::Exists { .. } })
+        | ipc::Error::SysV(sysv::Error::Exists { .. }) => {
+            "without --excl the existing one is used; rm removes it"
+        }
+        ipc::Error::Mq(mq::Error::Missing { .. })
+        | ipc::Error::Shm(shm::Error::Missing { .. })
+        | ipc::Error::Sem(sem::Error::Missing { .. })
+        | ipc::Error::Ring(ring::Error::Object { reason: shm::Error::Missing { .. } })
+        | ipc::Error::SysV(sysv::Error::Missing { .. }) => {
+            "create makes one, ls shows what is there"
+        }
+        ipc::Error::Mq(mq::Error::NotPermitted { .. })
+        | ipc::Error::Shm(shm::Error::NotPermitted { .. })
+        | ipc::Error::Sem(sem::Error::NotPermitted { .. })
+        | ipc::Error::Ring(ring::Error::Object { reason: shm::Error::NotPermitted { .. } })
+        | ipc::Error::SysV(sysv::Error::NotPermitted { .. }) => {
+            "stat shows owner and mode, who owns it can change them"
+        }
+        ipc::Error::Mq(mq::Error::BadName { .. })
+        | ipc::Error::Shm(shm::Error::BadName { .. })
+        | ipc::Error::Sem(sem::Error::BadName { .. })
+        | ipc::Error::Ring(ring::Error::Object { reason: shm::Error::BadName { .. } }) => {
+            "a name is like /name"
+        }
+        ipc::Error::Mq(mq::Error::Full { .. }) => "recv takes one out, --timeout waits",
+        ipc::Error::Mq(mq::Error::Empty { .. }) => "without --nonblock it waits for a message",
+        ipc::Error::Mq(mq::Error::TooLong { .. }) => "create makes one with a larger --msgsize",
+        ipc::Error::Mq(mq::Error::TooLarge { .. }) => {
+            "ask for less, or with CAP_SYS_RESOURCE, or raise the limit"
+        }
+        ipc::Error::Ring(ring::Error::Damaged { .. }) => "rm and create make a new one",
+        ipc::Error::Ring(ring::Error::OtherFraming { framing, .. }) => match *framing {
+            "bytes" => "leave out --messages",
+            _ => "add --messages",
+        },
+        ipc::Error::Sem(sem::Error::WouldBlock { .. }) => "without --nonblock it waits for a post",
+        ipc::Error::SysV(sysv::Error::NoMessage { .. }) => "without --nonblock it waits for one",
+        ipc::Error::SysV(sysv::Error::WouldBlock { .. }) => "without --nonblock it waits",
+        _ => return None,
+    })
+}
+
+/// Writes content to standard output, byte for byte, at once.
+pub(crate) fn output(bytes: &[u8]) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(bytes).and_then(|()| stdout.flush()).map_err(|error| {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            Failure::OutputClosed
+        } else {
+            Failure::refused(format!("standard output: {error}"))
+        }
+    })
+}
+
+/// Writes one line to standard output.
+pub(crate) fn line(text: impl Display) -> Result<(), Failure> {
+    output(format!("{text}\n").as_bytes())
+}
