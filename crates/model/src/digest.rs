@@ -124,6 +124,11 @@ impl fmt::Debug for Digester {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::canonical::Entity;
+    use crate::group::{Group, GroupId, HopFlags, NextHop};
+    use crate::link::{Link, LinkId};
+    use crate::neighbour::{Neighbour, NeighbourKey, NeighbourValue, NudState};
+    use crate::route::{Attrs, Route, RouteAttrs, RouteKey, RouteType, RouteValue};
 
     #[test]
     fn kinds_have_keys_of_their_own() {
@@ -136,17 +141,82 @@ mod tests {
         assert_ne!(Digester::new(DigestKey([1, 3])).hash(EntityKind::Link, &[0; 24]), hashes[0]);
     }
 
+    /// Vectors of `tests/digest_vectors.py`, which is written from the paper's
+    /// definition and checks itself with the published ones of SipHash-2-4.
     #[test]
     fn the_hash_is_siphash_1_3() {
-        // Computed independently (Python, from the paper's definition): see docs/wire.md.
-        let hash =
-            SipHasher13::new_with_keys(0x0706_0504_0302_0100, 0x0f0e_0d0c_0b0a_0908).hash(&[]);
-        assert_eq!(
-            hash.as_u128(),
-            SipHasher13::new_with_keys(0x0706_0504_0302_0100, 0x0f0e_0d0c_0b0a_0908)
-                .finish128()
-                .as_u128()
-        );
+        for (length, expected) in [
+            (0_usize, 0x0130_30dd_6adb_62fd_bea5_8827_b2bc_7ee7_u128),
+            (1, 0x63f0_2f2b_cc73_055e_a8ed_d360_0437_6ffc),
+            (7, 0x77ab_4808_c82e_2fa6_c3e0_aaf2_23b9_8410),
+            (8, 0x99c7_f935_ab16_4f72_b4da_e3d5_e1fe_12aa),
+            (24, 0x4ad0_841a_06d2_09ce_ca92_fdbc_37f8_4b9e),
+            (40, 0x38f9_eed9_fa3c_0bd5_13b4_b93e_5420_5750),
+            (300, 0x2b57_cd73_cf9d_8119_17c5_6127_d6ea_6531),
+        ] {
+            let message: Vec<u8> = (0..length).map(|index| index as u8).collect();
+            let hasher = SipHasher13::new_with_keys(0x0706_0504_0302_0100, 0x0f0e_0d0c_0b0a_0908);
+            assert_eq!(hasher.hash(&message).as_u128(), expected, "{length} bytes");
+        }
+    }
+
+    /// One entity of each kind: a digest that changes is a format that changes.
+    /// Computed by `tests/digest_vectors.py` from `docs/wire.md`.
+    #[test]
+    fn golden_digests() {
+        let link = Link { id: LinkId(3), name: "eth0".parse().unwrap(), ifindex: 2 };
+        let hop = |gateway: &str, link, weight, flags| NextHop {
+            gateway: Some(gateway.parse().unwrap()),
+            link,
+            weight,
+            flags,
+        };
+        let group = Group {
+            id: GroupId(7),
+            nhid: 0,
+            hops: vec![
+                hop("10.0.0.1", Some(LinkId(3)), 1, HopFlags::ONLINK),
+                hop("fe80::1", None, 256, HopFlags::default()),
+            ],
+        };
+        let value = RouteValue {
+            kind: RouteType::Unicast,
+            protocol: 186,
+            scope: 0,
+            distance: 20,
+            group: GroupId(7),
+            attrs: Attrs::NONE,
+        };
+        let prefix = "10.0.0.0/8".parse().unwrap();
+        let key = RouteKey { table: 254, prefix, tos: 8, metric: 20, ordinal: 1 };
+        let route4 = Route { key, value: value.clone() };
+        let attrs = RouteAttrs { metrics: vec![(2, 1400)], ..RouteAttrs::default() };
+        let value =
+            RouteValue { protocol: 4, distance: 1, attrs: attrs.encode().unwrap(), ..value };
+        let route6 = Route { key: RouteKey::main("2001:db8::/32".parse().unwrap()), value };
+        let mac = Mac([2, 0, 0, 0, 0, 1]);
+        let neighbour = Neighbour {
+            key: NeighbourKey { ip: "10.1.1.1".parse().unwrap(), link: Some(LinkId(3)) },
+            value: NeighbourValue {
+                mac: Some(mac),
+                state: NudState::PERMANENT,
+                flags: 0,
+                protocol: 0,
+            },
+        };
+        let digester = Digester::new(DigestKey([0x1122_3344_5566_7788, 0x99aa_bbcc_ddee_ff00]));
+        for (entity, expected) in [
+            (Entity::Link(link), 0xc5d2_591e_cab0_4eba_d955_0850_d887_43cd_u128),
+            (Entity::Group(group), 0xe4b3_d331_d8f0_fae7_4f9c_dfa6_ef17_9f74),
+            (Entity::Route(route4), 0x4be2_ab13_d9eb_8398_edf0_7024_f385_9a3f),
+            (Entity::Route(route6), 0x9b16_4acf_626e_5411_497f_9c1d_76fb_076b),
+            (Entity::Neighbour(neighbour), 0x0e93_4f1d_292c_9a51_bce7_927b_9484_bcc5),
+        ] {
+            let mut bytes = Vec::new();
+            entity.encode(&mut bytes);
+            assert_eq!(digester.hash(entity.kind(), &bytes), expected, "{entity:?}");
+        }
+        assert_eq!(digester.mac(mac), 0x3f8b_fabc_f197_daff_e50d_1888_a333_f7f4);
     }
 
     #[test]

@@ -44,8 +44,13 @@ impl FromStr for Mac {
 
 impl fmt::Display for Mac {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c, d, e, g] = self.0;
-        f.pad(&format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}"))
+        // Made on the stack: listings print many.
+        let mut text = *b"00:00:00:00:00:00";
+        for (octet, out) in self.0.into_iter().zip(text.chunks_mut(3)) {
+            out[0] = b"0123456789abcdef"[usize::from(octet >> 4)];
+            out[1] = b"0123456789abcdef"[usize::from(octet & 15)];
+        }
+        f.pad(std::str::from_utf8(&text).unwrap_or_default())
     }
 }
 

@@ -271,7 +271,8 @@ impl FromStr for Prefix {
 }
 
 /// An address, where IPv4 may leave out octets at its end (`10`, `10.1`), as
-/// iproute2 takes it.
+/// iproute2 takes it. An octet with a leading zero is refused: it is octal to
+/// iproute2 and decimal to most readers.
 pub fn parse_address(s: &str) -> Option<IpAddr> {
     if s.contains(':') {
         return s.parse::<Ipv6Addr>().ok().map(IpAddr::V6);
@@ -283,6 +284,9 @@ pub fn parse_address(s: &str) -> Option<IpAddr> {
     for &byte in bytes {
         match byte {
             b'0'..=b'9' => {
+                if value == Some(0) {
+                    return None;
+                }
                 let next = value.unwrap_or(0) * 10 + u32::from(byte - b'0');
                 if next > 255 {
                     return None;
@@ -331,6 +335,8 @@ mod tests {
             ("2001:db8::1/32", "host bits are set; 2001:db8::/32 would be right"),
             ("10.0.0.256/32", "not an address; like 10.0.0.0/8 or 2001:db8::/32"),
             ("1.2.3.4.5/32", "not an address; like 10.0.0.0/8 or 2001:db8::/32"),
+            ("10.010.0.0/16", "not an address; like 10.0.0.0/8 or 2001:db8::/32"),
+            ("10.00.0.0/16", "not an address; like 10.0.0.0/8 or 2001:db8::/32"),
             ("1..2/32", "not an address; like 10.0.0.0/8 or 2001:db8::/32"),
             ("", "not an address; like 10.0.0.0/8 or 2001:db8::/32"),
             ("10.0.0.0/", "the mask is not a number; like 10.0.0.0/8"),

@@ -215,7 +215,7 @@ pub enum LoadHops {
         /// The link.
         dev: Option<LinkName>,
     },
-    /// `--spread`: by the rule of [`spread`](super::spread()).
+    /// `--spread`: by the rule of [`spread`](super::spread).
     Spread,
 }
 
