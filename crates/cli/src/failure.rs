@@ -7,8 +7,6 @@ use std::io;
 pub(crate) const USAGE: u8 = 1;
 /// Exit code: refused by the daemon or the system.
 pub(crate) const REFUSED: u8 = 2;
-/// Exit code: no daemon, or no access to its socket.
-pub(crate) const NO_DAEMON: u8 = 3;
 /// Exit code: timed out, or not all agreed.
 pub(crate) const TIMED_OUT: u8 = 4;
 
@@ -57,6 +55,18 @@ impl Failure {
             Failure::Said { code, .. } | Failure::Quiet(code) => *code,
             Failure::ClosedPipe => 0,
         }
+    }
+}
+
+impl From<rtm_client::Error> for Failure {
+    fn from(error: rtm_client::Error) -> Failure {
+        Failure::Said { code: error.exit_class() as u8, line: error.to_string() }
+    }
+}
+
+impl From<rtm_model::text::TextError> for Failure {
+    fn from(error: rtm_model::text::TextError) -> Failure {
+        Failure::usage(error)
     }
 }
 

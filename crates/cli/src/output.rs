@@ -7,52 +7,7 @@
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
 
-/// When to colour.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) enum ColourWhen {
-    /// On a terminal, unless `NO_COLOR` is set.
-    #[default]
-    Auto,
-    /// Always.
-    Always,
-    /// Never.
-    Never,
-}
-
-/// What a piece of text is; colours are those of `ip` on a dark background.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Tint {
-    /// An interface's name.
-    Link,
-    /// A MAC address.
-    Mac,
-    /// An IPv4 address.
-    V4,
-    /// An IPv6 address.
-    V6,
-    /// All is well.
-    Good,
-    /// Something needs a look.
-    Bad,
-    /// A heading.
-    Head,
-}
-
-impl Tint {
-    fn start(self) -> &'static str {
-        match self {
-            Tint::Link => "\x1b[36m",
-            Tint::Mac => "\x1b[33m",
-            Tint::V4 => "\x1b[35m",
-            Tint::V6 => "\x1b[34;1m",
-            Tint::Good => "\x1b[32m",
-            Tint::Bad => "\x1b[31m",
-            Tint::Head => "\x1b[1m",
-        }
-    }
-}
-
-const END: &str = "\x1b[0m";
+use rtm_model::text::{Bytes, Color, JsonWriter, Palette};
 
 /// The most that is kept before it is written.
 const BUFFER_BYTES: usize = 64 * 1024;
@@ -61,23 +16,26 @@ const BUFFER_BYTES: usize = 64 * 1024;
 pub(crate) struct Out {
     stream: io::StdoutLock<'static>,
     buffer: Vec<u8>,
-    colour: bool,
-    /// Is somebody waiting for each line?
+    palette: Option<Palette>,
     terminal: bool,
 }
 
 impl Out {
     /// Opens it.
-    pub(crate) fn new(when: ColourWhen) -> Out {
+    pub(crate) fn new(color: Color) -> Out {
         let terminal = io::stdout().is_terminal();
-        let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        let dumb = std::env::var_os("TERM").is_some_and(|value| value == "dumb");
-        let colour = match when {
-            ColourWhen::Always => true,
-            ColourWhen::Never => false,
-            ColourWhen::Auto => terminal && !no_color && !dumb,
+        let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let coloured = match color {
+            Color::Always => true,
+            Color::Never => false,
+            Color::Auto => {
+                terminal
+                    && set("NO_COLOR").is_none()
+                    && set("TERM").is_none_or(|term| term != "dumb")
+            }
         };
-        Out { stream: io::stdout().lock(), buffer: Vec::new(), colour, terminal }
+        let palette = coloured.then(|| Palette::of_colorfgbg(set("COLORFGBG").as_deref()));
+        Out { stream: io::stdout().lock(), buffer: Vec::new(), palette, terminal }
     }
 
     /// Is it a terminal?
@@ -85,26 +43,39 @@ impl Out {
         self.terminal
     }
 
-    /// Is it coloured?
-    pub(crate) fn is_coloured(&self) -> bool {
-        self.colour
+    /// Its colours, if there are to be some.
+    pub(crate) fn palette(&self) -> Option<Palette> {
+        self.palette
+    }
+
+    /// Where to print to. Then [`Out::spill`].
+    pub(crate) fn buffer(&mut self) -> Bytes<'_> {
+        Bytes(&mut self.buffer)
+    }
+
+    /// Writes out what is there, if it is much.
+    pub(crate) fn spill(&mut self) -> io::Result<()> {
+        if self.buffer.len() >= BUFFER_BYTES { self.flush() } else { Ok(()) }
     }
 
     /// Adds text as it is.
     pub(crate) fn text(&mut self, text: &str) -> io::Result<()> {
         self.buffer.extend_from_slice(text.as_bytes());
-        if self.buffer.len() >= BUFFER_BYTES { self.flush() } else { Ok(()) }
+        self.spill()
     }
 
     /// Adds a line.
     pub(crate) fn line(&mut self, text: impl fmt::Display) -> io::Result<()> {
         writeln!(self.buffer, "{text}")?;
-        if self.buffer.len() >= BUFFER_BYTES { self.flush() } else { Ok(()) }
+        self.spill()
     }
 
-    /// The text in its colour, if there are colours.
-    pub(crate) fn tint(&self, tint: Tint, text: &str) -> String {
-        if self.colour { format!("{}{text}{END}", tint.start()) } else { text.to_owned() }
+    /// The text as a heading, if there are colours.
+    pub(crate) fn heading(&self, text: &str) -> String {
+        match self.palette {
+            Some(_) => format!("\x1b[1m{text}\x1b[0m"),
+            None => text.to_owned(),
+        }
     }
 
     /// Writes out what is there.
@@ -112,6 +83,45 @@ impl Out {
         let result = self.stream.write_all(&self.buffer).and_then(|()| self.stream.flush());
         self.buffer.clear();
         result
+    }
+
+    /// A JSON value of a command of our own, as `-j` and `-p` want it.
+    pub(crate) fn json(&mut self, value: &serde_json::Value, pretty: bool) -> io::Result<()> {
+        let text =
+            if pretty { serde_json::to_string_pretty(value) } else { serde_json::to_string(value) };
+        self.line(text.map_err(io::Error::other)?)
+    }
+}
+
+/// A JSON array that is written entry by entry.
+pub(crate) struct JsonArray {
+    pretty: bool,
+    first: bool,
+}
+
+impl JsonArray {
+    /// `[`
+    pub(crate) fn begin(out: &mut Out, pretty: bool) -> io::Result<JsonArray> {
+        out.text(if pretty { "[ " } else { "[" })?;
+        Ok(JsonArray { pretty, first: true })
+    }
+
+    /// One entry, which `write` writes.
+    pub(crate) fn entry(
+        &mut self,
+        out: &mut Out,
+        write: impl FnOnce(&mut JsonWriter<'_, Bytes<'_>>) -> fmt::Result,
+    ) -> io::Result<()> {
+        let mut buffer = out.buffer();
+        let mut json = JsonWriter::in_array(&mut buffer, self.pretty, self.first);
+        self.first = false;
+        write(&mut json).map_err(io::Error::other)?;
+        out.spill()
+    }
+
+    /// `]`
+    pub(crate) fn end(self, out: &mut Out) -> io::Result<()> {
+        out.text(if self.pretty && !self.first { " ]\n" } else { "]\n" })
     }
 }
 
@@ -148,13 +158,21 @@ impl Grid {
 
     /// Prints it; nothing but the heads if it has no row.
     pub(crate) fn print(&self, out: &mut Out) -> io::Result<()> {
+        let lines = self.lines();
+        for (index, line) in lines.iter().enumerate() {
+            let line = if index == 0 { out.heading(line) } else { line.clone() };
+            out.line(line)?;
+        }
+        Ok(())
+    }
+
+    fn lines(&self) -> Vec<String> {
         let cell = |text: &str| if text.is_empty() { "-".to_owned() } else { text.to_owned() };
         let width = |column: usize| {
             let cells = self.rows.iter().map(|row| cell(&row[column]).chars().count());
             cells.chain([self.heads[column].0.len()]).max().unwrap_or(0)
         };
         let widths: Vec<usize> = (0..self.heads.len()).map(width).collect();
-        let heads: Vec<String> = self.heads.iter().map(|(head, _)| (*head).to_owned()).collect();
         let line = |cells: &[String]| {
             let mut line = String::new();
             for (column, text) in cells.iter().enumerate() {
@@ -168,13 +186,8 @@ impl Grid {
             line.truncate(line.trim_end().len());
             line
         };
-        let head = line(&heads);
-        let head = out.tint(Tint::Head, &head);
-        out.line(head)?;
-        for row in &self.rows {
-            out.line(line(row))?;
-        }
-        Ok(())
+        let heads: Vec<String> = self.heads.iter().map(|(head, _)| (*head).to_owned()).collect();
+        [heads].iter().chain(&self.rows).map(|cells| line(cells)).collect()
     }
 }
 
@@ -206,5 +219,13 @@ mod tests {
         ] {
             assert_eq!(thousands(number), text);
         }
+    }
+
+    #[test]
+    fn columns_are_aligned() {
+        let mut grid = Grid::new(&[("NAME", Side::Left), ("PID", Side::Right)]);
+        grid.row(vec!["collector".into(), "12".into()]);
+        grid.row(vec![String::new(), "1234".into()]);
+        assert_eq!(grid.lines(), ["NAME        PID", "collector    12", "-          1234"]);
     }
 }

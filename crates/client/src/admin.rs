@@ -240,6 +240,16 @@ impl Load<'_> {
         Ok(self.answer.is_none())
     }
 
+    /// Writes what goes without waiting, and takes what has come: for who has
+    /// no more changes just now. False as for [`Load::push`].
+    ///
+    /// # Errors
+    /// The connection's.
+    pub fn flush(&mut self) -> Result<bool, Error> {
+        self.turn(Some(usize::MAX))?;
+        Ok(self.answer.is_none())
+    }
+
     /// How many changes were added.
     pub fn sent(&self) -> u64 {
         self.sent

@@ -114,7 +114,7 @@ impl fmt::Display for Error {
                     GoodbyeReason::Silent => "silent for too long",
                     GoodbyeReason::HelloTimeout => "the hello took too long",
                     GoodbyeReason::NotPermitted => "not permitted",
-                    GoodbyeReason::Filter => "the filter is refused",
+                    GoodbyeReason::Refused => "the subscription is refused",
                     _ => "the daemon ended the session",
                 };
                 write!(f, "{said}: {address}")?;

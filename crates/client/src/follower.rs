@@ -80,6 +80,7 @@ pub struct Follower {
     snapshot: bool,
     fresh_connection: bool,
     counts: Counts,
+    agrees: bool,
     ended: Option<Error>,
 }
 
@@ -128,6 +129,7 @@ impl Follower {
             snapshot: false,
             fresh_connection: true,
             counts: Counts::default(),
+            agrees: false,
             ended: None,
         })
     }
@@ -171,6 +173,12 @@ impl Follower {
     /// What the daemon said in its WELCOME, while there is a connection.
     pub fn welcome(&self) -> Option<&Welcome> {
         self.transport.as_ref()?.session.welcome()
+    }
+
+    /// Were the digests equal where they were compared last? False before the
+    /// first END.
+    pub fn agrees(&self) -> bool {
+        self.agrees
     }
 
     /// What was met so far.
@@ -490,6 +498,7 @@ impl Follower {
         };
         let ours = replica.digests();
         let agrees = ours == at.digests;
+        self.agrees = agrees;
         self.counts.marks += u64::from(agrees);
         let resync =
             self.transport.as_mut().is_some_and(|transport| transport.session.compared(at, agrees));

@@ -6,22 +6,22 @@
 
 use std::fmt::Write as _;
 
-use crate::failure::{Failure, Result};
+use rtm_model::text::Shell;
+
+use crate::env::Env;
+use crate::failure::Result;
 use crate::help::{OPTIONS, TOPICS, Topic, children};
 
-/// The shells that have a script.
-const SHELLS: [&str; 3] = ["bash", "zsh", "fish"];
+pub(crate) fn run(env: &mut Env<'_>, shell: Shell) -> Result<()> {
+    Ok(env.out.text(&script(shell))?)
+}
 
 /// The script for a shell.
-pub(crate) fn script(shell: &str) -> Result<String> {
+fn script(shell: Shell) -> String {
     match shell {
-        "bash" => Ok(bash()),
-        "zsh" => Ok(zsh()),
-        "fish" => Ok(fish()),
-        other => Err(Failure::usage(format_args!(
-            "completion: '{other}': an unknown shell; {} would be right",
-            SHELLS.join(", ")
-        ))),
+        Shell::Bash => bash(),
+        Shell::Zsh => zsh(),
+        Shell::Fish => fish(),
     }
 }
 
@@ -241,8 +241,11 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_shell_is_named() {
-        let Err(Failure::Said { code: 1, line }) = script("tcsh") else { panic!("tcsh has none") };
-        assert!(line.contains("'tcsh'") && line.contains("fish"), "{line}");
+    fn every_shell_has_a_script() {
+        for (shell, begin) in
+            [(Shell::Bash, "# bash"), (Shell::Zsh, "#compdef rtm"), (Shell::Fish, "# fish")]
+        {
+            assert!(script(shell).starts_with(begin), "{shell:?}");
+        }
     }
 }

@@ -1,0 +1,272 @@
+//! `rtm client`: a subscriber process with a replica of its own.
+//!
+//! On a terminal it shows a menu (see `client_menu`), else it follows silently
+//! and says each change of state on standard error. SIGINT and SIGTERM end it
+//! with a goodbye, and then it prints what `--count` and `--verify` promise.
+
+use std::io::{self, IsTerminal};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use rtm_client::{Event, FollowConfig, Follower, RouteCursor, Stop, Turn};
+use rtm_model::text::{ClientRun, Extra, Heading, JsonWriter};
+use serde_json::json;
+
+use super::client_menu::{Menu, Wish};
+use super::digest;
+use crate::env::Env;
+use crate::failure::{Failure, Result};
+use crate::output::say;
+use crate::resolve::Held;
+
+/// How long the end waits for a synchronisation that is under way.
+const SETTLE: Duration = Duration::from_secs(5);
+
+pub(crate) fn run(env: &mut Env<'_>, run: &ClientRun) -> Result<()> {
+    let stop = Stop::new().map_err(Failure::refused)?;
+    let terminal = io::stdin().is_terminal() && env.out.is_terminal();
+    let with_menu = !run.once && (run.menu || terminal && !run.count && !run.verify);
+    let mut follower = env.follow(FollowConfig {
+        name: run.name.as_deref().unwrap_or("rtm-client").to_owned(),
+        // Who only counts needs no copy.
+        replica: !run.count || run.verify || run.once || with_menu,
+        reconnect: !run.once,
+        ..FollowConfig::default()
+    })?;
+    let mut menu = with_menu.then(|| Menu::new(&env.out));
+    let mut synced = false;
+    loop {
+        let stdin = io::stdin();
+        let mut also: Vec<BorrowedFd<'_>> = vec![stop.as_fd()];
+        // What was typed before the first synchronisation waits for it.
+        if synced && menu.is_some() {
+            also.push(stdin.as_fd());
+        }
+        let mut first = false;
+        let mut news = Vec::new();
+        let turned = follower.turn(None, &also, &mut |event| {
+            first |= matches!(event, Event::Synced { .. });
+            news.extend(state_line(&event));
+        });
+        for line in news.drain(..).flat_map(|line| counted(line, &follower)) {
+            say(line);
+        }
+        let turned = match turned {
+            Ok(turned) => turned,
+            Err(error) => {
+                let failure = Failure::from(error);
+                return if synced {
+                    promise(env, &follower, run).and(Err(failure))
+                } else {
+                    Err(failure)
+                };
+            }
+        };
+        if first && !synced {
+            synced = true;
+            if run.once {
+                follower.goodbye();
+                if !run.verify && !run.count {
+                    tables(env, &follower)?;
+                }
+                return promise(env, &follower, run);
+            }
+            if let Some(menu) = &mut menu {
+                menu.show(&mut env.out)?;
+            }
+        }
+        match turned {
+            Turn::Also(0) => {
+                if let Some(code) = stop.asked() {
+                    if !synced {
+                        follower.goodbye();
+                        return Err(Failure::Quiet(code));
+                    }
+                    break;
+                }
+            }
+            Turn::Also(_) => {
+                let Some(menu) = &mut menu else { continue };
+                if menu.ready(env, &follower)? == Wish::Quit {
+                    break;
+                }
+            }
+            _ => {}
+        }
+    }
+    settle(&mut follower);
+    follower.goodbye();
+    promise(env, &follower, run)
+}
+
+/// Lets a synchronisation that is under way come to its end, so that what is
+/// verified is one revision's state.
+fn settle(follower: &mut Follower) {
+    let end = Instant::now() + SETTLE;
+    while follower.state() == rtm_client::State::Syncing {
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() || follower.turn(Some(left), &[], &mut |_| ()).is_err() {
+            return;
+        }
+    }
+}
+
+/// A state's line; the figures come with the copy.
+enum Line {
+    Plain(String),
+    Live(u64),
+}
+
+fn state_line(event: &Event<'_>) -> Option<Line> {
+    let plain = |text| Some(Line::Plain(text));
+    match event {
+        Event::Connected { epoch, role } => {
+            plain(format!("connected: epoch {:016x}, role {}", epoch.0, role.name()))
+        }
+        Event::Begin { snapshot: true, .. } => plain("syncing: snapshot".to_owned()),
+        Event::Begin { from, .. } => plain(format!("syncing: what changed since {}", from.0)),
+        Event::Synced { revision, .. } => Some(Line::Live(revision.0)),
+        Event::Differed { revision, .. } => plain(format!(
+            "digest: revision {}: this copy differs; a snapshot is on its way",
+            revision.0
+        )),
+        Event::Lost { error, pause: Some(pause) } => {
+            plain(format!("{error}; trying again in {:.1} s", pause.as_secs_f64()))
+        }
+        _ => None,
+    }
+}
+
+fn counted(line: Line, follower: &Follower) -> Option<String> {
+    Some(match line {
+        Line::Plain(text) => format!("rtm: {text}"),
+        Line::Live(revision) => match follower.replica() {
+            None => format!("rtm: live: revision {revision}"),
+            Some(replica) => {
+                let counts = replica.store().counts();
+                format!(
+                    "rtm: live: revision {revision}, {} routes, {} neighbours",
+                    counts.routes4 + counts.routes6,
+                    counts.neighbours
+                )
+            }
+        },
+    })
+}
+
+/// The tables, for `--once`: as `route show table all` and `neigh show` print
+/// them.
+fn tables(env: &mut Env<'_>, follower: &Follower) -> Result<()> {
+    let Some(replica) = follower.replica() else { return Ok(()) };
+    let store = replica.store();
+    let printer = env.printer();
+    let (heading, resolve) = (Heading::default(), Held(store));
+    let extra = Extra { details: printer.details, ..Extra::default() };
+    let (json, pretty) = (env.options.json, env.options.pretty);
+    let mut cursor = RouteCursor::all();
+    if json {
+        env.out.text("{\"routes\":[")?;
+    }
+    let mut first = true;
+    while let Some(route) = store.next_route(&mut cursor) {
+        let mut buffer = env.out.buffer();
+        if json {
+            let mut json = JsonWriter::in_array(&mut buffer, pretty, first);
+            printer.route_json(&mut json, &route.key, &route.value, &resolve, &heading, &extra)
+        } else {
+            printer.route(&mut buffer, &route.key, &route.value, &resolve, &heading, &extra)
+        }
+        .map_err(io::Error::other)?;
+        env.out.spill()?;
+        first = false;
+    }
+    if json {
+        env.out.text("],\"neighbours\":[")?;
+    }
+    first = true;
+    let mut after = None;
+    while let Some(neighbour) = store.next_neighbour(after.as_ref()) {
+        let (key, value) = (&neighbour.key, &neighbour.value);
+        let mut buffer = env.out.buffer();
+        if json {
+            let mut json = JsonWriter::in_array(&mut buffer, pretty, first);
+            printer.neighbour_json(&mut json, key, value, &resolve, &heading)
+        } else {
+            printer.neighbour(&mut buffer, key, value, &resolve, &heading)
+        }
+        .map_err(io::Error::other)?;
+        env.out.spill()?;
+        first = false;
+        after = Some(neighbour.key);
+    }
+    if json {
+        env.out.text("]}\n")?;
+    }
+    Ok(())
+}
+
+/// What `--count` and `--verify` promise for the end.
+fn promise(env: &mut Env<'_>, follower: &Follower, run: &ClientRun) -> Result<()> {
+    if run.count {
+        count(env, follower)?;
+    }
+    if run.verify {
+        verify(env, follower)?;
+    }
+    Ok(())
+}
+
+fn count(env: &mut Env<'_>, follower: &Follower) -> Result<()> {
+    let counts = follower.counts();
+    let revision = follower.position().map_or(0, |(_, revision)| revision.0);
+    let figures = [
+        ("revision", revision),
+        ("records", counts.records),
+        ("deletes", counts.deletes),
+        ("flushes", counts.flushes),
+        ("marks", counts.marks),
+        ("bytes", counts.bytes),
+        ("connects", counts.connects),
+        ("resumes", counts.resumes),
+        ("snapshots", counts.snapshots),
+        ("catch_ups", counts.catch_ups),
+        ("resyncs", counts.resyncs),
+    ];
+    if env.options.json {
+        let value: serde_json::Map<String, serde_json::Value> =
+            figures.iter().map(|(name, count)| ((*name).to_owned(), json!(count))).collect();
+        let pretty = env.options.pretty;
+        return Ok(env.out.json(&serde_json::Value::Object(value), pretty)?);
+    }
+    let parts: Vec<String> =
+        figures.iter().map(|(name, count)| format!("{name} {count}")).collect();
+    Ok(env.out.line(parts.join(" "))?)
+}
+
+/// Recomputes the digests from the copy, prints their line, compares.
+pub(super) fn verify(env: &mut Env<'_>, follower: &Follower) -> Result<()> {
+    let (Some(replica), Some((epoch, revision))) = (follower.replica(), follower.position()) else {
+        return Err(Failure::timed_out("verify: nothing was received"));
+    };
+    let anew = replica.recompute_digests();
+    if env.options.json {
+        let value = digest::value(epoch, revision, &anew, replica.store().counts());
+        let pretty = env.options.pretty;
+        env.out.json(&value, pretty)?;
+    } else {
+        env.out.line(digest::line(epoch, revision, &anew))?;
+    }
+    if anew != replica.digests() {
+        return Err(Failure::timed_out(format_args!(
+            "verify: revision {}: what the copy holds is not what was received",
+            revision.0
+        )));
+    }
+    if !follower.agrees() {
+        return Err(Failure::timed_out(format_args!(
+            "verify: revision {}: the daemon's digests differ",
+            revision.0
+        )));
+    }
+    Ok(())
+}

@@ -1,0 +1,236 @@
+//! `rtm monitor`: changes as they happen, as `ip monitor` prints them.
+//!
+//! A replica of what is watched is kept, so that what was deleted can be
+//! printed in full, and every route with its next hops.
+
+use std::io;
+use std::os::fd::AsFd;
+
+use rtm_client::{Change, Epoch, Event, FollowConfig, Revision, Stop};
+use rtm_model::text::{Extra, Heading, JsonWriter, Monitor, Printer, Timestamps};
+use rtm_model::{Entity, EntityKey};
+
+use crate::clock::Clock;
+use crate::env::Env;
+use crate::failure::{Failure, Result};
+use crate::output::{Out, say};
+use crate::resolve::Held;
+
+pub(crate) fn run(env: &mut Env<'_>, monitor: &Monitor) -> Result<()> {
+    let stop = Stop::new().map_err(Failure::refused)?;
+    let since = monitor.from.map(|from| (Epoch(from.epoch), Revision(from.revision)));
+    let mut follower = env.follow(FollowConfig {
+        name: "rtm-monitor".into(),
+        filter: monitor.filter().to_string(),
+        changes: true,
+        since,
+        ..FollowConfig::default()
+    })?;
+    let mut printer = env.printer();
+    // Each event is a line of its own: nothing is left out for being known.
+    printer.hide = rtm_model::text::Hide::default();
+    let mut show = Show {
+        monitor,
+        printer,
+        json: env.options.json,
+        pretty: env.options.pretty,
+        timestamps: env.options.timestamps,
+        clock: Clock::new(),
+        // Until the first END what comes was there before.
+        quiet: !monitor.initial && since.is_none(),
+        synced: false,
+        failed: None,
+    };
+    loop {
+        let out = &mut env.out;
+        follower.turn(None, &[stop.as_fd()], &mut |event| show.event(&event, out))?;
+        if let Some(error) = show.failed.take() {
+            return Err(error.into());
+        }
+        env.out.flush()?;
+        if let Some(code) = stop.asked() {
+            follower.goodbye();
+            return Err(Failure::Quiet(code));
+        }
+    }
+}
+
+struct Show<'a> {
+    monitor: &'a Monitor,
+    printer: Printer<'a>,
+    json: bool,
+    pretty: bool,
+    timestamps: Timestamps,
+    clock: Clock,
+    quiet: bool,
+    synced: bool,
+    failed: Option<io::Error>,
+}
+
+impl Show<'_> {
+    fn event(&mut self, event: &Event<'_>, out: &mut Out) {
+        let printed = match event {
+            Event::Begin { snapshot: true, .. } if self.synced || self.monitor.from.is_some() => {
+                self.snapshot(out)
+            }
+            Event::Change(change) if !self.quiet && self.wants(change) => self.change(change, out),
+            Event::Flushed { revision, what } if !self.quiet && self.monitor.flushes => {
+                let names = [(what.routes, "routes"), (what.neighbours, "neighbours")];
+                let names: Vec<&str> =
+                    names.iter().filter(|(is, _)| *is).map(|(_, name)| *name).collect();
+                self.flushed(&names, revision.0, out)
+            }
+            Event::Synced { .. } => {
+                (self.quiet, self.synced) = (false, true);
+                Ok(())
+            }
+            Event::Lost { error, pause: Some(_) } => {
+                say(format_args!("rtm: {error}; trying again"));
+                Ok(())
+            }
+            Event::Differed { revision, .. } => {
+                say(format_args!(
+                    "rtm: digest: revision {}: this copy differs; a snapshot is on its way",
+                    revision.0
+                ));
+                Ok(())
+            }
+            _ => Ok(()),
+        };
+        if let Err(error) = printed {
+            self.failed.get_or_insert(error);
+        }
+    }
+
+    fn wants(&self, change: &Change<'_>) -> bool {
+        match change.key {
+            EntityKey::Route(key) => {
+                self.monitor.routes
+                    && self.monitor.prefix.is_none_or(|rule| rule.matches(key.prefix))
+                    && self.monitor.family.is_none_or(|family| family == key.prefix.family())
+            }
+            EntityKey::Neighbour(key) => {
+                self.monitor.neighbours
+                    && self.monitor.family.is_none_or(|f| f == rtm_model::Family::of(key.ip))
+            }
+            EntityKey::Link(_) => self.monitor.links,
+            // A group that is just a set of next hops is a route's business.
+            EntityKey::Group(_) => self.monitor.routes && self.monitor.prefix.is_none(),
+        }
+    }
+
+    fn heading(&self, deleted: bool) -> Heading {
+        let time = match self.timestamps {
+            Timestamps::None => None,
+            how => Some((how, self.clock.now())),
+        };
+        Heading { time, label: self.monitor.label, deleted }
+    }
+
+    fn change(&mut self, change: &Change<'_>, out: &mut Out) -> io::Result<()> {
+        let heading = self.heading(change.new.is_none());
+        let resolve = Held(change.store);
+        let old = change.new.is_none().then(|| change.old()).flatten();
+        let Some(entity) = change.new.or(old.as_ref()) else {
+            return self.unknown(change, &heading, out);
+        };
+        let details = self.printer.details;
+        let extra =
+            Extra { details, revision: details.then_some(change.revision.0), ..Extra::default() };
+        let printer = &self.printer;
+        if self.json {
+            let mut buffer = out.buffer();
+            let mut json = JsonWriter::new(&mut buffer, self.pretty);
+            match entity {
+                Entity::Route(route) => printer.route_json(
+                    &mut json,
+                    &route.key,
+                    &route.value,
+                    &resolve,
+                    &heading,
+                    &extra,
+                ),
+                Entity::Neighbour(neighbour) => printer.neighbour_json(
+                    &mut json,
+                    &neighbour.key,
+                    &neighbour.value,
+                    &resolve,
+                    &heading,
+                ),
+                Entity::Link(link) => printer.link_json(&mut json, link, &heading),
+                Entity::Group(group) if group.nhid != 0 => {
+                    printer.group_json(&mut json, group, &resolve, &heading)
+                }
+                Entity::Group(_) => return Ok(()),
+            }
+            .map_err(io::Error::other)?;
+            return out.text("\n");
+        }
+        let mut buffer = out.buffer();
+        match entity {
+            Entity::Route(route) => {
+                printer.route(&mut buffer, &route.key, &route.value, &resolve, &heading, &extra)
+            }
+            Entity::Neighbour(neighbour) => {
+                printer.neighbour(&mut buffer, &neighbour.key, &neighbour.value, &resolve, &heading)
+            }
+            Entity::Link(link) => printer.link(&mut buffer, link, &heading),
+            Entity::Group(group) if group.nhid != 0 => {
+                printer.group(&mut buffer, group, &resolve, &heading)
+            }
+            Entity::Group(_) => Ok(()),
+        }
+        .map_err(io::Error::other)?;
+        out.spill()
+    }
+
+    /// Something was deleted before this copy was made: only its key is known.
+    fn unknown(&self, change: &Change<'_>, heading: &Heading, out: &mut Out) -> io::Result<()> {
+        let (label, dst, table) = match change.key {
+            EntityKey::Route(key) => ("[ROUTE]", key.prefix.to_string(), Some(key.table)),
+            EntityKey::Neighbour(key) => ("[NEIGH]", key.ip.to_string(), None),
+            // What it was called is not known.
+            EntityKey::Link(_) | EntityKey::Group(_) => return Ok(()),
+        };
+        if self.json {
+            let mut buffer = out.buffer();
+            let mut json = JsonWriter::new(&mut buffer, self.pretty);
+            let write = |json: &mut JsonWriter<'_, _>| {
+                json.begin_object()?;
+                json.name("deleted")?;
+                json.bool(true)?;
+                json.field("dst", &dst)?;
+                json.end_object()
+            };
+            write(&mut json).map_err(io::Error::other)?;
+            return out.text("\n");
+        }
+        let mut buffer = out.buffer();
+        self.printer.heading(&mut buffer, heading, label).map_err(io::Error::other)?;
+        match table {
+            Some(table) if table != rtm_model::TABLE_MAIN => {
+                out.line(format_args!("{dst} table {table} "))
+            }
+            _ => out.line(format_args!("{dst} ")),
+        }
+    }
+
+    fn flushed(&self, names: &[&str], revision: u64, out: &mut Out) -> io::Result<()> {
+        if self.json {
+            return out
+                .json(&serde_json::json!({ "flushed": names, "revision": revision }), self.pretty);
+        }
+        let mut buffer = out.buffer();
+        self.printer
+            .heading(&mut buffer, &self.heading(false), "[FLUSH]")
+            .map_err(io::Error::other)?;
+        out.line(format_args!("Flushed {} ", names.join(" ")))
+    }
+
+    fn snapshot(&self, out: &mut Out) -> io::Result<()> {
+        if self.json {
+            return out.json(&serde_json::json!({ "snapshot": true }), self.pretty);
+        }
+        out.line("[SNAPSHOT]")
+    }
+}
