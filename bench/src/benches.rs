@@ -4,23 +4,62 @@ use anyhow::{Result, bail};
 
 use crate::bare::Bare;
 use crate::broker::protocol::Protocol;
-use crate::contenders::{FanOut, Group, KernelJoin, NextHops, OneByOne};
-use crate::harness::rounds::{Contender, Goal, Measure, Outcome, Plan, Unit, run};
+use crate::contenders::{FanOut, Group, Join, Keeps, NextHops, OneByOne, Table};
+use crate::harness::results::Measured;
+use crate::harness::rounds::{Contender, Goal, Measure, Plan, Unit, run};
 use crate::harness::worker::Work;
+use crate::rtm::load::Load;
+use crate::rtm::memory;
 use crate::setup::Setup;
 
 /// Random changes of one sample.
 const CHANGES: usize = 200_000;
 /// Updates of one latency sample.
 const UPDATES: usize = 2_000;
+/// Routes of each replica where there are too many of them for full ones in
+/// this machine's memory.
+const PART: usize = 100_000;
+/// From so many replicas on.
+const PART_FROM: usize = 256;
+/// Subscribers whose latency others must not spoil.
+const BYSTANDERS: usize = 8;
 
 /// Names, as on the command line, and what they measure.
-pub(crate) const BENCHES: [(&str, &str); 6] = [
-    ("load", "the real table, from the admin's first write until N subscribers have all of it"),
-    ("join", "a late joiner, until it has the whole table"),
-    ("changes", "200,000 random changes of the full table to N subscribers"),
-    ("trace", "the real update trace on the full table to N subscribers"),
-    ("latency", "one update at a time, until the last of N subscribers has it"),
+pub(crate) const BENCHES: [(&str, &str); 12] = [
+    (
+        "load",
+        "the real table, until N subscribers have all of it: rtm from the start of `rtm route load` to \
+         equal digests in N replicas, the kernel from its first message to N counts",
+    ),
+    (
+        "join",
+        "late joiners, until they have the whole table: rtm a replica with equal digests, the kernel a count",
+    ),
+    ("crowd", "100 late joiners at once, until all have counted the whole table"),
+    (
+        "crowd-latency",
+        "one update at a time to 8 subscribers: the 99th percentile until the last has it, without and \
+         with 100 joiners meanwhile",
+    ),
+    ("changes", "200,000 random changes of the full table to N counting subscribers"),
+    ("trace", "the real update trace on the full table to N counting subscribers"),
+    (
+        "apply",
+        "200,000 random changes to N subscribers of rtm with replicas (of the full table; of 100,000 \
+         routes for 256), the kernel's only count",
+    ),
+    ("apply-trace", "the real update trace in the same way"),
+    (
+        "latency",
+        "one update at a time, from the admin's write until the last of N subscribers has it (rtm: has \
+         it applied), the median",
+    ),
+    ("memory", "the daemon's memory"),
+    (
+        "silent",
+        "one update at a time to 8 subscribers: the 99th percentile until the last has it, without and \
+         with 256 others that never read",
+    ),
     ("hash", "8 processes that fill a bare hash table from one encoded buffer"),
 ];
 
@@ -28,8 +67,10 @@ pub(crate) const BENCHES: [(&str, &str); 6] = [
 fn numbers(bench: &str) -> &'static [usize] {
     match bench {
         "load" => &[1, 8],
-        "changes" | "trace" => &[1, 8, 64, 256],
+        "changes" | "trace" | "apply" | "apply-trace" => &[1, 8, 64, 256],
         "latency" => &[1, 64],
+        "crowd" | "crowd-latency" => &[100],
+        "silent" => &[256],
         "hash" => &[8],
         _ => &[1],
     }
@@ -42,22 +83,36 @@ pub(crate) fn run_bench(
     bench: &str,
     only_n: &[usize],
     plan: Plan,
-    mut done: impl FnMut(Outcome) -> Result<()>,
+    mut done: impl FnMut(Measured) -> Result<()>,
 ) -> Result<()> {
+    if bench == "memory" {
+        return if setup.wants("rtm") {
+            done(Measured::Figures(memory::measure(setup)?))
+        } else {
+            Ok(())
+        };
+    }
     for &n in numbers(bench).iter().filter(|n| only_n.is_empty() || only_n.contains(n)) {
         let (measure, mut contenders) = match bench {
             "load" => load(setup, n)?,
-            "join" => join(setup)?,
+            "join" => join(setup, n, Keeps::Replica)?,
+            "crowd" => join(setup, n, Keeps::Nothing)?,
+            "crowd-latency" => crowd_latency(setup, n)?,
             "changes" => changes(setup, n)?,
             "trace" => trace(setup, n)?,
+            "apply" => {
+                apply(setup, bench, n, |round| Work::Random { seed: round, count: CHANGES })?
+            }
+            "apply-trace" => apply(setup, bench, n, |_| Work::Trace)?,
             "latency" => latency(setup, n)?,
+            "silent" => silent(setup, n)?,
             "hash" => hash(setup, n)?,
             _ => bail!("no bench called {bench}"),
         };
         if contenders.is_empty() {
             continue;
         }
-        done(run(measure, &mut contenders, plan)?)?;
+        done(Measured::Rounds(run(measure, &mut contenders, plan)?))?;
     }
     Ok(())
 }
@@ -66,26 +121,67 @@ type Planned = (Measure, Vec<Box<dyn Contender>>);
 
 fn load(setup: &Setup, n: usize) -> Result<Planned> {
     let goals = if n == 8 { vec![goal("kernel", 10.0)] } else { Vec::new() };
-    let measure = measure("load", subscribers(n), Unit::Seconds, goals);
     let mut contenders: Vec<Box<dyn Contender>> = Vec::new();
+    if setup.wants("rtm") {
+        contenders.push(Box::new(Load::new(setup, n)?));
+    }
     for next_hops in [NextHops::Plain, NextHops::Objects] {
         if setup.wants(next_hops.contender()) {
-            let group = Group::kernel(setup, next_hops, n, false)?;
+            let group = Group::kernel(setup, next_hops, n, Table::Empty)?;
             let work = Box::new(|_| Work::Load);
             contenders.push(Box::new(FanOut { group, unit: Unit::Seconds, work }));
         }
     }
+    Ok((measure("load", subscribers(n), Unit::Seconds, goals), contenders))
+}
+
+fn join(setup: &Setup, n: usize, keeps: Keeps) -> Result<Planned> {
+    let mut contenders: Vec<Box<dyn Contender>> = Vec::new();
+    if setup.wants("rtm") {
+        contenders.push(Box::new(Join::rtm(setup, keeps, n)?));
+    }
+    if setup.wants("kernel") {
+        contenders.push(Box::new(Join::kernel(setup, n)?));
+    }
+    let measure = match keeps {
+        Keeps::Replica => {
+            measure("join", "one late joiner".to_owned(), Unit::Seconds, vec![goal("kernel", 3.0)])
+        }
+        Keeps::Nothing => measure("crowd", format!("{n} at once"), Unit::Seconds, Vec::new()),
+    };
     Ok((measure, contenders))
 }
 
-fn join(setup: &Setup) -> Result<Planned> {
-    let measure =
-        measure("join", "one late joiner".to_owned(), Unit::Seconds, vec![goal("kernel", 3.0)]);
+fn crowd_latency(setup: &Setup, n: usize) -> Result<Planned> {
+    let names = [("rtm", n), ("nobody joins", 0)];
     let mut contenders: Vec<Box<dyn Contender>> = Vec::new();
-    if setup.wants("kernel") {
-        contenders.push(Box::new(KernelJoin::new(setup)?));
+    if setup.wants("rtm") {
+        for (name, crowd) in names {
+            let group = Group::rtm(setup, name, Keeps::Nothing, BYSTANDERS, Table::Loaded)?;
+            contenders.push(Box::new(OneByOne { group, updates: UPDATES, quantile: 0.99, crowd }));
+        }
     }
-    Ok((measure, contenders))
+    let variant = format!("p99 while {n} join");
+    Ok((measure("crowd-latency", variant, Unit::Microseconds, Vec::new()), contenders))
+}
+
+fn silent(setup: &Setup, n: usize) -> Result<Planned> {
+    let mut contenders: Vec<Box<dyn Contender>> = Vec::new();
+    if setup.wants("rtm") {
+        let group = |name| Group::rtm(setup, name, Keeps::Nothing, BYSTANDERS, Table::Loaded);
+        for group in [group("rtm")?.with_silent(n)?, group("all read")?] {
+            contenders.push(Box::new(OneByOne {
+                group,
+                updates: UPDATES,
+                quantile: 0.99,
+                crowd: 0,
+            }));
+        }
+    }
+    // At most 10 % slower.
+    let goals = vec![goal("all read", 1.0 / 1.1)];
+    let variant = format!("p99 beside {n} that never read");
+    Ok((measure("silent", variant, Unit::Microseconds, goals), contenders))
 }
 
 fn changes(setup: &Setup, n: usize) -> Result<Planned> {
@@ -100,8 +196,8 @@ fn trace(setup: &Setup, n: usize) -> Result<Planned> {
     Ok((measure, fan_out(setup, n, |_| Work::Trace, messages)?))
 }
 
-/// All rivals that can fan out; brokers and the bare loop carry as many
-/// messages as the others have changes.
+/// All that can fan out; brokers and the bare loop carry as many messages as the
+/// others have changes.
 fn fan_out(
     setup: &Setup,
     n: usize,
@@ -110,9 +206,15 @@ fn fan_out(
 ) -> Result<Vec<Box<dyn Contender>>> {
     let unit = Unit::DeliveriesPerSecond;
     let mut contenders: Vec<Box<dyn Contender>> = Vec::new();
+    if setup.wants("rtm") {
+        let group = Group::rtm(setup, "rtm", Keeps::Nothing, n, Table::Loaded)?;
+        contenders.push(Box::new(FanOut { group, unit, work: Box::new(work.clone()) }));
+    }
     for next_hops in [NextHops::Plain, NextHops::Objects] {
-        if setup.wants(next_hops.contender()) {
-            let group = Group::kernel(setup, next_hops, n, true)?;
+        // Next-hop objects exist for the gateways of the table's rule, not for the trace's.
+        let possible = next_hops == NextHops::Plain || matches!(work(0), Work::Random { .. });
+        if possible && setup.wants(next_hops.contender()) {
+            let group = Group::kernel(setup, next_hops, n, Table::Loaded)?;
             contenders.push(Box::new(FanOut { group, unit, work: Box::new(work.clone()) }));
         }
     }
@@ -129,37 +231,65 @@ fn fan_out(
     Ok(contenders)
 }
 
+fn apply(
+    setup: &Setup,
+    bench: &str,
+    n: usize,
+    work: impl Fn(u64) -> Work + Clone + 'static,
+) -> Result<Planned> {
+    let table = if n >= PART_FROM { Table::Part(PART) } else { Table::Loaded };
+    let goals = match n {
+        64 => vec![goal("kernel", 8.0)],
+        256 => vec![goal("kernel", 5.0)],
+        _ => Vec::new(),
+    };
+    let unit = Unit::DeliveriesPerSecond;
+    let mut contenders: Vec<Box<dyn Contender>> = Vec::new();
+    if setup.wants("rtm") {
+        let group = Group::rtm(setup, "rtm", Keeps::Replica, n, table)?;
+        contenders.push(Box::new(FanOut { group, unit, work: Box::new(work.clone()) }));
+    }
+    if setup.wants("kernel") {
+        let group = Group::kernel(setup, NextHops::Plain, n, table)?;
+        contenders.push(Box::new(FanOut { group, unit, work: Box::new(work) }));
+    }
+    let what = if n >= PART_FROM { "100,000 routes" } else { "the full table" };
+    Ok((measure(bench, format!("{} with {what}", subscribers(n)), unit, goals), contenders))
+}
+
 fn latency(setup: &Setup, n: usize) -> Result<Planned> {
     let goals = if n == 1 {
         vec![goal("ping", 1.0 / 1.5)]
     } else {
         ["kernel", "redis", "nats"].map(|rival| goal(rival, 1.0)).to_vec()
     };
-    let measure = measure("latency", subscribers(n), Unit::Microseconds, goals);
     let mut contenders: Vec<Box<dyn Contender>> = Vec::new();
+    let mut add = |group| {
+        contenders.push(Box::new(OneByOne { group, updates: UPDATES, quantile: 0.5, crowd: 0 }));
+    };
+    if setup.wants("rtm") {
+        add(Group::rtm(setup, "rtm", Keeps::Replica, n, Table::Part(PART))?);
+    }
     if setup.wants("kernel") {
-        let group = Group::kernel(setup, NextHops::Plain, n, false)?;
-        contenders.push(Box::new(OneByOne { group, updates: UPDATES }));
+        add(Group::kernel(setup, NextHops::Plain, n, Table::Empty)?);
     }
     for protocol in [Protocol::Redis, Protocol::Nats] {
         if setup.wants(protocol.name()) {
-            let group = Group::broker(setup, protocol, n)?;
-            contenders.push(Box::new(OneByOne { group, updates: UPDATES }));
+            add(Group::broker(setup, protocol, n)?);
         }
     }
     if n == 1 && setup.wants("bare") {
         contenders.push(Box::new(Bare::ping(setup.directory())?));
     }
-    Ok((measure, contenders))
+    Ok((measure("latency", subscribers(n), Unit::Microseconds, goals), contenders))
 }
 
 fn hash(setup: &Setup, n: usize) -> Result<Planned> {
-    let measure = measure("hash", format!("{n} processes"), Unit::Seconds, Vec::new());
     let mut contenders: Vec<Box<dyn Contender>> = Vec::new();
     if setup.wants("bare") {
         contenders.push(Box::new(Bare::hash_fill(setup.directory(), n, setup.routes()?)?));
     }
-    Ok((measure, contenders))
+    Ok((measure("hash", format!("{n} processes"), Unit::Seconds, Vec::new()), contenders))
 }
 
 /// Counting subscribers: far ahead where there are many, behind nobody where there are few.

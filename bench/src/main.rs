@@ -13,6 +13,7 @@ mod harness;
 mod bare;
 mod broker;
 mod kernel;
+mod rtm;
 
 mod changes;
 mod render;
@@ -102,10 +103,10 @@ fn main() -> Result<()> {
             ensure!(plan.pairs > 0, "--pairs 0: at least one");
             let setup = Setup::new(data, routes, only)?;
             for name in expand(&names)? {
-                benches::run_bench(&setup, name, &n, plan, |outcome| {
-                    println!("{}", render::table(&outcome));
+                benches::run_bench(&setup, name, &n, plan, |result| {
+                    println!("{}", render::table(&result));
                     let preliminary = quick || pairs < PAIRS_SLOW || routes.is_some();
-                    results::append(&results, &Record::new(outcome, command_line(), preliminary))
+                    results::append(&results, &Record::new(result, command_line(), preliminary))
                 })?;
             }
             Ok(())
@@ -136,6 +137,16 @@ fn role(arguments: &[&str]) -> Result<()> {
             broker::client::publish(Protocol::parse(name)?, address)
         }
         ["broker-count", name, address] => broker::client::count(Protocol::parse(name)?, address),
+        ["rtm-admin", socket, data, routes_max, state] => rtm::publisher::run(
+            Path::new(socket),
+            Path::new(data),
+            routes_max.parse().ok(),
+            *state == "loaded",
+        ),
+        ["rtm-count", socket] => rtm::subscriber::count(Path::new(socket)),
+        ["rtm-apply", socket] => rtm::subscriber::apply(Path::new(socket)),
+        ["rtm-join", socket, how] => rtm::subscriber::join(Path::new(socket), *how == "apply"),
+        ["rtm-silent", socket, count] => rtm::silent::run(Path::new(socket), count.parse()?),
         _ => bail!("no such role: {}", arguments.join(" ")),
     }
 }

@@ -3,8 +3,8 @@
 use std::fmt::Write;
 
 use crate::benches::BENCHES;
-use crate::harness::results::Record;
-use crate::harness::rounds::{Column, Outcome};
+use crate::harness::results::{Measured, Record};
+use crate::harness::rounds::{Column, Figures, Outcome};
 use crate::harness::stats::Median;
 
 const HEAD: &str = "\
@@ -23,24 +23,55 @@ pub(crate) fn page(records: &[Record]) -> String {
     let mut page = HEAD.to_owned();
     for (bench, what) in BENCHES {
         let newest = newest(records, bench);
-        let Some(first) = newest.first() else { continue };
+        if newest.is_empty() {
+            continue;
+        }
         let _ = write!(page, "\n## {bench}\n\n{}.\n\n", capitalised(what));
         for record in &newest {
-            page += &table(&record.outcome);
+            page += &table(&record.result);
             page.push('\n');
         }
         for line in distinct(newest.iter().map(|record| provenance(record))) {
             let _ = writeln!(page, "{line}\n");
         }
-        debug_assert!(!first.outcome.columns.is_empty());
         page.truncate(page.trim_end().len());
         page.push('\n');
     }
     page
 }
 
-/// One measure as a Markdown table with its name above.
-pub(crate) fn table(outcome: &Outcome) -> String {
+/// One result as a Markdown table with its name above.
+pub(crate) fn table(result: &Measured) -> String {
+    match result {
+        Measured::Rounds(outcome) => rounds(outcome),
+        Measured::Figures(figures) => sizes(figures),
+    }
+}
+
+fn sizes(figures: &Figures) -> String {
+    let mut text = format!(
+        "**{}: {}**\n\n| what | bytes | asked |\n|---|--:|--:|\n",
+        figures.bench, figures.variant
+    );
+    for figure in &figures.rows {
+        let asked = figure.at_most.map_or("-".to_owned(), |at_most| {
+            let verdict = if figure.bytes <= at_most { "reached" } else { "**missed**" };
+            format!("≤ {}: {verdict}", size(at_most))
+        });
+        let _ = writeln!(text, "| {} | {} | {asked} |", figure.what, size(figure.bytes));
+    }
+    text
+}
+
+fn size(bytes: u64) -> String {
+    match bytes {
+        0..2_048 => format!("{bytes} B"),
+        2_048..2_097_152 => format!("{:.1} KiB", bytes as f64 / 1024.0),
+        _ => format!("{:.1} MiB", bytes as f64 / 1_048_576.0),
+    }
+}
+
+fn rounds(outcome: &Outcome) -> String {
     let measure = &outcome.measure;
     let mut text = format!("**{}: {}**\n\n", measure.bench, measure.variant);
     text += "| contender | median | interval | samples | rtm is better by | asked |\n|---|--:|--:|--:|--:|--:|\n";
@@ -96,26 +127,31 @@ fn number(value: f64) -> String {
 
 fn provenance(record: &Record) -> String {
     let machine = &record.machine;
+    let busy = match &record.result {
+        Measured::Rounds(outcome) => {
+            format!(" Processors {:.0} % busy before the samples.", outcome.busy_before * 100.0)
+        }
+        Measured::Figures(_) => String::new(),
+    };
     format!(
-        "{}{}, {} cores, {:.0} GiB, Linux {}; commit {}; `{}`; processors {:.0} % busy before the samples.",
+        "{}{}: {}, {} cores, {:.0} GiB, Linux {}; commit {}; `{}`.{busy}",
         if record.quick { "Preliminary. " } else { "" },
+        record.date,
         machine.cpu,
         machine.cores,
         machine.memory_mib as f64 / 1024.0,
         machine.kernel,
         record.commit,
         record.command,
-        record.outcome.busy_before * 100.0
-    ) + &format!(" {}.", record.date)
+    )
 }
 
 /// The newest full result of each variant, or the newest quick one; in the
 /// order in which the variants were first measured.
 fn newest<'a>(records: &'a [Record], bench: &str) -> Vec<&'a Record> {
     let mut newest: Vec<&Record> = Vec::new();
-    for record in records.iter().filter(|record| record.outcome.measure.bench == bench) {
-        let variant = &record.outcome.measure.variant;
-        match newest.iter_mut().find(|other| other.outcome.measure.variant == *variant) {
+    for record in records.iter().filter(|record| record.result.name().0 == bench) {
+        match newest.iter_mut().find(|other| other.result.name() == record.result.name()) {
             Some(other) if !record.quick || other.quick => *other = record,
             Some(_) => {}
             None => newest.push(record),
@@ -145,7 +181,7 @@ fn capitalised(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::harness::machine::Machine;
-    use crate::harness::rounds::{Goal, Measure, Ratio, Unit};
+    use crate::harness::rounds::{Figure, Goal, Measure, Ratio, Unit};
 
     fn record(quick: bool, rtm: f64) -> Record {
         let column = |name: &str, value| Column {
@@ -165,7 +201,7 @@ mod tests {
                 kernel: "6".to_owned(),
             },
             quick,
-            outcome: Outcome {
+            result: Measured::Rounds(Outcome {
                 measure: Measure {
                     bench: "load".to_owned(),
                     variant: "8 subscribers".to_owned(),
@@ -179,7 +215,7 @@ mod tests {
                     times: Median::of(&[15.0 / rtm]).unwrap(),
                 }],
                 busy_before: 0.0,
-            },
+            }),
         }
     }
 
@@ -188,7 +224,19 @@ mod tests {
         let page = page(&[record(false, 3.0), record(false, 1.0), record(true, 9.0)]);
         assert!(page.contains("| kernel | 15.00 s | 15.00 s – 15.00 s | 1 | **15.0×** (15.0 – 15.0, 0 %) | ≥ 10.0×: reached |"), "{page}");
         assert!(!page.contains("Preliminary"));
-        let missed = table(&record(false, 3.0).outcome);
+        let missed = table(&record(false, 3.0).result);
         assert!(missed.contains("**missed**"));
+    }
+
+    #[test]
+    fn sizes_read_well() {
+        let rows = vec![
+            Figure::bytes("idle", 7 << 20, Some(8 << 20)),
+            Figure::bytes("each", 151, Some(150)),
+        ];
+        let figures = Figures { bench: "memory".to_owned(), variant: String::new(), rows };
+        let text = table(&Measured::Figures(figures));
+        assert!(text.contains("| idle | 7.0 MiB | ≤ 8.0 MiB: reached |"), "{text}");
+        assert!(text.contains("| each | 151 B | ≤ 150 B: **missed** |"), "{text}");
     }
 }

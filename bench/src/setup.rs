@@ -9,6 +9,7 @@ use crate::broker::protocol::Protocol;
 use crate::broker::server::Server;
 use crate::changes::Replay;
 use crate::routes::{self, Route};
+use crate::rtm;
 
 /// Rivals by the names that `--only` takes.
 pub(crate) const CONTENDERS: [&str; 6] = ["rtm", "kernel", "kernel-nh", "redis", "nats", "bare"];
@@ -61,6 +62,7 @@ impl Setup {
             return false;
         }
         let missing = match contender {
+            "rtm" if !rtm::built() => Some("rtmd and rtm are not built"),
             "redis" if !Server::installed(Protocol::Redis) => {
                 Some("package redis-server is not installed")
             }

@@ -77,8 +77,9 @@ pub(crate) fn publish(protocol: Protocol, address: &str) -> Result<()> {
             Order::Prepare(Work::Messages { count }) => {
                 prepared.clear();
                 (0..count as u64).for_each(|number| protocol.push_publish(&mut prepared, number));
-                say(Reply::Prepared { expect: count as u64 });
+                say(Reply::Prepared { expect: count as u64, after: 0 });
             }
+            Order::Prepare(Work::Nothing) => say(Reply::Prepared { expect: 0, after: 0 }),
             Order::Publish => {
                 let begun_ns = now_ns();
                 stream.write_all(&prepared)?;
@@ -133,7 +134,7 @@ pub(crate) fn count(protocol: Protocol, address: &str) -> Result<()> {
             }
         }
         ensure!(filled == 0, "{filled} bytes more than expected");
-        say(tally.reply());
+        say(tally.reply(0));
         Ok(())
     })
 }

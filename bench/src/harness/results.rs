@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use super::machine::{self, Machine};
-use super::rounds::Outcome;
+use super::rounds::{Figures, Outcome};
 
 /// One line: a measure with everything that is needed to judge it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -20,18 +20,36 @@ pub(crate) struct Record {
     pub(crate) machine: Machine,
     /// Too few pairs to be published.
     pub(crate) quick: bool,
-    pub(crate) outcome: Outcome,
+    pub(crate) result: Measured,
+}
+
+/// What was measured.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Measured {
+    Rounds(Outcome),
+    Figures(Figures),
+}
+
+impl Measured {
+    /// The bench's name and what tells this result from its others.
+    pub(crate) fn name(&self) -> (&str, &str) {
+        match self {
+            Self::Rounds(outcome) => (&outcome.measure.bench, &outcome.measure.variant),
+            Self::Figures(figures) => (&figures.bench, &figures.variant),
+        }
+    }
 }
 
 impl Record {
-    pub(crate) fn new(outcome: Outcome, command: String, quick: bool) -> Self {
+    pub(crate) fn new(result: Measured, command: String, quick: bool) -> Self {
         Self {
             date: machine::today(),
             commit: machine::commit(),
             command,
             machine: Machine::this(),
             quick,
-            outcome,
+            result,
         }
     }
 }

@@ -124,6 +124,29 @@ pub(crate) struct Ratio {
     pub(crate) times: Median,
 }
 
+/// A figure that stands for itself, such as a size.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Figure {
+    pub(crate) what: String,
+    pub(crate) bytes: u64,
+    /// What the project asks.
+    pub(crate) at_most: Option<u64>,
+}
+
+impl Figure {
+    pub(crate) fn bytes(what: &str, bytes: u64, at_most: Option<u64>) -> Self {
+        Self { what: what.to_owned(), bytes, at_most }
+    }
+}
+
+/// Figures of one bench without rivals.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Figures {
+    pub(crate) bench: String,
+    pub(crate) variant: String,
+    pub(crate) rows: Vec<Figure>,
+}
+
 /// A measure's result.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Outcome {

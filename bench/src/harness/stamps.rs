@@ -128,11 +128,16 @@ impl Stamps {
         }
     }
 
-    /// For each update, nanoseconds from the write to the last subscriber's time.
-    pub(crate) fn last_latencies_ns(&self) -> Vec<u64> {
+    /// For each update that was written before `until_ns`, nanoseconds from the
+    /// write to the last subscriber's time.
+    pub(crate) fn last_latencies_ns(&self, until_ns: u64) -> Vec<u64> {
         (0..self.samples)
             .map(|sample| {
                 let written = self.word(HEADER_BYTES + 8 * sample).load(Ordering::Acquire);
+                (sample, written)
+            })
+            .filter(|(_, written)| *written < until_ns)
+            .map(|(sample, written)| {
                 let last = (0..self.subscribers)
                     .map(|subscriber| {
                         self.word(self.received_offset(subscriber, sample)).load(Ordering::Acquire)
@@ -211,6 +216,7 @@ mod tests {
         stamps.written(1, 200);
         other.received(1, 1, 201);
         other.received(0, 1, 207);
-        assert_eq!(stamps.last_latencies_ns(), [80, 7]);
+        assert_eq!(stamps.last_latencies_ns(u64::MAX), [80, 7]);
+        assert_eq!(stamps.last_latencies_ns(200), [80]);
     }
 }

@@ -55,7 +55,18 @@ impl Tally {
         self.received >= self.expected
     }
 
-    pub(crate) fn reply(&self) -> Reply {
-        Reply::Counted { received: self.received, last_ns: self.last_ns, overruns: self.overruns }
+    /// Not every change was delivered, only the newest value of each key: so
+    /// many records in all.
+    pub(crate) fn conflated(&mut self, records: u64) {
+        self.received = self.received.min(records);
+    }
+
+    pub(crate) fn reply(&self, checksum: u64) -> Reply {
+        Reply::Counted {
+            received: self.received,
+            last_ns: self.last_ns,
+            overruns: self.overruns,
+            checksum,
+        }
     }
 }

@@ -37,12 +37,27 @@ pub(crate) enum Work {
     Trace,
     /// Messages without meaning, for those that know no routes.
     Messages { count: usize },
+    /// Nothing yet: only to learn where the table stands.
+    Nothing,
+}
+
+/// When a subscriber has what it waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Until {
+    /// So many deliveries.
+    Deliveries,
+    /// A table of so many routes, shown to be equal.
+    Table,
 }
 
 /// What a subscriber shall wait for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Arm {
     pub(crate) expect: u64,
+    pub(crate) until: Until,
+    /// Where revisions are numbered: be ready only when everything up to this
+    /// one has come, and don't count it.
+    pub(crate) after: u64,
     /// Where to note the time of each delivery, and as which subscriber.
     pub(crate) stamps: Option<(StampsAddress, usize)>,
 }
@@ -66,10 +81,26 @@ pub(crate) enum Order {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Reply {
     Ready,
-    Prepared { expect: u64 },
-    Counted { received: u64, last_ns: u64, overruns: u64 },
-    Published { begun_ns: u64 },
-    Joined { routes: u64, begun_ns: u64, ended_ns: u64 },
+    /// `after`: the revision that the table has before, 0 where there are none.
+    Prepared {
+        expect: u64,
+        after: u64,
+    },
+    /// `checksum`: of what was received, 0 where none is made.
+    Counted {
+        received: u64,
+        last_ns: u64,
+        overruns: u64,
+        checksum: u64,
+    },
+    Published {
+        begun_ns: u64,
+    },
+    Joined {
+        routes: u64,
+        begun_ns: u64,
+        ended_ns: u64,
+    },
     Failed(String),
 }
 

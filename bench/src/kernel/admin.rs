@@ -76,7 +76,7 @@ pub(crate) fn run(
         match order {
             Order::Prepare(work) => {
                 let expect = admin.prepare(work)?;
-                say(Reply::Prepared { expect });
+                say(Reply::Prepared { expect, after: 0 });
             }
             Order::Publish => {
                 let begun_ns = now_ns();
@@ -134,6 +134,7 @@ impl Admin {
                 self.replay = Some(replay);
                 Ok(expect)
             }
+            Work::Nothing => Ok(0),
             Work::Messages { .. } => bail!("the kernel carries routes only"),
         }
     }

@@ -47,7 +47,7 @@ pub(crate) fn count(admin: u32) -> Result<()> {
                 Err(error) => return Err(error).context("receive notifications"),
             }
         }
-        say(tally.reply());
+        say(tally.reply(0));
         Ok(())
     })
 }

@@ -1,0 +1,131 @@
+//! What the daemon needs in memory: idle, with the table, at its peak, and for
+//! those that never read.
+
+use std::fs;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::{Daemon, text};
+use crate::harness::machine;
+use crate::harness::rounds::{Figure, Figures};
+use crate::harness::worker::{Order, Reply, Work, Worker};
+use crate::setup::Setup;
+
+/// Who joins at the peak of load.
+const JOINERS: usize = 8;
+/// Who never reads.
+const SILENT: usize = 256;
+/// Changes of one slice while the silent ones come, and how many slices: more
+/// than the journal holds, so that every one of them is left behind.
+const CHANGES_PER_SLICE: usize = 50_000;
+const SLICES: u64 = 30;
+
+pub(crate) fn measure(setup: &Setup) -> Result<Figures> {
+    let mut rows = Vec::new();
+    let daemon = Daemon::start(setup)?;
+    machine::settle(Duration::from_secs(2));
+    let idle = resident(&daemon)?;
+    rows.push(Figure::bytes("resident, idle", idle, Some(8 << 20)));
+
+    let file = text(&setup.data().join("full-table.txt.gz"))?;
+    let output = daemon.command(&["route", "load", &file, "--spread"])?.output()?;
+    ensure!(output.status.success(), "load: {}", String::from_utf8_lossy(&output.stderr).trim());
+    let routes = setup.routes()?.len() as u64;
+    machine::settle(Duration::from_secs(5));
+    let (loaded, journal) = (resident(&daemon)?, status(&daemon, "journal_bytes")?);
+    rows.push(Figure::bytes("resident with the full table", loaded, None));
+    rows.push(Figure::bytes("of these the journal", journal, None));
+    let per_route = |bytes: u64, journal: u64| bytes.saturating_sub(idle + journal) / routes;
+    rows.push(Figure::bytes("per route", per_route(loaded, journal), Some(150)));
+
+    let row = vec!["rtm-join".to_owned(), text(&daemon.socket())?, "apply".to_owned()];
+    let mut joiners = Worker::start_all(&vec![row; JOINERS])?;
+    joiners.iter_mut().try_for_each(|joiner| joiner.send(&Order::Join))?;
+    for joiner in &mut joiners {
+        let Reply::Joined { .. } = joiner.receive()? else { bail!("a joiner did not join") };
+    }
+    let (peak, journal) = (process_status(&daemon, "VmHWM")?, status(&daemon, "journal_bytes")?);
+    rows.push(Figure::bytes("peak of load and 8 joins at once", peak, None));
+    rows.push(Figure::bytes("per route, at that peak", per_route(peak, journal), Some(250)));
+    drop(joiners);
+
+    silent(setup, &mut rows)?;
+    Ok(Figures { bench: "memory".to_owned(), variant: "full table".to_owned(), rows })
+}
+
+/// A daemon of its own, with a full table and a full journal, before and after
+/// the silent ones have come.
+fn silent(setup: &Setup, rows: &mut Vec<Figure>) -> Result<()> {
+    let daemon = Daemon::start(setup)?;
+    let socket = text(&daemon.socket())?;
+    let mut publisher =
+        Worker::start(&["rtm-admin", &socket, &text(setup.data())?, "all", "loaded"])?;
+    let mut publish = |seed| -> Result<()> {
+        publisher.send(&Order::Prepare(Work::Random { seed, count: CHANGES_PER_SLICE }))?;
+        publisher.receive()?;
+        publisher.send(&Order::Publish)?;
+        publisher.receive()?;
+        Ok(())
+    };
+    (0..SLICES).try_for_each(&mut publish)?;
+    machine::settle(Duration::from_secs(5));
+    let before = resident(&daemon)?.saturating_sub(status(&daemon, "journal_bytes")?);
+
+    let mut silent = Worker::start(&["rtm-silent", &socket, &SILENT.to_string()])?;
+    silent.send(&Order::Join)?;
+    (SLICES..2 * SLICES).try_for_each(&mut publish)?;
+    let Reply::Joined { .. } = silent.receive()? else { bail!("the silent ones did not join") };
+    // They all have come: as many changes once more go past them.
+    (2 * SLICES..3 * SLICES).try_for_each(&mut publish)?;
+    machine::settle(Duration::from_secs(5));
+    let after = resident(&daemon)?.saturating_sub(status(&daemon, "journal_bytes")?);
+    let each = after.saturating_sub(before) / SILENT as u64;
+    rows.push(Figure::bytes("each of 256 that never read, in the daemon", each, Some(64 << 10)));
+    let snapshots = status(&daemon, "snapshot_bytes")?;
+    rows.push(Figure::bytes("encoded snapshots held meanwhile, all together", snapshots, None));
+    let kernel = socket_bytes(&socket)? / SILENT as u64;
+    rows.push(Figure::bytes("each of them, in the kernel's socket buffers", kernel, None));
+    Ok(())
+}
+
+/// `VmRSS` of the daemon.
+fn resident(daemon: &Daemon) -> Result<u64> {
+    process_status(daemon, "VmRSS")
+}
+
+/// A line in kB of `/proc/PID/status`, in bytes.
+fn process_status(daemon: &Daemon, name: &str) -> Result<u64> {
+    let text = fs::read_to_string(format!("/proc/{}/status", daemon.pid()))?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    Ok(kib.with_context(|| format!("no {name}"))? * 1024)
+}
+
+/// A number of the daemon's own status.
+fn status(daemon: &Daemon, name: &str) -> Result<u64> {
+    let output = daemon.command(&["-j", "status", "-d"])?.output()?;
+    ensure!(output.status.success(), "status: {}", String::from_utf8_lossy(&output.stderr).trim());
+    let status: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+    status[name].as_u64().with_context(|| format!("rtm -j status has no {name}"))
+}
+
+/// What all connections of a Unix socket hold in the kernel: bytes queued at either
+/// end with their overhead, as `ss -m` shows them (sock_diag(7)).
+fn socket_bytes(path: &str) -> Result<u64> {
+    let output = Command::new("ss").args(["-x", "-a", "-m", "-H", "-O"]).output().context("ss")?;
+    ensure!(output.status.success(), "ss: {}", String::from_utf8_lossy(&output.stderr).trim());
+    let mut bytes = 0;
+    for line in String::from_utf8_lossy(&output.stdout).lines().filter(|line| line.contains(path)) {
+        let Some((_, memory)) = line.split_once("skmem:(") else { continue };
+        for field in memory.trim_end().trim_end_matches(')').split(',') {
+            let digits = field.trim_start_matches(|c: char| c.is_ascii_alphabetic());
+            let name = &field[..field.len() - digits.len()];
+            if matches!(name, "r" | "t") {
+                bytes += digits.parse::<u64>().unwrap_or(0);
+            }
+        }
+    }
+    Ok(bytes)
+}

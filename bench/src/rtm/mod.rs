@@ -1,0 +1,108 @@
+//! rtm itself: the real `rtmd` as built beside this program, in a runtime
+//! directory of its own.
+//!
+//! The publisher and the subscribers are what anybody can write: the client
+//! library, and for those that only count the session of `rtm_tables` on a
+//! blocking socket.
+//!
+//! Read [`subscriber`] first.
+
+pub(crate) mod publisher;
+pub(crate) mod silent;
+pub(crate) mod subscriber;
+
+pub(crate) mod load;
+pub(crate) mod memory;
+
+use std::fs::{self, File};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use rtm_client::{Address, Admin, SOCKET_NAME};
+
+use crate::harness::worker::die_with_parent;
+use crate::setup::Setup;
+
+/// How long the daemon may take until it listens.
+const START_MAX: Duration = Duration::from_secs(10);
+
+/// A running daemon; dropping it ends it.
+pub(crate) struct Daemon {
+    child: Child,
+    directory: PathBuf,
+}
+
+impl Daemon {
+    pub(crate) fn start(setup: &Setup) -> Result<Self> {
+        let directory =
+            tempfile::Builder::new().prefix("rtm").tempdir_in(setup.directory())?.keep();
+        let log = directory.join("log");
+        let mut command = Command::new(program("rtmd")?);
+        command.arg("--no-console").arg("--runtime-dir").arg(&directory);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&log)?);
+        let child = die_with_parent(&mut command).spawn().context("rtmd")?;
+        let mut daemon = Self { child, directory };
+        let end = Instant::now() + START_MAX;
+        while UnixStream::connect(daemon.socket()).is_err() {
+            let said = || fs::read_to_string(&log).unwrap_or_default();
+            if let Some(status) = daemon.child.try_wait()? {
+                bail!("rtmd ended: {status}: {}", said());
+            }
+            if Instant::now() > end {
+                bail!("rtmd does not listen after {START_MAX:?}: {}", said());
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        Ok(daemon)
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.directory.join(SOCKET_NAME)
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// `rtm …` against this daemon.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Result<Command> {
+        let mut command = Command::new(program("rtm")?);
+        command.arg("--socket").arg(self.socket()).args(arguments);
+        Ok(command)
+    }
+
+    /// A connection for requests.
+    pub(crate) fn admin(&self) -> Result<Admin> {
+        Ok(Admin::connect(&Address::Unix(self.socket()), "bench")?)
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Whether both programs are there.
+pub(crate) fn built() -> bool {
+    program("rtmd").is_ok() && program("rtm").is_ok()
+}
+
+/// A program built beside this one.
+fn program(name: &str) -> Result<PathBuf> {
+    let path = std::env::current_exe()?.with_file_name(name);
+    if !path.is_file() {
+        bail!("{}: not built; scripts/bench builds it", path.display());
+    }
+    Ok(path)
+}
+
+/// A path as an argument for a role.
+pub(crate) fn text(path: &Path) -> Result<String> {
+    Ok(path.to_str().with_context(|| format!("{}: no text", path.display()))?.to_owned())
+}
