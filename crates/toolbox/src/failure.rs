@@ -143,3 +143,13 @@ pub(crate) fn output(bytes: &[u8]) -> Result<(), Failure> {
 pub(crate) fn line(text: impl Display) -> Result<(), Failure> {
     output(format!("{text}\n").as_bytes())
 }
+
+/// Says something on standard error about content that has just been written.
+/// Where both streams are one (a terminal), on a line of its own.
+pub(crate) fn remark(content: &[u8], text: impl Display) {
+    let place = |stream| rustix::fs::fstat(stream).map(|s| (s.st_dev, s.st_ino)).ok();
+    let same = place(rustix::stdio::stdout()) == place(rustix::stdio::stderr());
+    let begun = content.last().is_some_and(|last| *last != b'\n');
+    let newline = if same && begun { "\n" } else { "" };
+    eprintln!("{newline}{text}");
+}

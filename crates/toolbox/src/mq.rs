@@ -9,7 +9,7 @@ use ipc::sysv;
 use ipc::timer::{Deadline, Wait};
 
 use crate::argument::{self, Meant, SysV, Waiting, uninterrupted};
-use crate::failure::{Failure, line, output};
+use crate::failure::{Failure, line, output, remark};
 use crate::holders::{self, Holders};
 use crate::table::{Cell, Names, Style, Table, permissions, print_fields};
 
@@ -247,7 +247,8 @@ fn run_recv(recv: &Recv) -> Result<(), Failure> {
             let message = uninterrupted(|| queue.receive(recv.kind, wait))?;
             output(&message.bytes)?;
             if recv.verbose {
-                eprintln!("Read {} bytes; type = {}", message.bytes.len(), message.kind);
+                let (len, kind) = (message.bytes.len(), message.kind);
+                remark(&message.bytes, format!("Read {len} bytes; type = {kind}"));
             }
         }
         return Ok(());
@@ -308,7 +309,8 @@ fn receive_from(queues: &mut [(Queue, Vec<u8>)], count: u64, recv: &Recv) -> Res
                     _ => format!("; queue = {}", queues[next.from].0.name()),
                 };
                 let len = next.bytes.len();
-                eprintln!("Read {len} bytes; priority = {}{from}", next.priority);
+                let priority = next.priority;
+                remark(&next.bytes, format!("Read {len} bytes; priority = {priority}{from}"));
             }
             shown += 1;
             continue;

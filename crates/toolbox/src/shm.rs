@@ -8,7 +8,7 @@ use ipc::sysv::{self, segment::Segment};
 use ipc::timer::Deadline;
 
 use crate::argument::{self, Meant, SysV};
-use crate::failure::{Failure, line, output};
+use crate::failure::{Failure, line, output, remark};
 use crate::holders::{self, Holders};
 use crate::table::{Cell, Names, Style, Table, permissions, print_fields};
 
@@ -322,9 +322,13 @@ fn each_piece(
 }
 
 fn run_read(read: &Read) -> Result<(), Failure> {
-    each_piece(read, |_, bytes| output(bytes))?;
+    let mut last = Vec::new();
+    each_piece(read, |_, bytes| {
+        last = bytes[bytes.len() - 1..].to_vec();
+        output(bytes)
+    })?;
     if read.verbose {
-        eprintln!("... Done");
+        remark(&last, "... Done");
     }
     Ok(())
 }

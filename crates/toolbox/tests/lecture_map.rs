@@ -1,0 +1,262 @@
+//! `docs/lecture-map.md`: each row of the specification's part B that queues,
+//! shared memory, semaphores and rings cover, with our command and what it
+//! really prints. The page is made by running everything; this test fails if
+//! what is printed now differs from the page. `RTM_BLESS=1` writes it anew.
+mod support;
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use support::{not_run, seen};
+
+/// One row: the course's program, ours, and the commands that show it. Lines of
+/// a shell, in which `ipc` is the real binary; what stands on standard error is
+/// shown too.
+struct Row {
+    program: &'static str,
+    ours: &'static str,
+    shows: &'static str,
+}
+
+const ROWS: &[Row] = &[
+    Row {
+        program: "sender, recvr",
+        ours: "`ipc demo queue` (`server`, `client`)",
+        shows: "ipc demo queue",
+    },
+    Row {
+        program: "`crt_mq NAME` · `snd_mq NAME PRIO TEXT` · `rec_mq NAME` · `unl_mq NAME`",
+        ours: "`ipc mq create`, `send`, `recv`, `stat`, `rm`",
+        shows: "ipc mq create /lecture --maxmsg 10 --msgsize 2048 --mode 0600 --excl
+ipc mq create /lecture --excl
+ipc mq send /lecture Five --prio 5
+ipc mq send /lecture Ten --prio 10
+ipc mq send /lecture Five_2 --prio 5
+ipc mq send /lecture Three --prio 3
+ipc mq send /lecture Seven --prio 7
+ipc mq stat /lecture
+ipc mq recv /lecture -v
+ipc mq recv /lecture -v
+ipc mq recv /lecture -v
+ipc mq recv /lecture -v
+ipc mq recv /lecture -v
+ipc mq rm /lecture
+ipc mq recv /lecture",
+    },
+    Row {
+        program: "mq_notify",
+        ours: "`ipc mq notify`",
+        shows: "ipc mq create /lecture
+(until ipc mq stat /lecture | grep -q SIGNO:34; do sleep 0.01; done; ipc mq send /lecture hello) & ipc mq notify /lecture; wait
+ipc mq rm /lecture",
+    },
+    Row {
+        program: "writer, reader · `crt_shm NAME SIZE` · `wrt_shm NAME TEXT` · `rd_shm NAME` · `unl_shm NAME`",
+        ours: "`ipc shm create`, `write`, `read`, `rm`",
+        shows: "ipc shm create /shmem --size 0 --mode 0600 --excl
+ipc shm stat /shmem | grep -E 'size|perms'
+ipc shm write /shmem 'Hello!' -v
+ipc shm read /shmem -v
+ipc shm rm /shmem
+ipc shm read /shmem",
+    },
+    Row {
+        program: "`my_shm create\\|send\\|receive\\|remove`",
+        ours: "`ipc demo iflag` (`create`, `receive`, `send`, `remove`)",
+        shows: "ipc demo iflag
+ipc demo iflag sideways",
+    },
+    Row {
+        program: "alphabet (System V)",
+        ours: "`ipc demo alphabet` (`server`, `client`); second form: `ipc demo letters`",
+        shows: "ipc demo alphabet
+ipc demo letters",
+    },
+    Row {
+        program: "typed (System V)",
+        ours: "`ipc demo typed` (`server`, `client`)",
+        shows: "ipc demo typed",
+    },
+    Row {
+        program: "`ftok`, `shmget`, `shmat`, `shmdt`, `shmctl`",
+        ours: "`ipc shm … --sysv`",
+        shows: "ipc shm create --sysv --key 22136 --size 27 --mode 0640 --excl
+ipc shm create --sysv --key 22136 --size 27 --excl
+ipc shm write --sysv --key 22136 abc
+ipc shm read --sysv --key 22136 --count 3
+ipc shm stat --sysv --key 22136
+ipc shm rm --sysv --key 22136
+ipc shm create --sysv --ftok /etc/passwd:A --size 100 --excl
+ipc shm rm --sysv --ftok /etc/passwd:A",
+    },
+    Row {
+        program: "semaphore, mutex in the segment",
+        ours: "`ipc sem … --in /SEGMENT:OFFSET`, `ipc demo lost-update`",
+        shows: "ipc shm create /lecture --size 4096
+ipc sem create --in /lecture:64 --value 1
+ipc sem wait --in /lecture:64
+ipc sem wait --in /lecture:64 --nonblock
+ipc sem post --in /lecture:64
+ipc sem get --in /lecture:64
+ipc sem create --in /lecture:128 --mutex
+ipc sem wait --in /lecture:128 --mutex -- ipc sem get --in /lecture:128 --mutex
+ipc shm rm /lecture
+ipc demo lost-update --writers 4 --updates 500",
+    },
+    Row {
+        program: "circular buffer",
+        ours: "`ipc ring write`, `ipc ring read`",
+        shows: "(seq 100000 | ipc ring write /lecture --size 4K) & until ipc ring stat /lecture >/dev/null 2>&1; do sleep 0.01; done; ipc ring read /lecture | tail -n 1; wait
+ipc ring stat /lecture
+ipc ring rm /lecture",
+    },
+    Row {
+        program: "`mmcat FILE`",
+        ours: "`ipc map cat`",
+        shows: "printf 'one\\ntwo\\n' > file; ipc map cat file
+: > empty; ipc map cat empty",
+    },
+];
+
+/// Puts the same word for what differs from run to run: ids, pids, threads,
+/// times, how many updates were lost.
+fn masked(line: &str) -> String {
+    let after = |line: &str, before: &str, word: &str| match line.split_once(before) {
+        Some((head, tail)) => {
+            let blanks = tail.len() - tail.trim_start().len();
+            let rest = tail
+                .trim_start()
+                .trim_start_matches(|c: char| c.is_ascii_alphanumeric() || "-:".contains(c));
+            format!("{head}{before}{}{word}{rest}", " ".repeat(blanks))
+        }
+        None => line.to_owned(),
+    };
+    let mut line = line.to_owned();
+    for (before, word) in
+        [("sent by process ", "PID"), ("held by thread ", "TID"), ("of user ", "UID")]
+    {
+        line = after(&line, before, word);
+    }
+    for (name, word) in [
+        ("id ", "ID"),
+        ("sequence ", "N"),
+        ("creator-pid ", "PID"),
+        ("last-pid ", "PID"),
+        ("attach-time ", "TIME"),
+        ("detach-time ", "TIME"),
+        ("change-time ", "TIME"),
+    ] {
+        if line.starts_with(name) {
+            line = after(&line, name, word);
+        }
+    }
+    if let Some(rest) = line.strip_prefix("without mutual exclusion: ") {
+        let lost = !rest.ends_with(", 0 lost");
+        let of = rest.split(" of ").nth(1).and_then(|r| r.split(' ').next()).unwrap_or("?");
+        let words = if lost { "some lost" } else { "none lost" };
+        line = format!("without mutual exclusion: fewer of {of} updates, {words}");
+    }
+    line
+}
+
+/// An id alone on its line, as create prints it.
+fn masked_output(command: &str, text: &str) -> String {
+    let id = command.contains("create --sysv");
+    let mut out = String::new();
+    for line in text.lines() {
+        let number = !line.is_empty() && line.chars().all(|c| c.is_ascii_digit());
+        let line = if id && number { "ID".to_owned() } else { masked(line) };
+        writeln!(out, "{line}").unwrap();
+    }
+    out
+}
+
+fn shell(directory: &Path, binaries: &Path, line: &str) -> (i32, String) {
+    // Both streams in one, in the order in which they were written.
+    let path = format!("{}:{}", binaries.display(), std::env::var("PATH").unwrap());
+    let output = Command::new("sh")
+        .args(["-c", &format!("exec 2>&1; {line}")])
+        .current_dir(directory)
+        .env("PATH", path)
+        .env("NO_COLOR", "1")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let run = seen(&output);
+    (run.code, run.out)
+}
+
+fn page() -> String {
+    let directory = tempfile::tempdir().unwrap();
+    let binaries = Path::new(env!("CARGO_BIN_EXE_ipc")).parent().unwrap();
+    let mut page = String::from(
+        "# The courses' programs and ours\n\n\
+         Each row of part B of the specification that message queues, shared memory, semaphores and\n\
+         rings cover: the course's program, our command, and what it prints. This page is made by\n\
+         running it (`RTM_BLESS=1 cargo test -p rtm-toolbox --test lecture_map`); the same test fails\n\
+         when what is printed differs. Ids, process ids, times and the number of lost updates differ\n\
+         from run to run: they are shown as ID, PID, TID, UID, TIME and N. Standard output and standard\n\
+         error are shown as they come; a code behind a command is its exit code where it isn't 0.\n",
+    );
+    for row in ROWS {
+        writeln!(page, "\n## {}\n\n{}\n\n```text", row.program.replace("\\|", "|"), row.ours)
+            .unwrap();
+        for line in row.shows.lines() {
+            let (code, text) = shell(directory.path(), binaries, line);
+            let ended = if code == 0 { String::new() } else { format!("   # exit {code}") };
+            writeln!(page, "$ {line}{ended}").unwrap();
+            page.push_str(&masked_output(line, &text));
+        }
+        page.push_str("```\n");
+    }
+    page
+}
+
+#[test]
+fn the_lecture_map_is_what_the_commands_print() {
+    // The names are the specification's, so one run at a time, and (where that
+    // is possible) in an IPC namespace and a /dev/shm of its own.
+    if std::env::var_os("IPC_LECTURE_MAP_ALONE").is_none() {
+        let lock = std::fs::File::create(std::env::temp_dir().join("ipc-demo-tests.lock")).unwrap();
+        rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
+        if !support::is_root() {
+            return not_run(
+                "the_lecture_map_is_what_the_commands_print",
+                "unshare --ipc needs root",
+            );
+        }
+        let alone = Command::new("unshare")
+            .args([
+                "--ipc",
+                "--mount",
+                "sh",
+                "-c",
+                "mount -t tmpfs none /dev/shm && exec \"$@\"",
+                "sh",
+            ])
+            .arg(std::env::current_exe().unwrap())
+            .args(["--exact", "the_lecture_map_is_what_the_commands_print", "--nocapture"])
+            .env("IPC_LECTURE_MAP_ALONE", "1")
+            .output()
+            .unwrap();
+        let text = [alone.stdout, alone.stderr].concat();
+        assert!(alone.status.success(), "{}", String::from_utf8_lossy(&text));
+        return;
+    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/lecture-map.md");
+    let now = page();
+    if std::env::var_os("RTM_BLESS").is_some() {
+        return std::fs::write(path, now).unwrap();
+    }
+    let committed = std::fs::read_to_string(&path).unwrap_or_default();
+    if committed != now {
+        let different: Vec<String> = committed
+            .lines()
+            .zip(now.lines())
+            .filter(|(a, b)| a != b)
+            .map(|(a, b)| format!("- {a}\n+ {b}\n"))
+            .collect();
+        panic!("docs/lecture-map.md differs (RTM_BLESS=1 writes it):\n{}", different.concat());
+    }
+}
