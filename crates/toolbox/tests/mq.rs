@@ -78,6 +78,23 @@ fn libc_epoll_wait() -> i64 {
 }
 
 #[test]
+fn follow_goes_on_until_the_time_is_up() {
+    let q = Name::new("follow");
+    ok(&format!("mq create {q}"));
+    for text in ["a", "b", "c"] {
+        ok(&format!("mq send {q} {text}"));
+    }
+    let got = run(&format!("mq recv {q} --follow --timeout 20ms"));
+    assert_eq!((got.code, got.out.as_str()), (4, "abc"));
+    let key = Key::new();
+    ok(&format!("mq create --sysv --key {key}"));
+    ok(&format!("mq send --sysv --key {key} x"));
+    let got = run(&format!("mq recv --sysv --key {key} --follow --timeout 20ms"));
+    assert_eq!((got.code, got.out.as_str()), (4, "x"));
+    assert_eq!(run(&format!("mq recv {q} --follow --count 2")).code, 1);
+}
+
+#[test]
 fn every_error_of_a_posix_queue() {
     let q = Name::new("errors");
     fails(&format!("mq send {q} x"), 2, &["mq send", &q.0, "no such queue", "create"]);
