@@ -14,13 +14,14 @@ use std::fmt::{self, Write as _};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tracing::field::{Field, Visit};
 use tracing::subscriber::Interest;
 use tracing::{Event, Metadata, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
+use crate::time::{since_1970, utc};
 use crate::writer::Writer;
 
 /// What may wait to be written: some thousand lines.
@@ -138,6 +139,15 @@ impl Log {
         LogLayer { shared: Arc::clone(&self.shared) }
     }
 
+    /// Says something whatever the level is.
+    pub(crate) fn say(&self, text: &str) {
+        let mut line = String::new();
+        begin(&mut line, Level::Info, self.shared.journal);
+        push_escaped(&mut line, text);
+        line.push('\n');
+        self.shared.push(&line);
+    }
+
     /// Changes how much is logged.
     pub(crate) fn set_level(&self, level: Level) {
         self.shared.level.store(level as u8, Ordering::Relaxed);
@@ -184,28 +194,7 @@ fn begin(line: &mut String, level: Level, journal: bool) {
         line.push_str(level.priority());
         return;
     }
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    push_time(line, now);
-    let _ = write!(line, " {:5} ", level.word());
-}
-
-/// `2026-11-21T07:00:00.123Z`. The calendar is computed with years that begin
-/// in March, so that a leap day is the last of its year.
-fn push_time(line: &mut String, since_1970: Duration) {
-    let seconds = since_1970.as_secs();
-    let (days, second) = (seconds / 86_400, seconds % 86_400);
-    let days = days + 719_468; // From 0000-03-01.
-    let (era, day) = (days / 146_097, days % 146_097);
-    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let day = day - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    let year = era * 400 + year + u64::from(month <= 2);
-    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    let milli = since_1970.subsec_millis();
-    let _ =
-        write!(line, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z");
+    let _ = write!(line, "{} {:5} ", utc(since_1970()), level.word());
 }
 
 struct LogLayer {
@@ -277,21 +266,6 @@ mod tests {
     use std::io::{BufRead, BufReader};
 
     use super::*;
-
-    #[test]
-    fn times_are_those_of_the_calendar() {
-        for (seconds, expected) in [
-            (0, "1970-01-01T00:00:00.000Z"),
-            (951_782_400, "2000-02-29T00:00:00.000Z"),
-            (951_868_799, "2000-02-29T23:59:59.000Z"),
-            (1_795_244_400, "2026-11-21T07:00:00.000Z"),
-            (4_107_542_400, "2100-03-01T00:00:00.000Z"),
-        ] {
-            let mut line = String::new();
-            push_time(&mut line, Duration::from_secs(seconds));
-            assert_eq!(line, expected);
-        }
-    }
 
     fn piped(journal: bool) -> (File, Log) {
         let (reader, writer) = ipc::pipe::pipe().unwrap();

@@ -1,12 +1,55 @@
-//! rtmd
+//! rtmd: the daemon that holds the routing table and the neighbour table.
+//!
+//! `start` puts it together, `event_loop` is all it does from then on. Start
+//! reading there; `clients` and `requests` are what the loop's stages call,
+//! `core` is what they work on.
 #![forbid(unsafe_code)]
-#![allow(dead_code, unused_imports)] // The parts come before the whole.
+
+mod start;
+
+mod event_loop;
+mod wakeup;
+
+mod clients;
+mod core;
+mod load;
+mod requests;
+
+mod console;
+mod file_load;
+mod signals;
+
 mod args;
 mod config;
 mod histogram;
 mod log;
+mod names;
 mod roles;
 mod runtime_dir;
 mod systemd;
+mod time;
+mod turn;
 mod writer;
-fn main() {}
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let args = match args::Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => {
+            // Help and version are no errors; a wrong option is exit 1, not clap's 2.
+            let code = u8::from(error.use_stderr());
+            let _ = error.print();
+            return ExitCode::from(code);
+        }
+    };
+    match start::run(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("rtmd: {}", error.text);
+            ExitCode::from(error.code)
+        }
+    }
+}

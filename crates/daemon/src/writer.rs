@@ -100,7 +100,8 @@ impl Writer {
     }
 
     /// Is the other side gone?
-    pub(crate) fn is_broken(&self) -> bool {
+    #[cfg(test)]
+    fn is_broken(&self) -> bool {
         self.shared.lock().broken
     }
 

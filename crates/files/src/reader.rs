@@ -237,8 +237,7 @@ impl<R: Read> Reader<R> {
     /// `ip route show`: a line, and indented lines with its next hops.
     fn next_ip(&mut self) -> Result<Option<Item>, FileError> {
         let mut entry = self.ahead.take();
-        loop {
-            let Some(place) = self.lines.line()? else { break };
+        while let Some(place) = self.lines.line()? {
             let number = self.lines.number();
             let text = self.lines.text(place)?;
             let indented = text.starts_with([' ', '\t']);

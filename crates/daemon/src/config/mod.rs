@@ -15,7 +15,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-pub(crate) use file::{ConfigError, load};
+pub(crate) use file::load;
 pub(crate) use value::{Count, ListenAddress, Size};
 
 use crate::log::Level;
@@ -53,7 +53,7 @@ pub(crate) struct Limits {
     /// Encoded snapshots that joiners share, all generations together.
     pub(crate) snapshot_bytes_max: Size<MIB, { 64 * GIB }>,
     /// One session's output buffer.
-    pub(crate) session_output_bytes: Size<{ 8 * KIB }, { 16 * MIB }>,
+    pub(crate) session_output_bytes: Size<{ 32 * KIB }, { 16 * MIB }>,
     /// The largest frame that a client may send.
     pub(crate) frame_bytes_max: Size<{ 16 * KIB }, { 16 * MIB }>,
     /// Different filters at a time.

@@ -1,0 +1,352 @@
+//! Bytes in, bytes out.
+
+use std::os::fd::AsFd;
+use std::time::Instant;
+
+use rtm_tables::ServerEvent;
+use rtm_tables::wire::{GoodbyeReason, ItemFlags, ItemKind};
+use rustix::io::Errno;
+
+use super::{Client, Clients, GOODBYE_MS, get};
+use crate::core::{Core, Requester};
+use crate::load::Load;
+use crate::requests::{self, Begun, Reply};
+use crate::wakeup::ClientToken;
+
+/// What is read at once: a session takes less than 32 KiB at a time.
+pub(super) const READ_BYTES: usize = 64 * 1024;
+
+/// What one client may give in one turn: some hundred changes, so that a
+/// client that floods leaves room for others.
+const READ_SHARE: usize = 64 * 1024;
+
+/// What is written to one client in one turn.
+const WRITE_SHARE: usize = 128 * 1024;
+
+/// Entities looked at for one client in one turn, while it catches up.
+const FILL: usize = 512;
+
+/// What came of writing.
+enum Sent {
+    /// All there was.
+    All,
+    /// Its share; there is more.
+    Share,
+    /// What the socket took; it tells when it takes more.
+    Full,
+    /// The other side is gone.
+    Gone,
+}
+
+impl Clients {
+    /// Reads from those who have something, until `until`. True: time is up.
+    pub(crate) fn read_some(&mut self, core: &mut Core, until: Instant) -> bool {
+        while let Some(token) = self.readable.pop_front() {
+            if let Some(client) = get(&mut self.slots, token) {
+                client.queued.readable = false;
+                self.read(token, core);
+                self.watch(token);
+                self.arm(token);
+            }
+            if Instant::now() >= until {
+                return !self.readable.is_empty();
+            }
+        }
+        false
+    }
+
+    fn read(&mut self, token: ClientToken, core: &mut Core) {
+        let mut share = READ_SHARE;
+        loop {
+            let mut buffer = std::mem::take(&mut self.buffer);
+            let Some(client) = get(&mut self.slots, token) else {
+                self.buffer = buffer;
+                return;
+            };
+            let limit = client.session.read_limit().min(buffer.len());
+            let stopped = client.paused || client.input_ended || client.closing.is_some();
+            let read = if limit == 0 || stopped {
+                Err(Errno::AGAIN)
+            } else {
+                rustix::io::read(&client.fd, &mut buffer[..limit])
+            };
+            match read {
+                Ok(0) => self.input_ended(token, core),
+                Ok(count) => {
+                    core.counters.bytes_in += count as u64;
+                    self.input(token, &buffer[..count], core);
+                }
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                Err(_) => self.ended.push(token),
+            }
+            self.buffer = buffer;
+            match read {
+                // All that was there; if more has come since, epoll says so.
+                Ok(count) if count == limit && count < share => share -= count,
+                _ => return,
+            }
+        }
+    }
+
+    /// The other side writes no more: what it asked for is still answered.
+    fn input_ended(&mut self, token: ClientToken, core: &mut Core) {
+        let Some(client) = get(&mut self.slots, token) else { return };
+        client.input_ended = true;
+        let waits = client.job.is_some()
+            || client.load.as_ref().is_some_and(|load| load.is_busy(core))
+            || client.session.wants_write(&core.hub) && !client.follows;
+        if !waits {
+            self.ended.push(token);
+        }
+    }
+
+    /// Bytes for the session; nothing: what it kept.
+    pub(super) fn input(&mut self, token: ClientToken, bytes: &[u8], core: &mut Core) {
+        let mut input = bytes;
+        loop {
+            let Some(client) = get(&mut self.slots, token) else { return };
+            let event =
+                client.session.handle_bytes(&mut input, core.now, &mut core.hub, &mut core.table);
+            let Some(event) = event else { return };
+            self.event(token, event, core);
+        }
+    }
+
+    fn event(&mut self, token: ClientToken, event: ServerEvent, core: &mut Core) {
+        let who = Requester::Client(token);
+        let Some(client) = get(&mut self.slots, token) else { return };
+        match event {
+            ServerEvent::Change(change) => {
+                let Some(load) = &mut client.load else { return };
+                let reply = load.change(core, change);
+                let takes = load.takes_changes(core);
+                let busy = load.is_busy(core);
+                if !takes {
+                    client.paused = true;
+                    client.session.pause(true);
+                }
+                if busy {
+                    self.queue_runnable(token);
+                }
+                self.tell_refusals(token);
+                if let Some(reply) = reply {
+                    self.end_load(token, &reply, core);
+                }
+            }
+            ServerEvent::Request { id, line } => {
+                match requests::begin(core, who, client.role, &line) {
+                    Begun::Answered(reply) => self.reply(token, id, &reply, core),
+                    Begun::Empty => {
+                        let reply = Reply::usage("the request is empty; a command would be right");
+                        self.reply(token, id, &reply, core);
+                    }
+                    Begun::Job(job) => {
+                        client.job = Some((id, job));
+                        self.queue_runnable(token);
+                    }
+                }
+            }
+            ServerEvent::LoadBegin { id, flags, source } => {
+                let role = client.role;
+                self.orphan_load(token);
+                match Load::begin(core, who, role, id, flags, &source) {
+                    Ok(load) => {
+                        let Some(client) = get(&mut self.slots, token) else { return };
+                        if !load.takes_changes(core) {
+                            client.paused = true;
+                            client.session.pause(true);
+                        }
+                        client.load = Some(load);
+                    }
+                    Err(reply) => self.reply(token, id, &reply, core),
+                }
+            }
+            ServerEvent::LoadEnd { give_up, .. } => {
+                let Some(load) = &mut client.load else { return };
+                match load.end(core, give_up) {
+                    Some(reply) => self.end_load(token, &reply, core),
+                    None => self.queue_runnable(token),
+                }
+            }
+            ServerEvent::Cancel { id } => {
+                if let Some((_, mut job)) = client.job.take_if(|(job, _)| *job == id) {
+                    if job.cancel(core, who) {
+                        self.orphans.push(super::steps::Orphan::Job(who, job));
+                    }
+                    let reply = Reply::refused("cancelled");
+                    self.reply(token, id, &reply, core);
+                }
+            }
+            ServerEvent::Hello { name } => {
+                tracing::debug!(name, session = token.number(), "hello");
+            }
+            ServerEvent::Subscribed { from, filter } => {
+                tracing::debug!(from = from.0, filter, session = token.number(), "subscribed");
+                client.follows = true;
+                if client.kept {
+                    let text = "too many sessions: this place is kept for requests";
+                    self.goodbye(token, GoodbyeReason::TooMany, text, core);
+                }
+            }
+            ServerEvent::Goodbye => self.ended.push(token),
+            ServerEvent::Failed(error) => {
+                core.counters.protocol_errors += 1;
+                let info = client.session.info(&core.hub, core.now);
+                tracing::info!(
+                    name = info.name,
+                    pid = info.peer.pid,
+                    uid = info.peer.uid,
+                    "ended a session for its bytes: {error}"
+                );
+                client.closing.get_or_insert(core.now + GOODBYE_MS);
+                self.queue_answer(token);
+            }
+            // The protocol may learn what the daemon doesn't use yet.
+            _ => {}
+        }
+    }
+
+    /// Answers a request.
+    pub(super) fn reply(&mut self, token: ClientToken, id: u64, reply: &Reply, core: &mut Core) {
+        let Some(client) = get(&mut self.slots, token) else { return };
+        client.session.done(&reply.frame(id, core));
+        if client.kept {
+            // It has had its say; for the next one there is as much time again.
+            client.job_deadline = Some(core.now + core.config.limits.hello_timeout_s.0 * 1000);
+        }
+        self.queue_answer(token);
+    }
+
+    /// Answers a load, and takes what comes behind it.
+    pub(super) fn end_load(&mut self, token: ClientToken, reply: &Reply, core: &mut Core) {
+        let Some(client) = get(&mut self.slots, token) else { return };
+        let Some(load) = &client.load else { return };
+        let id = load.id;
+        if load.is_over() {
+            client.load = None;
+        }
+        self.reply(token, id, reply, core);
+        self.unpause(token);
+    }
+
+    /// Lets a client go on that was paused.
+    pub(super) fn unpause(&mut self, token: ClientToken) {
+        let Some(client) = get(&mut self.slots, token) else { return };
+        if std::mem::take(&mut client.paused) {
+            client.session.pause(false);
+        }
+    }
+
+    /// Tells of changes that were refused in a stream that goes on.
+    pub(super) fn tell_refusals(&mut self, token: ClientToken) {
+        let Some(client) = get(&mut self.slots, token) else { return };
+        let Some(load) = &mut client.load else { return };
+        let mut told = false;
+        while let Some(json) = load.untold() {
+            // Without room it is left out: the count at the end has it.
+            told |= client.session.item(ItemKind::Json, ItemFlags::default(), json.as_bytes());
+        }
+        if told {
+            self.queue_answer(token);
+        }
+    }
+
+    /// Writes to those the hub named, then answers, then who has more to get;
+    /// until `until`. True: time is up.
+    pub(crate) fn send_some(&mut self, core: &mut Core, until: Instant) -> bool {
+        let mut late = false;
+        while let Some(token) = self.ready.pop_front() {
+            if let Some(client) = get(&mut self.slots, token) {
+                client.queued.ready = false;
+                self.send(token, core);
+            }
+            if Instant::now() >= until {
+                late = !self.ready.is_empty();
+                break;
+            }
+        }
+        // Answers are few and small: they don't wait for a turn with time left.
+        for _ in 0..self.answers.len() {
+            let Some(token) = self.answers.pop_front() else { break };
+            if let Some(client) = get(&mut self.slots, token) {
+                client.queued.answers = false;
+                self.send(token, core);
+            }
+        }
+        // Only those that are there now: who comes again waits for the next
+        // turn.
+        for _ in 0..self.bulk.len() {
+            if Instant::now() >= until {
+                return true;
+            }
+            let Some(token) = self.bulk.pop_front() else { break };
+            if let Some(client) = get(&mut self.slots, token) {
+                client.queued.bulk = false;
+                self.send(token, core);
+            }
+        }
+        late
+    }
+
+    fn send(&mut self, token: ClientToken, core: &mut Core) {
+        let Some(client) = get(&mut self.slots, token) else { return };
+        let sent = write(client, core);
+        let finished = client.session.is_finished();
+        match sent {
+            Sent::Gone => {
+                self.ended.push(token);
+                return;
+            }
+            Sent::Full => client.blocked = true,
+            Sent::All => client.blocked = false,
+            Sent::Share => {
+                client.blocked = false;
+                if !std::mem::replace(&mut client.queued.bulk, true) {
+                    self.bulk.push_back(token);
+                }
+            }
+        }
+        let answered = client.job.is_none() && client.load.is_none();
+        if finished || client.input_ended && answered && matches!(sent, Sent::All) {
+            self.ended.push(token);
+            return;
+        }
+        if client.job.is_some() && client.session.item_room() > 0 {
+            self.queue_runnable(token);
+        }
+        // Room for answers may be what its next request waited for.
+        self.input(token, &[], core);
+        self.watch(token);
+        self.arm(token);
+    }
+}
+
+/// Writes what the session has, up to its share.
+fn write(client: &mut Client, core: &mut Core) -> Sent {
+    let mut share = WRITE_SHARE;
+    loop {
+        client.session.fill(&mut core.hub, &mut core.table, FILL);
+        let slices = client.session.slices(&core.hub, share);
+        let wanted: usize = slices.iter().map(|slice| slice.len()).sum();
+        if wanted == 0 {
+            return Sent::All;
+        }
+        let written = match rustix::io::writev(client.fd.as_fd(), &slices) {
+            Ok(written) => written,
+            Err(Errno::AGAIN | Errno::INTR) => 0,
+            Err(_) => return Sent::Gone,
+        };
+        client.session.transmitted(written, core.now, &mut core.hub);
+        core.counters.bytes_out += written as u64;
+        if written < wanted {
+            return Sent::Full;
+        }
+        if !client.session.wants_write(&core.hub) {
+            return Sent::All;
+        }
+        share = share.saturating_sub(written);
+        if share == 0 {
+            return Sent::Share;
+        }
+    }
+}

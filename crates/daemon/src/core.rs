@@ -1,0 +1,213 @@
+//! What all stages of a turn work on: the table, the hub, and what waits for
+//! either.
+//!
+//! Changes come in by [`Core::apply`] and the transactions and staged loads
+//! beside it; records go to the hub, and past those who `wait` for a route.
+
+use rtm_model::{Change, Names};
+use rtm_tables::{
+    Applied, ChangeError, Distances, Flush, Hub, Millis, Record, RecordSink, Revision, SourceClass,
+    SourceId, SourceSpec, Table,
+};
+
+use crate::config::Config;
+use crate::requests::wait::Waits;
+use crate::wakeup::ClientToken;
+
+/// Who asks for something.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum Requester {
+    /// A connection.
+    Client(ClientToken),
+    /// The console.
+    Console,
+    /// The file of `--load`.
+    Loader,
+}
+
+/// What is counted since the start, for `rtm stat`.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Counters {
+    /// Changes that were applied.
+    pub(crate) changes: u64,
+    /// Changes that made no difference.
+    pub(crate) unchanged: u64,
+    /// Changes that were refused.
+    pub(crate) refused: u64,
+    /// Requests.
+    pub(crate) requests: u64,
+    /// Bytes read from connections.
+    pub(crate) bytes_in: u64,
+    /// Bytes written to connections.
+    pub(crate) bytes_out: u64,
+    /// Connections accepted.
+    pub(crate) accepted: u64,
+    /// Connections refused: too many.
+    pub(crate) refused_connections: u64,
+    /// Connections ended because their bytes were wrong.
+    pub(crate) protocol_errors: u64,
+}
+
+/// The tables, the sessions' shared part, and what goes with them.
+pub(crate) struct Core {
+    /// The tables.
+    pub(crate) table: Table,
+    /// What all sessions share.
+    pub(crate) hub: Hub,
+    /// The source that console, command and plain loads write.
+    pub(crate) admin: SourceId,
+    /// The configuration in force.
+    pub(crate) config: Config,
+    /// Names in force on this host.
+    pub(crate) names: Names,
+    /// Who waits for a route or a neighbour.
+    pub(crate) waits: Waits,
+    /// Who has the tables for itself: a large atomic load, a flush of much, a
+    /// digest over everything. Others' changes wait.
+    holder: Option<Requester>,
+    /// A hold was released since the last look.
+    released: bool,
+    /// Somebody wants the configuration to be read again.
+    pub(crate) reload_asked: bool,
+    /// What is counted.
+    pub(crate) counters: Counters,
+    /// The turn's time, in milliseconds since the start.
+    pub(crate) now: Millis,
+}
+
+impl Core {
+    /// All that comes of a configuration.
+    pub(crate) fn new(mut table: Table, hub: Hub, config: Config, names: Names) -> Core {
+        let admin = match table.source(admin_spec(&config)) {
+            Ok(admin) => admin,
+            Err(error) => unreachable!("the first source of all finds no room: {error}"),
+        };
+        Core {
+            table,
+            hub,
+            admin,
+            config,
+            names,
+            waits: Waits::default(),
+            holder: None,
+            released: false,
+            reload_asked: false,
+            counters: Counters::default(),
+            now: 0,
+        }
+    }
+
+    /// Takes another configuration for what comes from here on.
+    pub(crate) fn configure(&mut self, config: Config) {
+        // `admin` is known: this can't find too many sources.
+        let _ = self.table.source(admin_spec(&config));
+        self.config = config;
+    }
+
+    /// The source of a file loaded with this name.
+    pub(crate) fn file_source(&mut self, name: &str) -> Result<SourceId, String> {
+        let taken = self
+            .table
+            .sources()
+            .any(|source| source.spec.name == name && source.spec.class != SourceClass::File);
+        if taken {
+            return Err(format!(
+                "source {name}: the name belongs to another kind of source; another name would be right"
+            ));
+        }
+        let mut spec = SourceSpec::file(name);
+        spec.distances = Distances::all(self.config.distance.files());
+        self.table.source(spec).map_err(|error| format!("source {name}: {error}"))
+    }
+
+    /// May `who` change the tables now? If not: when the hold is released.
+    pub(crate) fn may_change(&self, who: Requester) -> bool {
+        self.holder.is_none_or(|holder| holder == who)
+    }
+
+    /// Does anybody have the tables for itself?
+    pub(crate) fn is_held(&self) -> bool {
+        self.holder.is_some()
+    }
+
+    /// Takes the tables for itself; false: somebody else has them.
+    pub(crate) fn hold(&mut self, who: Requester) -> bool {
+        if !self.may_change(who) {
+            return false;
+        }
+        self.holder = Some(who);
+        true
+    }
+
+    /// Gives them back.
+    pub(crate) fn release(&mut self, who: Requester) {
+        if self.holder == Some(who) {
+            self.holder = None;
+            self.released = true;
+        }
+    }
+
+    /// Was a hold released since the last call? Then those who waited go on.
+    pub(crate) fn take_released(&mut self) -> bool {
+        std::mem::take(&mut self.released)
+    }
+
+    /// Applies one change as a transaction of its own.
+    pub(crate) fn apply(
+        &mut self,
+        source: SourceId,
+        change: &Change,
+    ) -> Result<Applied, ChangeError> {
+        let result = if self.waits.is_empty() {
+            self.table.apply(source, change, &mut self.hub)
+        } else {
+            let mut tap = Tap { hub: &mut self.hub, waits: &mut self.waits };
+            self.table.apply(source, change, &mut tap)
+        };
+        self.count(&result);
+        result
+    }
+
+    /// Counts what came of a change.
+    pub(crate) fn count(&mut self, result: &Result<Applied, ChangeError>) {
+        match result {
+            Ok(Applied::Changed(_)) => self.counters.changes += 1,
+            Ok(Applied::Unchanged) => self.counters.unchanged += 1,
+            Err(_) => self.counters.refused += 1,
+        }
+    }
+
+    /// The table, and where its records go.
+    pub(crate) fn parts(&mut self) -> (&mut Table, Tap<'_>) {
+        (&mut self.table, Tap { hub: &mut self.hub, waits: &mut self.waits })
+    }
+}
+
+fn admin_spec(config: &Config) -> SourceSpec {
+    let mut spec = SourceSpec::admin();
+    spec.distances = Distances::all(config.distance.admin());
+    spec
+}
+
+/// Records on their way to the hub, past those who wait for one.
+pub(crate) struct Tap<'a> {
+    hub: &'a mut Hub,
+    waits: &'a mut Waits,
+}
+
+impl RecordSink for Tap<'_> {
+    fn record(&mut self, record: &Record<'_>) {
+        self.waits.record(record);
+        self.hub.record(record);
+    }
+
+    fn flush(&mut self, revision: Revision, what: Flush) {
+        self.waits.touch_all();
+        self.hub.flush(revision, what);
+    }
+
+    fn leap(&mut self, revision: Revision) {
+        self.waits.touch_all();
+        self.hub.leap(revision);
+    }
+}

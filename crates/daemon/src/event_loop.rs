@@ -1,0 +1,434 @@
+//! The loop: one thread, one epoll, one fixed list of stages.
+//!
+//! ```text
+//!   wait ──> orders   signals, the console's lines
+//!            feeds    connections and the file are read; changes are applied
+//!            jobs     listings, staged loads, barriers: one slice each
+//!            upkeep   sweeps, what a flush left behind: one slice
+//!            publish  the turn's records become visible to the sessions
+//!            send     subscribers first, then answers, then who is far behind
+//!            timers   heartbeats, late hellos, `wait --timeout`
+//!            doors    who came is let in, who ended is closed
+//!      ^                                                    │
+//!      └────────────────────────────────────────────────────┘
+//! ```
+//!
+//! Level-triggered: what isn't read within a stage's budget is reported again,
+//! or stands in a queue that keeps the loop from sleeping. For one lone change
+//! a turn is: wait, read, apply, write to each subscriber, write the answer.
+
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use ipc::epoll::{Epoll, Events, Interest};
+use rtm_tables::Millis;
+use rtm_tables::wire::GoodbyeReason;
+
+use crate::clients::Clients;
+use crate::clients::accept::{Listener, Reserve};
+use crate::config::Overrides;
+use crate::console::Console;
+use crate::core::Core;
+use crate::file_load::Loader;
+use crate::requests::Reply;
+use crate::requests::status::Facts;
+use crate::roles::Admins;
+use crate::signals::{Order, Signals};
+use crate::systemd::ServiceManager;
+use crate::turn::{Stage, TurnClock, TurnStats};
+use crate::wakeup::Wakeup as W;
+use crate::wakeup::{ClientToken, Wakeup};
+
+/// Reading and applying in one turn.
+const FEEDS: Duration = Duration::from_micros(1200);
+/// Answers that take several turns.
+const JOBS: Duration = Duration::from_micros(800);
+/// Entities that sweeps and tidying look at in one turn.
+const UPKEEP: usize = 512;
+/// Entities that are encoded for snapshots in one turn.
+const PUBLISH: usize = 2048;
+/// Writing to sockets in one turn.
+const SEND: Duration = Duration::from_micros(1500);
+/// Clients whose timers are looked at in one turn.
+const TIMERS: usize = 256;
+
+/// What one wait reports at most.
+const EVENTS: usize = 256;
+
+/// How long the sessions are given to get everything when the daemon stops.
+const DRAIN_MS: Millis = 1_000;
+/// And how long their goodbyes are given.
+const GOODBYES_MS: Millis = 1_000;
+
+/// The end has begun.
+struct Drain {
+    /// Who hasn't got everything by then isn't waited for.
+    deadline: Millis,
+    /// Goodbyes were said.
+    said: bool,
+}
+
+/// What woke this turn, beside connections.
+#[derive(Default)]
+struct Woken {
+    unix: bool,
+    tcp: bool,
+    signal: bool,
+    console_input: bool,
+    console_room: bool,
+    loader: bool,
+}
+
+/// The daemon.
+pub(crate) struct Daemon {
+    pub(crate) epoll: Rc<Epoll>,
+    pub(crate) start: Instant,
+    pub(crate) core: Core,
+    pub(crate) clients: Clients,
+    pub(crate) unix: Option<Listener>,
+    pub(crate) tcp: Option<Listener>,
+    pub(crate) admins: Admins,
+    pub(crate) reserve: Reserve,
+    pub(crate) signals: Signals,
+    pub(crate) console: Option<Console>,
+    pub(crate) loader: Option<Loader>,
+    pub(crate) overrides: Overrides,
+    pub(crate) facts: Facts,
+    pub(crate) manager: ServiceManager,
+    pub(crate) turns: TurnStats,
+}
+
+/// What the loop itself remembers from turn to turn.
+struct Memory {
+    /// The revision that was published last.
+    published: u64,
+    /// There is more to sweep or to tidy.
+    upkeep: bool,
+    /// Time was up while more could be applied.
+    feeding: bool,
+    /// Nobody is accepted before this: there are no descriptors.
+    closed_until: Option<Millis>,
+    drain: Option<Drain>,
+}
+
+impl Daemon {
+    /// Watches what there is from the start.
+    pub(crate) fn watch(&mut self) -> Result<(), ipc::epoll::Error> {
+        self.epoll.add(self.signals.fd(), W::Signal.number(), Interest::READ)?;
+        for listener in [&self.unix, &self.tcp].into_iter().flatten() {
+            self.epoll.add(listener, listener.wakeup().number(), Interest::READ)?;
+        }
+        if let Some(loader) = &self.loader {
+            self.epoll.add(loader.event(), W::Loader.number(), Interest::READ)?;
+        }
+        if let Some(console) = &self.console {
+            self.epoll.add(console.room(), W::ConsoleRoom.number(), Interest::READ)?;
+        }
+        self.watch_console();
+        Ok(())
+    }
+
+    /// Turn after turn, to the end.
+    pub(crate) fn run(&mut self) -> Result<(), ipc::SystemError> {
+        let mut events = Events::with_capacity(EVENTS);
+        let mut memory = Memory {
+            published: self.core.table.revision().0,
+            upkeep: false,
+            feeding: false,
+            closed_until: None,
+            drain: None,
+        };
+        loop {
+            let sleep = self.sleep(&memory);
+            self.epoll.wait(&mut events, sleep)?;
+            let mut clock = TurnClock::start();
+            self.core.now = self.now();
+            self.core.hub.begin_turn(self.core.now);
+            let woken = self.note(&events);
+
+            self.orders(&woken, &mut memory);
+            clock.ended(Stage::Orders, false, &mut self.turns);
+
+            let late = self.feed(&woken, &mut memory, clock.last() + FEEDS);
+            clock.ended(Stage::Feeds, late, &mut self.turns);
+
+            let late = self.run_jobs(&woken, clock.last() + JOBS);
+            clock.ended(Stage::Jobs, late, &mut self.turns);
+
+            let (table, mut out) = self.core.parts();
+            memory.upkeep = table.sweep(UPKEEP, &mut out);
+            memory.upkeep |= table.tidy(UPKEEP);
+            clock.ended(Stage::Upkeep, memory.upkeep, &mut self.turns);
+
+            let late = self.publish(&mut memory);
+            clock.ended(Stage::Publish, late, &mut self.turns);
+
+            let late = self.clients.send_some(&mut self.core, clock.last() + SEND);
+            clock.ended(Stage::Send, late, &mut self.turns);
+
+            let late = self.clients.handle_timeouts(&mut self.core, TIMERS);
+            if let Some(console) = &mut self.console {
+                console.handle_timeout(self.core.now);
+            }
+            clock.ended(Stage::Timers, late, &mut self.turns);
+
+            self.doors(&woken, &mut memory);
+            clock.ended(Stage::Doors, false, &mut self.turns);
+            clock.finish(&mut self.turns);
+
+            if self.drained(&mut memory) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Milliseconds since the start.
+    fn now(&self) -> Millis {
+        self.start.elapsed().as_millis() as Millis
+    }
+
+    /// How long to wait: not at all if a queue holds something, else to the
+    /// next deadline.
+    fn sleep(&self, memory: &Memory) -> Option<Duration> {
+        let busy = memory.upkeep
+            || memory.feeding
+            || memory.published != self.core.table.revision().0
+            || self.core.hub.has_work()
+            || self.core.reload_asked
+            || self.clients.has_work()
+            || self.console.as_ref().is_some_and(Console::has_work);
+        if busy {
+            return Some(Duration::ZERO);
+        }
+        let drain = memory.drain.as_ref().map(|drain| match drain.said {
+            // Looked at often, as nothing tells that a session has caught up.
+            false => drain.deadline.min(self.core.now + 10),
+            true => drain.deadline,
+        });
+        let deadline = [
+            self.clients.poll_timeout(),
+            self.core.hub.poll_timeout(),
+            self.console.as_ref().and_then(Console::poll_timeout),
+            memory.closed_until,
+            drain,
+        ]
+        .into_iter()
+        .flatten()
+        .min()?;
+        // To the whole millisecond, so that it has passed when the loop wakes.
+        let deadline = self.start + Duration::from_millis(deadline);
+        Some(deadline.saturating_duration_since(Instant::now()))
+    }
+
+    /// Sorts what woke the loop.
+    fn note(&mut self, events: &Events) -> Woken {
+        let mut woken = Woken::default();
+        for event in events.iter() {
+            let Some(wakeup) = Wakeup::of(event) else { continue };
+            self.turns.woke(wakeup);
+            match wakeup {
+                Wakeup::UnixListener => woken.unix = true,
+                Wakeup::TcpListener => woken.tcp = true,
+                Wakeup::Signal => woken.signal = true,
+                Wakeup::ConsoleInput => woken.console_input = true,
+                Wakeup::ConsoleRoom => woken.console_room = true,
+                Wakeup::Loader => woken.loader = true,
+                Wakeup::Client(token) => self.clients.woken(token, event),
+            }
+        }
+        woken
+    }
+
+    fn orders(&mut self, woken: &Woken, memory: &mut Memory) {
+        if woken.signal {
+            while let Some(order) = self.signals.next() {
+                match order {
+                    Order::Stop => self.stop(memory),
+                    Order::Reload => self.core.reload_asked = true,
+                    Order::Continued => {
+                        if let Some(console) = &mut self.console {
+                            console.continued();
+                        }
+                    }
+                }
+            }
+        }
+        if std::mem::take(&mut self.core.reload_asked) {
+            let reply = crate::start::reload(self);
+            self.clients.reloaded(&reply);
+            if let Some(console) = &mut self.console {
+                console.reloaded(&reply);
+            }
+        }
+        let Some(console) = &mut self.console else { return };
+        if woken.console_input {
+            // Its descriptor is closed with it, which ends the watching, too.
+            let _ended = console.read(self.core.now);
+        }
+        if woken.console_room {
+            console.has_room();
+        }
+        if memory.drain.is_none() {
+            console.take_lines(&mut self.core);
+        }
+        if console.wants_quit() && memory.drain.is_none() {
+            self.stop(memory);
+        }
+        self.watch_console();
+    }
+
+    fn watch_console(&mut self) {
+        let Some(console) = &mut self.console else { return };
+        let Some((input, wanted)) = console.watch() else { return };
+        let result = if wanted {
+            self.epoll.add(input, W::ConsoleInput.number(), Interest::READ)
+        } else {
+            self.epoll.delete(input)
+        };
+        if let Err(error) = result {
+            tracing::warn!("the console is closed: {error}");
+            self.console = None;
+        }
+    }
+
+    fn feed(&mut self, woken: &Woken, memory: &mut Memory, until: Instant) -> bool {
+        if memory.drain.is_some() {
+            memory.feeding = false;
+            return false;
+        }
+        let late = self.clients.read_some(&mut self.core, until);
+        let mut more = false;
+        if let Some(loader) = &mut self.loader {
+            if woken.loader || memory.feeding {
+                // Connections come first, but never leave the file without any.
+                let until = until.max(Instant::now() + FEEDS / 4);
+                more = loader.apply_some(&mut self.core, until);
+                self.facts.load = loader.facts();
+                if loader.is_over() {
+                    self.loader = None;
+                }
+            }
+        }
+        memory.feeding = more;
+        late || more
+    }
+
+    fn run_jobs(&mut self, woken: &Woken, until: Instant) -> bool {
+        let _ = woken;
+        let late = self.clients.run_jobs(&mut self.core, &self.turns, &self.facts, until);
+        if let Some(console) = &mut self.console {
+            console.run_job(&mut self.core, &mut self.clients, &self.turns, &self.facts);
+        }
+        late
+    }
+
+    fn publish(&mut self, memory: &mut Memory) -> bool {
+        let more = self.core.hub.publish(&mut self.core.table, PUBLISH);
+        memory.published = self.core.table.revision().0;
+        while let Some(token) = self.core.hub.poll_ready() {
+            self.clients.queue_ready(ClientToken::from_number(token));
+        }
+        while let Some(report) = self.core.hub.poll_barrier() {
+            let console = self.console.as_mut();
+            if !console.is_some_and(|console| console.barrier_ended(&report)) {
+                self.clients.barrier_ended(&report);
+            }
+        }
+        if self.core.take_released() {
+            self.clients.released();
+            if let Some(console) = &mut self.console {
+                console.wake();
+            }
+            memory.feeding |= self.loader.is_some();
+        }
+        if !self.core.waits.is_empty() {
+            self.clients.touched(&self.core);
+            if let Some(console) = &mut self.console {
+                console.wake();
+            }
+        }
+        more
+    }
+
+    fn doors(&mut self, woken: &Woken, memory: &mut Memory) {
+        if memory.closed_until.is_some_and(|until| until <= self.core.now) {
+            memory.closed_until = None;
+            self.reserve.fill();
+            self.listen(true);
+        }
+        let waiting = [(woken.unix, &self.unix), (woken.tcp, &self.tcp)];
+        for (woken, listener) in waiting {
+            let Some(listener) = listener.as_ref().filter(|_| woken) else { continue };
+            let pause =
+                self.clients.accept(listener, &self.admins, &mut self.reserve, &mut self.core);
+            if let Some(pause) = pause {
+                memory.closed_until = Some(self.core.now + pause.as_millis() as Millis);
+            }
+        }
+        if memory.closed_until.is_some() {
+            self.listen(false);
+        }
+        self.clients.close_ended(&mut self.core);
+    }
+
+    fn listen(&self, wanted: bool) {
+        let interest = if wanted { Interest::READ } else { Interest::NONE };
+        for listener in [&self.unix, &self.tcp].into_iter().flatten() {
+            let _ = self.epoll.modify(listener, listener.wakeup().number(), interest);
+        }
+    }
+
+    /// The end begins; asked again, it is here.
+    fn stop(&mut self, memory: &mut Memory) {
+        match &mut memory.drain {
+            None => {
+                tracing::info!("stopping: {} sessions get a goodbye", self.clients.len());
+                self.manager.stopping();
+                // The names go first: nobody connects to a daemon that leaves.
+                self.unix = None;
+                self.tcp = None;
+                self.loader = None;
+                memory.drain = Some(Drain { deadline: self.core.now + DRAIN_MS, said: false });
+            }
+            Some(drain) => {
+                drain.deadline = self.core.now;
+                drain.said = true;
+            }
+        }
+    }
+
+    /// Is the end here? Says the goodbyes when it is time.
+    fn drained(&mut self, memory: &mut Memory) -> bool {
+        let Some(drain) = &mut memory.drain else { return false };
+        let tokens = self.clients.tokens();
+        if tokens.is_empty() {
+            return true;
+        }
+        if drain.said {
+            return self.core.now >= drain.deadline;
+        }
+        let late = self.core.now >= drain.deadline;
+        let mut waiting = false;
+        for token in tokens {
+            if late || self.clients.is_caught_up(token, &self.core) {
+                if !self.clients.is_closing(token) {
+                    let text = "the daemon stops";
+                    self.clients.goodbye(token, GoodbyeReason::Stopping, text, &mut self.core);
+                }
+            } else {
+                waiting = true;
+            }
+        }
+        if !waiting {
+            drain.said = true;
+            drain.deadline = self.core.now + GOODBYES_MS;
+        }
+        false
+    }
+}
+
+/// What a reload answers.
+pub(crate) fn reload_reply(changed: &[String]) -> Reply {
+    let text = if changed.is_empty() { "nothing changed".to_owned() } else { changed.join("; ") };
+    Reply { text, ..Reply::done() }
+}

@@ -1,0 +1,185 @@
+//! `status`, `stat`, `source list`: how the daemon is.
+
+use std::time::{Duration, Instant};
+
+use rtm_tables::wire::{ItemFlags, ItemKind};
+use rtm_tables::{SourceClass, SourceId};
+use serde_json::{Value, json};
+
+use super::{Answer, Around, Reply, Step};
+use crate::core::Core;
+use crate::log::Log;
+use crate::time::utc;
+
+/// What the daemon runs with.
+pub(crate) struct Facts {
+    /// The runtime directory.
+    pub(crate) runtime_dir: String,
+    /// The Unix socket.
+    pub(crate) socket: String,
+    /// The TCP address, if there is one.
+    pub(crate) tcp: Option<String>,
+    /// When it started: for people, and to count from.
+    pub(crate) since: Duration,
+    /// The same moment.
+    pub(crate) started: Instant,
+    /// What could not be made; the daemon runs on without.
+    pub(crate) warnings: Vec<String>,
+    /// `--load`, as it stands.
+    pub(crate) load: Value,
+    /// Its log.
+    pub(crate) log: Log,
+}
+
+fn say(value: &Value, out: &mut dyn Answer) -> Step {
+    if out.item(ItemKind::Json, ItemFlags::default(), value.to_string().as_bytes()) {
+        Step::Done(Reply::done())
+    } else {
+        Step::NoRoom
+    }
+}
+
+/// `status`: always everything; who shows it leaves out.
+pub(crate) fn status(core: &Core, around: &Around<'_>, out: &mut dyn Answer) -> Step {
+    let (facts, turns) = (around.facts, around.turns);
+    let (counts, hub) = (core.table.counts(), core.hub.stats());
+    let micros = |duration: Duration| duration.as_nanos() as f64 / 1000.0;
+    let histogram: Vec<Value> = turns
+        .turns
+        .octaves()
+        .map(|(up_to, count)| json!({ "up_to_us": micros(up_to), "count": count }))
+        .collect();
+    let stages: Vec<Value> = turns
+        .stages()
+        .map(|(name, stage)| {
+            json!({
+                "name": name,
+                "total_ms": stage.total.as_millis() as u64,
+                "longest_us": micros(stage.longest),
+                "overruns": stage.overruns,
+            })
+        })
+        .collect();
+    let wakeups: serde_json::Map<String, Value> =
+        turns.wakeups().map(|(name, count)| (name.to_owned(), count.into())).collect();
+    let value = json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "pid": std::process::id(),
+        "since": utc(facts.since),
+        "uptime_s": facts.started.elapsed().as_secs(),
+        "runtime_dir": facts.runtime_dir,
+        "socket": facts.socket,
+        "tcp": facts.tcp,
+        "epoch": format!("{:016x}", core.table.epoch().0),
+        "revision": core.table.revision().0,
+        "held": core.is_held(),
+        "routes_v4": counts.store.routes4,
+        "routes_v6": counts.store.routes6,
+        "neighbours": counts.store.neighbours,
+        "keys": counts.store.macs,
+        "links": counts.store.links,
+        "groups": counts.store.groups,
+        "candidates": counts.candidates,
+        "tombstones": counts.tombstones,
+        "tombstone_bytes": counts.tombstone_bytes,
+        "table_bytes": counts.bytes,
+        "journal_bytes": hub.journal_bytes,
+        "snapshot_bytes": hub.snapshot_bytes,
+        "generations": hub.generations,
+        "filters": hub.filters,
+        "subscribers": hub.subscribers,
+        // The one that asks isn't among the others.
+        "sessions": around.clients.len() + usize::from(out.own_info(core).is_some()),
+        "sessions_max": around.clients.sessions_max(core),
+        "resident_bytes": resident_bytes(),
+        "log_dropped": facts.log.dropped(),
+        "warnings": facts.warnings,
+        "load": facts.load,
+        "turns": {
+            "count": turns.turns.count(),
+            "p50_us": micros(turns.turns.quantile(0.5)),
+            "p99_us": micros(turns.turns.quantile(0.99)),
+            "longest_us": micros(turns.turns.longest()),
+            "busy_ms": turns.turns.sum().as_millis() as u64,
+            "histogram": histogram,
+            "stages": stages,
+            "wakeups": wakeups,
+        },
+    });
+    say(&value, out)
+}
+
+/// `stat`: counters that only grow, and a few that don't.
+pub(crate) fn stat(core: &Core, around: &Around<'_>, out: &mut dyn Answer) -> Step {
+    let (counters, counts, hub) = (&core.counters, core.table.counts().store, core.hub.stats());
+    let sessions = around.clients.totals(core);
+    let value = json!({
+        "changes": counters.changes,
+        "unchanged": counters.unchanged,
+        "refused": counters.refused,
+        "requests": counters.requests,
+        "records": hub.journal_records,
+        "bytes_in": counters.bytes_in,
+        "bytes_out": counters.bytes_out,
+        "accepted": counters.accepted,
+        "refused_connections": counters.refused_connections,
+        "protocol_errors": counters.protocol_errors,
+        "snapshots_encoded": hub.snapshots_encoded,
+        "snapshots": sessions.snapshots,
+        "resumes": sessions.resumes,
+        "resyncs": sessions.resyncs,
+        "conflated": sessions.conflated,
+        "turns": around.turns.turns.count(),
+        "sessions": around.clients.len() + usize::from(out.own_info(core).is_some()),
+        "subscribers": hub.subscribers,
+        "revision": core.table.revision().0,
+        "routes": counts.routes4 + counts.routes6,
+        "neighbours": counts.neighbours,
+    });
+    say(&value, out)
+}
+
+/// Memory of this process that is in RAM: proc_pid_statm(5).
+fn resident_bytes() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = text.split(' ').nth(1)?.parse().ok()?;
+    Some(pages * rustix::param::page_size() as u64)
+}
+
+/// `source list`.
+#[derive(Default)]
+pub(crate) struct Sources {
+    after: Option<SourceId>,
+}
+
+impl Sources {
+    pub(crate) fn step(&mut self, core: &Core, out: &mut dyn Answer) -> Step {
+        let after = self.after;
+        for source in core.table.sources().filter(|source| after.is_none_or(|id| source.id > id)) {
+            let (class, peer) = match source.spec.class {
+                SourceClass::Admin => ("admin", None),
+                SourceClass::Kernel => ("kernel", None),
+                SourceClass::Fpm(address) => ("fpm", Some(address.to_string())),
+                SourceClass::File => ("file", None),
+            };
+            let value = json!({
+                "name": source.spec.name,
+                "class": class,
+                "peer": peer,
+                "distance": source.spec.distances.default_distance(),
+                "routes": source.routes,
+                "winners": source.winners,
+                "neighbours": source.neighbours,
+                "generation": source.generation,
+                "in_generation": source.in_generation,
+                "stale": source.stale,
+                "last_message": null,
+            });
+            if !out.item(ItemKind::Json, ItemFlags::default(), value.to_string().as_bytes()) {
+                return Step::NoRoom;
+            }
+            self.after = Some(source.id);
+        }
+        Step::Done(Reply::done())
+    }
+}

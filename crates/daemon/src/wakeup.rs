@@ -1,0 +1,97 @@
+//! Everything that can wake the loop: all inputs on one page.
+
+use ipc::epoll::Ready;
+
+/// The number of a connection: its place and how often that was used before,
+/// so that a wakeup meant for a connection that is gone reaches nobody.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub(crate) struct ClientToken(u64);
+
+impl ClientToken {
+    /// Of a place and its use.
+    pub(crate) fn new(place: u32, uses: u32) -> ClientToken {
+        // One bit less: it tells connections from everything else.
+        ClientToken(u64::from(uses & 0x7fff_ffff) << 32 | u64::from(place))
+    }
+
+    /// The token that a session was made with.
+    pub(crate) fn from_number(number: u64) -> ClientToken {
+        ClientToken(number)
+    }
+
+    /// For the session.
+    pub(crate) fn number(self) -> u64 {
+        self.0
+    }
+
+    /// Its place.
+    pub(crate) fn place(self) -> usize {
+        (self.0 & 0xffff_ffff) as usize
+    }
+}
+
+/// What woke the loop.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Wakeup {
+    /// Somebody connects to the Unix socket.
+    UnixListener,
+    /// Somebody connects over TCP.
+    TcpListener,
+    /// A signal arrived.
+    Signal,
+    /// The console's standard input has something, or ended.
+    ConsoleInput,
+    /// The console's writer has room again.
+    ConsoleRoom,
+    /// The thread that reads `--load`'s file has something, or ended.
+    Loader,
+    /// A connection.
+    Client(ClientToken),
+}
+
+const CLIENT: u64 = 1 << 63;
+
+impl Wakeup {
+    /// The number to watch a descriptor under.
+    pub(crate) fn number(self) -> u64 {
+        match self {
+            Wakeup::UnixListener => 0,
+            Wakeup::TcpListener => 1,
+            Wakeup::Signal => 2,
+            Wakeup::ConsoleInput => 3,
+            Wakeup::ConsoleRoom => 4,
+            Wakeup::Loader => 5,
+            Wakeup::Client(token) => CLIENT | token.0,
+        }
+    }
+
+    /// What an event means.
+    pub(crate) fn of(ready: Ready) -> Option<Wakeup> {
+        Some(match ready.token {
+            0 => Wakeup::UnixListener,
+            1 => Wakeup::TcpListener,
+            2 => Wakeup::Signal,
+            3 => Wakeup::ConsoleInput,
+            4 => Wakeup::ConsoleRoom,
+            5 => Wakeup::Loader,
+            number if number & CLIENT != 0 => Wakeup::Client(ClientToken(number & !CLIENT)),
+            _ => return None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_keep_place_and_use_apart() {
+        let first = ClientToken::new(7, 0);
+        let second = ClientToken::new(7, 1);
+        assert_ne!(first, second);
+        assert_eq!((first.place(), second.place()), (7, 7));
+        let last = ClientToken::new(u32::MAX, u32::MAX);
+        assert_eq!(last.number() & CLIENT, 0);
+        assert_eq!(ClientToken::from_number(last.number()), last);
+    }
+}
