@@ -201,6 +201,11 @@ impl Clients {
                 client.closing.get_or_insert(core.now + GOODBYE_MS);
                 self.queue_answer(token);
             }
+            ServerEvent::Refused { why } => {
+                tracing::info!(session = token.number(), "refused a subscription: {why}");
+                client.closing.get_or_insert(core.now + GOODBYE_MS);
+                self.queue_answer(token);
+            }
             // The protocol may learn what the daemon doesn't use yet.
             _ => {}
         }
@@ -311,11 +316,15 @@ impl Clients {
             self.ended.push(token);
             return;
         }
-        if client.job.is_some() && client.session.item_room() > 0 {
+        let has_room = client.job.is_some() && client.session.item_room() > 0;
+        // Room may be what its next request waited for.
+        let has_input = client.session.wants_input();
+        if has_room {
             self.queue_runnable(token);
         }
-        // Room for answers may be what its next request waited for.
-        self.input(token, &[], core);
+        if has_input {
+            self.input(token, &[], core);
+        }
         self.watch(token);
         self.arm(token);
     }
@@ -327,9 +336,11 @@ fn write(client: &mut Client, core: &mut Core) -> Sent {
     loop {
         client.session.fill(&mut core.hub, &mut core.table, FILL);
         let slices = client.session.slices(&core.hub, share);
-        let wanted: usize = slices.iter().map(|slice| slice.len()).sum();
+        let wanted = slices.bytes();
         if wanted == 0 {
-            return Sent::All;
+            // It may look on at what doesn't concern it, or wait for the hub.
+            let more = client.session.wants_write(&core.hub);
+            return if more { Sent::Share } else { Sent::All };
         }
         let written = match rustix::io::writev(client.fd.as_fd(), &slices) {
             Ok(written) => written,
