@@ -110,11 +110,6 @@ impl Catalog {
         }
     }
 
-    /// What the open transaction deleted.
-    pub(crate) fn gone(&self) -> &[(EntityKind, u32)] {
-        &self.gone
-    }
-
     /// A transaction ended.
     pub(crate) fn end_transaction(&mut self) {
         for (kind, id) in self.gone.drain(..) {

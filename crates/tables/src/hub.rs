@@ -745,9 +745,6 @@ impl RecordSink for Hub {
             view.record(record, after.as_ref(), before.as_ref(), &around);
         }
         if record.last {
-            for &(kind, id) in self.catalog.gone() {
-                self.views.iter_mut().flatten().for_each(|view| view.forget_left(kind, id));
-            }
             self.catalog.end_transaction();
         }
     }

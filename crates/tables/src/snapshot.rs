@@ -188,17 +188,12 @@ impl Generation {
         (place, &[])
     }
 
-    /// Is all that there is behind this place?
+    /// Is there nothing (yet) behind this place?
     pub(crate) fn is_at_end(&self, place: &ChunkPlace) -> bool {
-        match self.chunks.len() {
-            0 => true,
-            count => {
-                let last = count as u32 - 1;
-                place.chunk > last
-                    || (place.chunk == last
-                        && place.offset as usize >= self.chunks[count - 1].bytes.len())
-            }
-        }
+        let mut offset = place.offset as usize;
+        let chunks = self.chunks.get(place.chunk as usize..).unwrap_or_default();
+        // The last one may be open and empty.
+        chunks.iter().all(|chunk| chunk.bytes.len() <= std::mem::take(&mut offset))
     }
 
     /// Bytes from a place to the end of what there is.

@@ -67,7 +67,10 @@ pub(crate) struct LinkMember {
 pub(crate) struct Members {
     pub(crate) groups: BTreeMap<u32, GroupMember>,
     pub(crate) links: BTreeMap<u32, LinkMember>,
-    /// Those that left and that the table still has: when.
+    /// Those that left: when. An id that the table gives to another link or
+    /// group stays here until that one is a member: it must be deleted at whoever
+    /// had the first. Ids are given again, so this is bounded by how many there
+    /// were at one time.
     left_groups: BTreeMap<u32, Revision>,
     left_links: BTreeMap<u32, Revision>,
     /// Lost a user in the open transaction.
@@ -366,16 +369,6 @@ impl View {
             self.emit(RecordOp::Delete, EntityKind::Link, revision, &key, around);
         }
         self.journal.end_transaction(revision);
-    }
-
-    /// The table itself no longer has this link or group: its own tombstone
-    /// tells who catches up.
-    pub(crate) fn forget_left(&mut self, kind: EntityKind, id: u32) {
-        if kind == EntityKind::Link {
-            self.members.left_links.remove(&id);
-        } else {
-            self.members.left_groups.remove(&id);
-        }
     }
 
     /// A whole flush.

@@ -213,6 +213,8 @@ impl Walk {
             *budget -= 1;
             match self.phase {
                 Phase::Begin => {
+                    // From here on tombstones that are given up are noticed.
+                    self.marker = Some(ground.table.marker());
                     DaemonFrame::Begin { from: self.from }.encode(out);
                     let resumes_all = ground.view.filter.is_none() && self.from.0 != 0;
                     self.phase = if resumes_all { Phase::Seek(self.from) } else { Phase::Links(0) };
@@ -230,11 +232,12 @@ impl Walk {
                     };
                 }
                 Phase::Seek(to) => {
+                    let needed = if to.0 == 0 { self.floor() } else { to };
                     let marker = match self.marker {
                         Some(marker) => marker,
                         None => *self.marker.insert(ground.table.marker()),
                     };
-                    if to.0 > 0 && to < ground.table.oldest_tombstone() {
+                    if needed < ground.table.oldest_tombstone() {
                         return Stop::Lost;
                     }
                     // A new marker stands before the oldest item already.
@@ -294,7 +297,9 @@ impl Walk {
         match changed {
             Some(changed) if changed > self.from => {
                 if let Some(body) = body_of(ground.catalog, kind, id) {
-                    self.set(kind, self.started, body, out);
+                    // Links that came since the start weren't told with the others.
+                    let (view, catalog) = (ground.view, ground.catalog);
+                    self.tell_after_its_own(view, catalog, kind, self.started, body, out);
                 }
             }
             Some(_) => {}
@@ -378,7 +383,13 @@ impl Walk {
             return;
         };
         let told = if resolver {
-            revision > self.started && changed_of(view, kind, id_of(body)).is_some()
+            let id = id_of(body);
+            let member = changed_of(view, kind, id).is_some();
+            if !member && revision > self.started && self.from.0 > 0 && self.from < view.built {
+                // Whom this id meant before the view was built nobody knows.
+                self.delete(kind, revision, &u64::from(id).to_le_bytes(), out);
+            }
+            member && revision > self.started
         } else {
             let Some(facts) = Facts::read(kind, body) else { return };
             let matches = filter::matches(filter, &facts);
@@ -394,6 +405,20 @@ impl Walk {
         if !told {
             return;
         }
+        self.tell_after_its_own(view, catalog, kind, revision, body, out);
+    }
+
+    /// An entity of a filtered walk: at once, or behind what it refers to if
+    /// that is new.
+    fn tell_after_its_own(
+        &mut self,
+        view: &View,
+        catalog: &Catalog,
+        kind: EntityKind,
+        revision: Revision,
+        body: &[u8],
+        out: &mut Vec<u8>,
+    ) {
         let group = group_used(catalog, kind, body);
         let group_is_new = self.is_new(view, EntityKind::Group, group.map_or(0, id_of));
         let link_is_new =

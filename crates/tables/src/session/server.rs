@@ -283,10 +283,7 @@ impl ServerSession {
                         }
                         None => {
                             self.follow = Follow::Walk(walk);
-                            if self.out.is_empty() {
-                                hub.hold(self.slot);
-                            }
-                            return;
+                            return hub.hold(self.slot);
                         }
                     }
                 }
