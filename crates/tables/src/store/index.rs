@@ -102,14 +102,6 @@ impl Index {
         }
     }
 
-    /// The first number with this hash's tag: where [`Index::find`] will most
-    /// likely look. Asking for a batch of keys first lets the cache misses of
-    /// all of them overlap.
-    #[inline]
-    pub(crate) fn likely(&self, hash: u64) -> Option<u32> {
-        self.find(hash, |_| true)
-    }
-
     /// Adds a number that is not there yet.
     pub(crate) fn insert(&mut self, hash: u64, number: u32) {
         let segment = &mut self.segments[segment_of(hash)];

@@ -1,13 +1,37 @@
 //! The store: winners, neighbours, links and groups, as a table or a replica
 //! holds them, and how to read them.
+//!
+//! The parts, from the outside in: [`routes`] (of one family) keeps 32- and
+//! 44-byte entries ([`entry`]) in a slab ([`slab`]) and finds them by tries
+//! ([`trie`]); rare attributes stand in [`attrs`]; neighbours, links and groups
+//! are few and stand in ordered maps. Nothing here allocates per route, and
+//! nothing ever moves all there is: growing costs a chunk.
+//!
+//! The store knows nothing of revisions, sources and digests: its
+//! [`crate::Table`] or [`crate::Replica`] keeps these beside it, under the same
+//! numbers.
 
-use std::collections::{BTreeMap, BTreeSet};
+pub(crate) mod attrs;
+pub(crate) mod entry;
+pub(crate) mod index;
+pub(crate) mod neighbours;
+pub(crate) mod routes;
+pub(crate) mod slab;
+mod trie;
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
 use rtm_model::{
     Digests, Entity, EntityKey, Family, Group, GroupId, HopFlags, Link, LinkId, LinkName, Mac,
-    Neighbour, NeighbourKey, NeighbourValue, NextHop, Prefix, Route, RouteKey, RouteValue,
+    Neighbour, NeighbourKey, NextHop, Prefix, Route, RouteKey, left_aligned,
 };
+
+use attrs::AttrsTable;
+use entry::{A4, A6, Key, Value};
+use neighbours::Neighbours;
+use routes::Routes;
 
 /// How many there are of what.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -60,7 +84,7 @@ impl RouteCursor {
         RouteCursor { family: Some(prefix.family()), within: Some(prefix), ..self }
     }
 
-    /// Goes on after this key.
+    /// Goes on after this key, whether it is there or not.
     #[must_use]
     pub fn after(self, key: RouteKey) -> RouteCursor {
         RouteCursor { after: Some(key), ..self }
@@ -71,14 +95,16 @@ impl RouteCursor {
 /// its [`crate::Table`] or [`crate::Replica`].
 #[derive(Debug, Default)]
 pub struct Store {
-    pub(crate) routes4: BTreeMap<RouteKey, RouteValue>,
-    pub(crate) routes6: BTreeMap<RouteKey, RouteValue>,
-    pub(crate) neighbours: BTreeMap<NeighbourKey, NeighbourValue>,
-    pub(crate) macs: BTreeSet<(Mac, NeighbourKey)>,
-    pub(crate) mac_count: usize,
+    pub(crate) routes4: Routes<A4>,
+    pub(crate) routes6: Routes<A6>,
+    pub(crate) attrs: AttrsTable,
+    pub(crate) neighbours: Neighbours,
     pub(crate) links: BTreeMap<u32, Link>,
-    pub(crate) link_names: BTreeMap<LinkName, LinkId>,
+    pub(crate) link_names: HashMap<LinkName, LinkId, foldhash::fast::RandomState>,
     pub(crate) groups: BTreeMap<u32, Group>,
+    /// Groups whose next hops are all dead. While there are none, a lookup
+    /// doesn't ask.
+    pub(crate) dead_groups: usize,
     pub(crate) digests: Digests,
 }
 
@@ -89,7 +115,7 @@ impl Store {
             routes4: self.routes4.len(),
             routes6: self.routes6.len(),
             neighbours: self.neighbours.len(),
-            macs: self.mac_count,
+            macs: self.neighbours.macs(),
             links: self.links.len(),
             groups: self.groups.len(),
         }
@@ -104,38 +130,54 @@ impl Store {
     /// lowest (distance, metric, ordinal). A route whose next hops are all
     /// dead is passed over.
     pub fn lookup(&self, table: u32, address: IpAddr) -> Option<Route> {
-        let family = Family::of(address);
-        let routes = self.routes(family);
-        (0..=family.bits()).rev().find_map(|len| {
-            let prefix = Prefix::masked(address, len).ok()?;
-            let low = RouteKey { table, prefix, tos: 0, metric: 0, ordinal: 0 };
-            let high = RouteKey { metric: u32::MAX, ordinal: u16::MAX, ..low };
-            routes
-                .range(low..=high)
-                .filter(|(_, value)| !self.is_dead(value.group))
-                .min_by_key(|(key, value)| (value.distance, key.metric, key.ordinal))
-                .map(|(key, value)| Route { key: *key, value: value.clone() })
-        })
+        let usable = |value: Value| self.dead_groups == 0 || !self.is_dead(GroupId(value.group));
+        match Family::of(address) {
+            Family::V4 => {
+                let at = self.routes4.lookup(table, left_aligned(address), usable)?;
+                Some(self.routes4.entry(at).route(&self.attrs))
+            }
+            Family::V6 => {
+                let at = self.routes6.lookup(table, left_aligned(address), usable)?;
+                Some(self.routes6.entry(at).route(&self.attrs))
+            }
+        }
     }
 
-    /// The next hops of a route that traffic may take: those not flagged dead.
+    /// The next hops of a group that traffic may take: those not flagged dead.
     pub fn live_hops(&self, group: GroupId) -> impl Iterator<Item = &NextHop> {
         let hops = self.group(group).map_or(&[][..], |group| &group.hops);
         hops.iter().filter(|hop| !hop.flags.contains(HopFlags::DEAD))
     }
 
     fn is_dead(&self, group: GroupId) -> bool {
-        self.group(group).is_some() && self.live_hops(group).next().is_none()
+        self.group(group).is_some_and(all_dead)
     }
 
     /// The route of this key.
     pub fn route(&self, key: &RouteKey) -> Option<Route> {
-        let value = self.routes(key.prefix.family()).get(key)?;
-        Some(Route { key: *key, value: value.clone() })
+        let found = Key::from(key);
+        let value = match key.prefix.family() {
+            Family::V4 => self.routes4.entry(self.routes4.find(&found)?).value(),
+            Family::V6 => self.routes6.entry(self.routes6.find(&found)?).value(),
+        };
+        value.is_present().then(|| Route { key: *key, value: value.spelled(&self.attrs) })
     }
 
     /// The next route in the cursor's range and order.
     pub fn next_route(&self, cursor: &mut RouteCursor) -> Option<Route> {
+        let (family, at) = self.next_entry(cursor, false)?;
+        Some(match family {
+            Family::V4 => self.routes4.entry(at).route(&self.attrs),
+            Family::V6 => self.routes6.entry(at).route(&self.attrs),
+        })
+    }
+
+    /// Moves the cursor over the next entry; `absent`: also over absent ones.
+    pub(crate) fn next_entry(
+        &self,
+        cursor: &mut RouteCursor,
+        absent: bool,
+    ) -> Option<(Family, u32)> {
         for family in [Family::V4, Family::V6] {
             if cursor.family.is_some_and(|wanted| wanted != family)
                 || cursor.after.is_some_and(|key| key.prefix.family() > family)
@@ -143,15 +185,19 @@ impl Store {
                 continue;
             }
             let after = cursor.after.filter(|key| key.prefix.family() == family);
-            let from = after.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
-            let found =
-                self.routes(family).range((from, std::ops::Bound::Unbounded)).find(|(key, _)| {
-                    cursor.table.is_none_or(|table| table == key.table)
-                        && cursor.within.is_none_or(|prefix| prefix.covers(key.prefix))
+            let after = after.as_ref().map(Key::from);
+            let within = cursor.within.map_or((0, 0), |prefix| (prefix.bits(), prefix.len()));
+            let table = cursor.table;
+            let found = match family {
+                Family::V4 => self.routes4.next(table, within, after.as_ref(), absent),
+                Family::V6 => self.routes6.next(table, within, after.as_ref(), absent),
+            };
+            if let Some(at) = found {
+                cursor.after = Some(match family {
+                    Family::V4 => self.routes4.entry(at).route_key(),
+                    Family::V6 => self.routes6.entry(at).route_key(),
                 });
-            if let Some((key, value)) = found {
-                cursor.after = Some(*key);
-                return Some(Route { key: *key, value: value.clone() });
+                return Some((family, at));
             }
         }
         None
@@ -159,9 +205,10 @@ impl Store {
 
     /// The routing tables that have a route of this family, ascending.
     pub fn tables(&self, family: Family) -> Vec<u32> {
-        let mut tables: Vec<u32> = self.routes(family).keys().map(|key| key.table).collect();
-        tables.dedup();
-        tables
+        match family {
+            Family::V4 => self.routes4.tables(),
+            Family::V6 => self.routes6.tables(),
+        }
     }
 
     /// The link of this id.
@@ -176,7 +223,7 @@ impl Store {
 
     /// The next link by id.
     pub fn next_link(&self, after: Option<LinkId>) -> Option<&Link> {
-        let from = after.map_or(0, |id| id.0 + 1);
+        let from = after.map_or(Some(0), |id| id.0.checked_add(1))?;
         self.links.range(from..).next().map(|(_, link)| link)
     }
 
@@ -187,44 +234,29 @@ impl Store {
 
     /// The next group by id.
     pub fn next_group(&self, after: Option<GroupId>) -> Option<&Group> {
-        let from = after.map_or(0, |id| id.0 + 1);
+        let from = after.map_or(Some(0), |id| id.0.checked_add(1))?;
         self.groups.range(from..).next().map(|(_, group)| group)
     }
 
     /// The neighbour of this key.
     pub fn neighbour(&self, key: &NeighbourKey) -> Option<Neighbour> {
-        self.neighbours.get(key).map(|value| Neighbour { key: *key, value: *value })
+        let value = self.neighbours.value(self.neighbours.find(key)?)?;
+        Some(Neighbour { key: *key, value })
     }
 
     /// The next neighbour in the order of their keys.
     pub fn next_neighbour(&self, after: Option<&NeighbourKey>) -> Option<Neighbour> {
-        let from = after.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
-        let (key, value) =
-            self.neighbours.range::<NeighbourKey, _>((from, std::ops::Bound::Unbounded)).next()?;
-        Some(Neighbour { key: *key, value: *value })
+        self.neighbours.next(after)
     }
 
     /// The neighbours that have this MAC address, in the order of their keys.
     pub fn neighbours_by_mac(&self, mac: Mac) -> impl Iterator<Item = Neighbour> {
-        let first = NeighbourKey { ip: IpAddr::from([0, 0, 0, 0]), link: None };
-        self.macs
-            .range((mac, first)..)
-            .take_while(move |(other, _)| *other == mac)
-            .filter_map(|(_, key)| self.neighbour(key))
+        self.neighbours.of_mac(mac).filter_map(|key| self.neighbour(&key))
     }
 
     /// The next MAC address that has a neighbour.
     pub fn next_mac(&self, after: Option<Mac>) -> Option<Mac> {
-        let Some(Mac(octets)) = after else { return self.macs.first().map(|(mac, _)| *mac) };
-        let mut bytes = [0; 8];
-        bytes[2..].copy_from_slice(&octets);
-        let next = (u64::from_be_bytes(bytes) + 1).to_be_bytes();
-        if next[..2] != [0, 0] {
-            return None;
-        }
-        let mac = Mac([next[2], next[3], next[4], next[5], next[6], next[7]]);
-        let first = NeighbourKey { ip: IpAddr::from([0, 0, 0, 0]), link: None };
-        self.macs.range((mac, first)..).next().map(|(mac, _)| *mac)
+        self.neighbours.next_mac(after)
     }
 
     /// Any entity by its key.
@@ -237,72 +269,66 @@ impl Store {
         }
     }
 
-    fn routes(&self, family: Family) -> &BTreeMap<RouteKey, RouteValue> {
-        match family {
-            Family::V4 => &self.routes4,
-            Family::V6 => &self.routes6,
+    /// Bytes taken from the allocator, about.
+    pub fn bytes(&self) -> usize {
+        let hops: usize = self.groups.values().map(|g| g.hops.len() * size_of::<NextHop>()).sum();
+        self.routes4.bytes()
+            + self.routes6.bytes()
+            + self.attrs.bytes()
+            + self.neighbours.bytes()
+            + self.links.len() * (size_of::<(u32, Link)>() + size_of::<(LinkName, LinkId)>())
+            + self.groups.len() * size_of::<(u32, Group)>()
+            + hops
+    }
+
+    /// A link is there, or is now this.
+    pub(crate) fn put_link(&mut self, link: Link) {
+        if let Some(old) = self.links.insert(link.id.0, link) {
+            self.forget_name(&old);
+        }
+        self.link_names.insert(link.name, link.id);
+    }
+
+    /// A link is gone.
+    pub(crate) fn remove_link(&mut self, id: LinkId) -> Option<Link> {
+        let old = self.links.remove(&id.0)?;
+        self.forget_name(&old);
+        Some(old)
+    }
+
+    /// A name is free, unless another link has it by now.
+    fn forget_name(&mut self, old: &Link) {
+        if self.link_names.get(&old.name) == Some(&old.id) {
+            self.link_names.remove(&old.name);
         }
     }
 
-    fn routes_mut(&mut self, family: Family) -> &mut BTreeMap<RouteKey, RouteValue> {
-        match family {
-            Family::V4 => &mut self.routes4,
-            Family::V6 => &mut self.routes6,
-        }
+    /// A group is there, or is now this; gives what it was.
+    pub(crate) fn put_group(&mut self, group: Group) -> Option<Group> {
+        self.dead_groups += usize::from(all_dead(&group));
+        let old = self.groups.insert(group.id.0, group);
+        self.dead_groups -= usize::from(old.as_ref().is_some_and(all_dead));
+        old
     }
 
-    pub(crate) fn put(&mut self, entity: Entity) {
-        match entity {
-            Entity::Link(link) => {
-                if let Some(old) = self.links.insert(link.id.0, link) {
-                    if self.link_names.get(&old.name) == Some(&link.id) {
-                        self.link_names.remove(&old.name);
-                    }
-                }
-                self.link_names.insert(link.name, link.id);
-            }
-            Entity::Group(group) => {
-                self.groups.insert(group.id.0, group);
-            }
-            Entity::Route(route) => {
-                self.routes_mut(route.key.prefix.family()).insert(route.key, route.value);
-            }
-            Entity::Neighbour(neighbour) => {
-                self.remove(&EntityKey::Neighbour(neighbour.key));
-                self.neighbours.insert(neighbour.key, neighbour.value);
-                if let Some(mac) = neighbour.value.mac {
-                    if self.neighbours_by_mac(mac).next().is_none() {
-                        self.mac_count += 1;
-                    }
-                    self.macs.insert((mac, neighbour.key));
-                }
-            }
-        }
+    /// A group is gone.
+    pub(crate) fn remove_group(&mut self, id: GroupId) -> Option<Group> {
+        let old = self.groups.remove(&id.0)?;
+        self.dead_groups -= usize::from(all_dead(&old));
+        Some(old)
+    }
+}
+
+impl rtm_model::text::Resolve for Store {
+    fn link(&self, id: LinkId) -> Option<Link> {
+        Store::link(self, id).copied()
     }
 
-    pub(crate) fn remove(&mut self, key: &EntityKey) {
-        match key {
-            EntityKey::Link(id) => {
-                if let Some(link) = self.links.remove(&id.0) {
-                    if self.link_names.get(&link.name) == Some(id) {
-                        self.link_names.remove(&link.name);
-                    }
-                }
-            }
-            EntityKey::Group(id) => {
-                self.groups.remove(&id.0);
-            }
-            EntityKey::Route(key) => {
-                self.routes_mut(key.prefix.family()).remove(key);
-            }
-            EntityKey::Neighbour(key) => {
-                if let Some(NeighbourValue { mac: Some(mac), .. }) = self.neighbours.remove(key) {
-                    self.macs.remove(&(mac, *key));
-                    if self.neighbours_by_mac(mac).next().is_none() {
-                        self.mac_count -= 1;
-                    }
-                }
-            }
-        }
+    fn group(&self, id: GroupId) -> Option<Cow<'_, Group>> {
+        Store::group(self, id).map(Cow::Borrowed)
     }
+}
+
+fn all_dead(group: &Group) -> bool {
+    group.hops.iter().all(|hop| hop.flags.contains(HopFlags::DEAD))
 }

@@ -46,6 +46,14 @@ impl<T: Copy + Default> Slab<T> {
         self.free.push(at);
     }
 
+    /// Gives the last chunk back to the allocator, whatever is in it: for a slab
+    /// that is being taken down in slices. False: there is none.
+    pub(crate) fn pop_chunk(&mut self) -> bool {
+        self.free = Vec::new();
+        self.fresh = 0;
+        self.chunks.pop().is_some()
+    }
+
     /// One more than the highest number that was ever given out: where a scan
     /// in slices ends. A freed number is skipped by what its value says.
     pub(crate) fn end(&self) -> u32 {

@@ -473,12 +473,19 @@ impl Tries {
         )
     }
 
+    /// Gives up to `count` chunks back to the allocator: for tries that were
+    /// swapped out. False: none is left.
+    pub(crate) fn dismantle(&mut self, count: usize) -> bool {
+        (0..count).all(|_| self.nodes.pop_chunk() || self.pool.chunks.pop().is_some())
+    }
+
     /// Bytes taken from the allocator.
     pub(crate) fn bytes(&self) -> usize {
         self.nodes.bytes() + self.pool.bytes()
     }
 
     /// Nodes in use.
+    #[cfg(test)]
     pub(crate) fn nodes(&self) -> usize {
         self.nodes.len()
     }
@@ -604,7 +611,8 @@ mod tests {
         let root = tries.create();
         let all: Vec<Bits> = (0..=8_u8)
             .flat_map(|len| {
-                (0..1_u32 << len).map(move |v| (u128::from(v) << (128 - u32::from(len)) % 128, len))
+                (0..1_u32 << len)
+                    .map(move |v| (u128::from(v) << ((128 - u32::from(len)) % 128), len))
             })
             .collect();
         let all: Vec<Bits> = all

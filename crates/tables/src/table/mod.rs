@@ -1,17 +1,51 @@
 //! The table: candidates of several sources, winners, transactions, and the
 //! modification order.
+//!
+//! # How a change goes through
+//! ```text
+//! apply / Transaction / stage
+//!   verbs, parties   what the verb asks for: which key, which value      (may refuse)
+//!   shared           links and groups by name and content, and their users
+//!   candidates       the source's candidate is set or withdrawn, the key's winner elected
+//!   open             what was touched, and how to undo it
+//! commit
+//!   open             touched entities that differ from before become records:
+//!                    digests, modification order, one revision for all
+//! ```
+//!
+//! Changes work on the store at once, so that a later one of the same
+//! transaction sees an earlier; nothing is freed and no id is used again before
+//! the end. The open transaction remembers of each touched entity what it was,
+//! and of each candidate how to put it back. So committing is a comparison of
+//! before and after (a delete and an add of the same route come out as
+//! nothing), and giving up is putting back, last first.
+//!
+//! # What is held where
+//! The store has the winners. Beside each winner, in the modification order's
+//! column ([`crate::order`]), stand its source and stamp. A candidate that
+//! doesn't win hangs there in a chain; most keys have none. Groups and links
+//! have a record of their users by id in [`shared`].
+//!
+//! # Stamps
+//! One counter for all sources goes up whenever something begins whose end
+//! will sweep: a generation, the loss of a source, of a link, of a named group.
+//! A candidate carries the stamp under which it was offered last, so a sweep
+//! takes what is older than its beginning, however long it takes and whatever
+//! comes meanwhile.
 
-mod apply;
+mod candidates;
 mod error;
+mod open;
+mod parties;
+mod shared;
 mod source;
+mod stage;
 mod sweep;
+mod verbs;
 mod walk;
 
-use std::collections::{BTreeMap, HashMap};
-
 use rtm_model::{
-    Change, DigestKey, Digester, Digests, Entity, EntityKey, EntityKind, Group, GroupId, Link,
-    LinkId, LinkName, NeighbourKey, NeighbourValue, NextHop, RouteKey, RouteValue,
+    Change, Digest, DigestKey, Digester, Digests, EntityKind, Route, RouteKey, RouteValue,
 };
 
 pub use error::ChangeError;
@@ -19,8 +53,16 @@ pub use source::{
     Distances, PROTOCOL_STATIC, SourceClass, SourceId, SourceInfo, SourceSpec, TooManySources,
 };
 
-use crate::record::{Epoch, Flush, Record, RecordOp, RecordSink, Revision};
-use crate::store::{Store, StoreCounts};
+use crate::order::Order;
+use crate::record::{Epoch, Flush, RecordSink, Revision};
+use crate::store::slab::Slab;
+use crate::store::{RouteCursor, Store, StoreCounts};
+use candidates::{Loser, NeighbourLosers, NeighbourMeta, RouteMeta, RouteNo};
+use open::Open;
+use shared::Shared;
+use source::Source;
+use stage::Stage;
+use sweep::{Ruin, Sweep};
 
 /// What a table is bounded by.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -29,7 +71,7 @@ pub struct TableLimits {
     pub transaction_bytes_max: usize,
     /// The most bytes that tombstones may take; beyond, the oldest go.
     pub tombstone_bytes_max: usize,
-    /// The most sources at one time.
+    /// The most sources at one time; 65,535 is the most that is possible.
     pub sources_max: usize,
 }
 
@@ -79,60 +121,6 @@ pub struct Candidate {
     pub won: bool,
 }
 
-#[derive(Clone, Debug)]
-struct Offer<V> {
-    source: SourceId,
-    stamp: u32,
-    distance: u8,
-    value: V,
-}
-
-#[derive(Clone, Debug, Default)]
-struct GroupUse {
-    routes: u32,
-    named: Option<(SourceId, u32)>,
-    stamp: u32,
-    kept: bool,
-}
-
-#[derive(Clone, Debug, Default)]
-struct LinkUse {
-    groups: u32,
-    neighbours: u32,
-    host: Option<(SourceId, u32)>,
-    kept: bool,
-}
-
-#[derive(Clone, Debug, Default)]
-struct Shared {
-    groups: BTreeMap<u32, GroupUse>,
-    links: BTreeMap<u32, LinkUse>,
-    interned: HashMap<Vec<NextHop>, GroupId>,
-    named: BTreeMap<(SourceId, u32), GroupId>,
-    ifindexes: BTreeMap<u32, LinkId>,
-}
-
-#[derive(Debug)]
-struct Source {
-    spec: SourceSpec,
-    generation: u64,
-    started: Option<u32>,
-    dropped: bool,
-}
-
-type Saved = (Shared, BTreeMap<u32, Link>, BTreeMap<LinkName, LinkId>, BTreeMap<u32, Group>);
-
-#[derive(Default)]
-struct Open {
-    source: Option<SourceId>,
-    touched: Vec<(EntityKey, Vec<u8>)>,
-    seen: HashMap<EntityKey, ()>,
-    routes: Vec<(RouteKey, Vec<Offer<RouteValue>>)>,
-    neighbours: Vec<(NeighbourKey, Vec<Offer<NeighbourValue>>)>,
-    saved: Option<Box<Saved>>,
-    bytes: usize,
-}
-
 /// The routing table and the neighbour table with everything around them.
 pub struct Table {
     epoch: Epoch,
@@ -140,15 +128,16 @@ pub struct Table {
     limits: TableLimits,
     digester: Digester,
     store: Store,
+    order: Order<RouteMeta, NeighbourMeta>,
+    losers: Slab<Loser>,
+    neighbour_losers: NeighbourLosers,
+    shared: Shared,
     sources: Vec<Option<Source>>,
     stamp: u32,
-    candidates: BTreeMap<RouteKey, Vec<Offer<RouteValue>>>,
-    neighbours: BTreeMap<NeighbourKey, Vec<Offer<NeighbourValue>>>,
-    shared: Shared,
     open: Open,
-    staging: Option<SourceId>,
-    walk: walk::Walk,
-    sweeps: Vec<sweep::Sweep>,
+    stage: Option<Stage>,
+    sweeps: Vec<Sweep>,
+    ruins: Vec<Ruin>,
 }
 
 impl Table {
@@ -160,15 +149,16 @@ impl Table {
             limits,
             digester: Digester::new(key),
             store: Store::default(),
+            order: Order::default(),
+            losers: Slab::default(),
+            neighbour_losers: NeighbourLosers::default(),
+            shared: Shared::default(),
             sources: Vec::new(),
             stamp: 0,
-            candidates: BTreeMap::new(),
-            neighbours: BTreeMap::new(),
-            shared: Shared::default(),
             open: Open::default(),
-            staging: None,
-            walk: walk::Walk::default(),
+            stage: None,
             sweeps: Vec::new(),
+            ruins: Vec::new(),
         }
     }
 
@@ -197,7 +187,8 @@ impl Table {
         &mut self.limits
     }
 
-    /// Winners, neighbours, links and groups, to be read.
+    /// Winners, neighbours, links and groups, to be read. While a large atomic
+    /// load is open ([`Table::is_staging`]) it shows what is not committed.
     pub fn store(&self) -> &Store {
         &self.store
     }
@@ -206,94 +197,49 @@ impl Table {
     pub fn counts(&self) -> TableCounts {
         TableCounts {
             store: self.store.counts(),
-            candidates: self.candidates.values().map(Vec::len).sum(),
-            tombstones: self.walk.tombstones(),
-            tombstone_bytes: self.walk.tombstone_bytes(),
-            bytes: 0,
+            candidates: self.sources.iter().flatten().map(|source| source.routes).sum(),
+            tombstones: self.order.tombstones(),
+            tombstone_bytes: self.order.tombstone_bytes(),
+            bytes: self.store.bytes()
+                + self.order.bytes()
+                + self.losers.bytes()
+                + self.shared.bytes()
+                + self.open.bytes_held(),
         }
     }
 
     /// All candidates of a key: the winner first, then in the order in which
     /// they would win.
     pub fn candidates(&self, key: &RouteKey) -> impl Iterator<Item = Candidate> {
-        let wins = self.store.route(key).is_some();
-        let offers = self.candidates.get(key).map_or(&[][..], |offers| offers);
-        offers.iter().enumerate().map(move |(index, offer)| Candidate {
+        let no = self.store.find_route(key);
+        let won = no.is_some_and(|no| self.store.value(no).is_present());
+        let all = no.map_or(Vec::new(), |no| self.offers_of(no));
+        all.into_iter().enumerate().map(move |(index, offer)| Candidate {
             source: offer.source,
-            value: offer.value.clone(),
-            won: index == 0 && wins,
+            value: offer.value.spelled(&self.store.attrs),
+            won: won && index == 0,
         })
+    }
+
+    /// The next key that any source has a candidate for, in the cursor's range
+    /// and order: also keys whose candidates are never used (distance 255).
+    pub fn next_candidate_key(&self, cursor: &mut RouteCursor) -> Option<RouteKey> {
+        let (family, at) = self.store.next_entry(cursor, true)?;
+        Some(self.store.route_key(RouteNo::new(family, at)))
+    }
+
+    /// The next winner with its source, in the cursor's range and order.
+    pub fn next_route(&self, cursor: &mut RouteCursor) -> Option<(Route, SourceId)> {
+        let (family, at) = self.store.next_entry(cursor, false)?;
+        let no = RouteNo::new(family, at);
+        Some((self.store.spelled(no), SourceId(self.meta(no).source)))
     }
 
     /// Whose neighbour the table has under this key.
-    pub fn neighbour_source(&self, key: &NeighbourKey) -> Option<SourceId> {
-        Some(self.neighbours.get(key)?.first()?.source)
-    }
-
-    /// Registers a source, or finds the one of this name and takes over the
-    /// rest of `spec` (for what is offered from now on). A source that was
-    /// dropped comes back: what it had is stale.
-    ///
-    /// At `sources_max`, a file source that holds nothing gives way.
-    pub fn source(&mut self, spec: SourceSpec) -> Result<SourceId, TooManySources> {
-        let known = self
-            .sources
-            .iter()
-            .position(|source| source.as_ref().is_some_and(|s| s.spec.name == spec.name));
-        if let Some(at) = known {
-            if let Some(source) = &mut self.sources[at] {
-                source.spec = spec;
-                source.dropped = false;
-            }
-            return Ok(SourceId(at as u16));
-        }
-        let source = Source { spec, generation: 0, started: None, dropped: false };
-        if let Some(at) = self.sources.iter().position(Option::is_none) {
-            self.sources[at] = Some(source);
-            return Ok(SourceId(at as u16));
-        }
-        if self.sources.len() >= self.limits.sources_max {
-            return Err(TooManySources { limit: self.limits.sources_max });
-        }
-        self.sources.push(Some(source));
-        Ok(SourceId((self.sources.len() - 1) as u16))
-    }
-
-    /// All sources, by number.
-    pub fn sources(&self) -> impl Iterator<Item = SourceInfo<'_>> {
-        self.sources.iter().enumerate().filter_map(|(at, source)| {
-            let source = source.as_ref()?;
-            let id = SourceId(at as u16);
-            let mut info = SourceInfo {
-                id,
-                spec: &source.spec,
-                routes: 0,
-                winners: 0,
-                neighbours: 0,
-                generation: source.generation,
-                in_generation: source.started.is_some(),
-                stale: 0,
-                dropped: source.dropped,
-            };
-            let fresh = source.started.unwrap_or(0);
-            for (key, offers) in &self.candidates {
-                for (index, offer) in offers.iter().enumerate().filter(|(_, o)| o.source == id) {
-                    info.routes += 1;
-                    info.winners += usize::from(index == 0 && self.store.route(key).is_some());
-                    info.stale += usize::from(offer.stamp < fresh);
-                }
-            }
-            for offer in self.neighbours.values().flatten().filter(|o| o.source == id) {
-                info.neighbours += 1;
-                info.stale += usize::from(offer.stamp < fresh);
-            }
-            Some(info)
-        })
-    }
-
-    /// One source.
-    pub fn source_spec(&self, id: SourceId) -> Option<&SourceSpec> {
-        self.sources.get(usize::from(id.0))?.as_ref().map(|source| &source.spec)
+    pub fn neighbour_source(&self, key: &rtm_model::NeighbourKey) -> Option<SourceId> {
+        let at = self.store.neighbours.find(key)?;
+        self.store.neighbours.value(at)?;
+        Some(SourceId(self.order.neighbours.meta(EntityKind::Neighbour, at).source))
     }
 
     /// Applies one change as a transaction of its own.
@@ -303,81 +249,26 @@ impl Table {
         change: &Change,
         out: &mut dyn RecordSink,
     ) -> Result<Applied, ChangeError> {
-        let mut transaction = self.transaction(source)?;
-        transaction.apply(change)?;
-        Ok(transaction.commit(out))
+        self.begin(source)?;
+        match self.change(change) {
+            Ok(()) => Ok(self.commit(out)),
+            Err(error) => {
+                self.rollback(usize::MAX);
+                Err(error)
+            }
+        }
     }
 
     /// Opens a transaction: several changes, all or none, one revision.
     pub fn transaction(&mut self, source: SourceId) -> Result<Transaction<'_>, ChangeError> {
-        if self.staging.is_some() {
-            return Err(ChangeError::Staging);
-        }
         self.begin(source)?;
         Ok(Transaction { table: self, done: false })
     }
 
-    /// Is a large atomic load open? No other change can be applied then, and
-    /// readers would see what is not committed: they wait.
-    pub fn is_staging(&self) -> bool {
-        self.staging.is_some()
-    }
-
-    /// Opens a large atomic load of `source`.
-    pub fn stage_begin(&mut self, source: SourceId) -> Result<(), ChangeError> {
-        if self.staging.is_some() {
-            return Err(ChangeError::Staging);
-        }
-        self.begin(source)?;
-        self.staging = Some(source);
-        Ok(())
-    }
-
-    /// One change of the open load. If it is refused the load stays open; who
-    /// wants all or none aborts it.
-    ///
-    /// # Panics
-    /// If no load is open.
-    pub fn stage(&mut self, change: &Change) -> Result<(), ChangeError> {
-        assert!(self.staging.is_some(), "stage without stage_begin");
-        self.change(change)
-    }
-
-    /// Commits the open load, in slices: to be called, each time with a
-    /// budget (entities looked at), until it returns what came of it. From the
-    /// first call on there is no way back.
-    ///
-    /// # Panics
-    /// If no load is open.
-    pub fn stage_commit(&mut self, budget: usize, out: &mut dyn RecordSink) -> Option<Applied> {
-        assert!(self.staging.take().is_some(), "stage_commit without stage_begin");
-        let _ = budget;
-        struct Silent;
-        impl RecordSink for Silent {
-            fn record(&mut self, _: &Record<'_>) {}
-            fn flush(&mut self, _: Revision, _: Flush) {}
-            fn leap(&mut self, _: Revision) {}
-        }
-        let applied = self.finish(&mut Silent);
-        if let Applied::Changed(revision) = applied {
-            out.leap(revision);
-        }
-        Some(applied)
-    }
-
-    /// Gives up the open load, in slices: true when it never happened.
-    ///
-    /// # Panics
-    /// If no load is open.
-    pub fn stage_abort(&mut self, budget: usize) -> bool {
-        assert!(self.staging.take().is_some(), "stage_abort without stage_begin");
-        let _ = budget;
-        self.rollback();
-        true
-    }
-
     /// Empties the routes of all sources, the neighbours, or both: one
-    /// revision and one record of constant size. Links and groups stay.
+    /// revision and one record of constant size, and a turn of constant length
+    /// ([`Table::tidy`] frees the rest). Links and groups stay; those that
+    /// nobody uses go with a later sweep.
     ///
     /// # Errors
     /// While a large atomic load is open.
@@ -386,199 +277,64 @@ impl Table {
         what: Flush,
         out: &mut dyn RecordSink,
     ) -> Result<Revision, ChangeError> {
-        if self.staging.is_some() {
+        if self.is_staging() {
             return Err(ChangeError::Staging);
         }
         self.revision.0 += 1;
         if what.routes {
-            self.candidates.clear();
-            self.store.routes4.clear();
-            self.store.routes6.clear();
-            self.store.digests.routes = rtm_model::Digest::default();
-            for group in self.shared.groups.values_mut() {
-                group.routes = 0;
-                group.kept = true;
+            self.sweep_leftovers();
+            self.shared.routes_flushed();
+            let store = &mut self.store;
+            self.ruins.push(Ruin::Routes4(std::mem::take(&mut store.routes4)));
+            self.ruins.push(Ruin::Routes6(std::mem::take(&mut store.routes6)));
+            self.ruins.push(Ruin::Attrs(std::mem::take(&mut store.attrs)));
+            self.ruins.push(Ruin::Losers(std::mem::take(&mut self.losers)));
+            self.ruins.push(Ruin::Routes(Box::new(self.order.flush_routes(self.revision))));
+            store.digests.routes = Digest::default();
+            for source in self.sources.iter_mut().flatten() {
+                (source.routes, source.winners, source.stale_routes) = (0, 0, 0);
             }
         }
         if what.neighbours {
-            self.neighbours.clear();
-            self.store.neighbours.clear();
-            self.store.macs.clear();
-            self.store.mac_count = 0;
-            self.store.digests.neighbours = rtm_model::Digest::default();
-            self.store.digests.keys = rtm_model::Digest::default();
-            for link in self.shared.links.values_mut() {
-                link.neighbours = 0;
-                link.kept = true;
+            self.sweep_leftovers();
+            self.shared.neighbours_flushed();
+            let store = &mut self.store;
+            self.ruins.push(Ruin::Neighbours(std::mem::take(&mut store.neighbours)));
+            let list = self.order.flush_neighbours(self.revision);
+            self.ruins.push(Ruin::NeighbourList(Box::new(list)));
+            let losers = std::mem::take(&mut self.neighbour_losers);
+            self.ruins.push(Ruin::NeighbourLosers(losers));
+            store.digests.neighbours = Digest::default();
+            store.digests.keys = Digest::default();
+            for source in self.sources.iter_mut().flatten() {
+                (source.neighbours, source.stale_neighbours) = (0, 0);
             }
         }
-        self.walk.flushed(self.revision, what);
         out.flush(self.revision, what);
         Ok(self.revision)
     }
 
-    /// Frees what flushes and large loads left behind, in slices; true: there
-    /// is more. To be called once a turn.
-    pub fn tidy(&mut self, budget: usize) -> bool {
-        let _ = budget;
-        false
-    }
-
     fn begin(&mut self, source: SourceId) -> Result<(), ChangeError> {
+        if self.is_staging() {
+            return Err(ChangeError::Staging);
+        }
         if self.source_spec(source).is_none() {
             return Err(ChangeError::NoSource);
         }
-        self.open = Open { source: Some(source), ..Open::default() };
+        self.open.begin(Some(source), self.sweeps.len());
         Ok(())
     }
 
-    fn rollback(&mut self) {
-        let open = std::mem::take(&mut self.open);
-        if let Some(saved) = open.saved {
-            (self.shared, self.store.links, self.store.link_names, self.store.groups) = *saved;
+    fn set_source(&mut self, source: SourceId) -> Result<(), ChangeError> {
+        if self.source_spec(source).is_none() {
+            return Err(ChangeError::NoSource);
         }
-        for (key, offers) in open.routes.into_iter().rev() {
-            self.candidates.remove(&key);
-            if !offers.is_empty() {
-                self.candidates.insert(key, offers);
-            }
-            self.elect_route(&key);
-        }
-        for (key, offers) in open.neighbours.into_iter().rev() {
-            self.neighbours.remove(&key);
-            if !offers.is_empty() {
-                self.neighbours.insert(key, offers);
-            }
-            self.elect_neighbour(&key);
-        }
+        self.open.source = Some(source);
+        Ok(())
     }
 
-    /// Commits what is open.
-    fn finish(&mut self, out: &mut dyn RecordSink) -> Applied {
-        // Groups, then links that lost their last user.
-        let unused: Vec<u32> = self
-            .shared
-            .groups
-            .iter()
-            .filter(|(_, g)| g.routes == 0 && g.named.is_none() && !g.kept)
-            .map(|(id, _)| *id)
-            .collect();
-        for id in unused {
-            self.touch(EntityKey::Group(GroupId(id)));
-            self.remove_group(GroupId(id));
-        }
-        let unused: Vec<u32> = self
-            .shared
-            .links
-            .iter()
-            .filter(|(_, l)| l.groups + l.neighbours == 0 && l.host.is_none() && !l.kept)
-            .map(|(id, _)| *id)
-            .collect();
-        for id in unused {
-            self.touch(EntityKey::Link(LinkId(id)));
-            self.shared.links.remove(&id);
-            self.store.remove(&EntityKey::Link(LinkId(id)));
-        }
-        let open = std::mem::take(&mut self.open);
-        let mut records = Vec::new();
-        for (key, before) in open.touched {
-            let mut body = Vec::new();
-            if let Some(entity) = self.store.entity(&key) {
-                entity.encode(&mut body);
-            }
-            if body == before {
-                continue;
-            }
-            let order = match (key, body.is_empty()) {
-                (EntityKey::Link(_), false) => 0,
-                (EntityKey::Group(_), false) => 1,
-                (EntityKey::Route(_) | EntityKey::Neighbour(_), _) => 2,
-                (EntityKey::Group(_), true) => 3,
-                (EntityKey::Link(_), true) => 4,
-            };
-            records.push((order, key, before, body));
-        }
-        if records.is_empty() {
-            return Applied::Unchanged;
-        }
-        records.sort_by_key(|record| record.0);
-        self.revision.0 += 1;
-        let count = records.len();
-        for (index, (_, key, before, body)) in records.into_iter().enumerate() {
-            let kind = key.kind();
-            let section = self.store.digests.section(kind);
-            if !before.is_empty() {
-                section.remove(self.digester.hash(kind, &before));
-            }
-            if !body.is_empty() {
-                section.add(self.digester.hash(kind, &body));
-            }
-            self.walk.changed(key, self.revision, !body.is_empty());
-            let mut gone = Vec::new();
-            let op = if body.is_empty() {
-                key.encode(&mut gone);
-                RecordOp::Delete
-            } else {
-                RecordOp::Set
-            };
-            out.record(&Record {
-                revision: self.revision,
-                last: index + 1 == count,
-                op,
-                kind,
-                body: if op == RecordOp::Set { &body } else { &gone },
-                before: &before,
-            });
-        }
-        self.walk.trim(self.limits.tombstone_bytes_max);
-        Applied::Changed(self.revision)
-    }
-
-    /// Remembers what an entity was before this transaction's first change of it.
-    fn touch(&mut self, key: EntityKey) {
-        if self.open.seen.insert(key, ()).is_some() {
-            return;
-        }
-        let mut before = Vec::new();
-        if let Some(entity) = self.store.entity(&key) {
-            entity.encode(&mut before);
-        }
-        self.open.bytes += 16 + before.len().max(key.kind().key_bytes() + 8);
-        self.open.touched.push((key, before));
-    }
-
-    fn save_shared(&mut self) {
-        if self.open.saved.is_none() {
-            let store = &self.store;
-            self.open.saved = Some(Box::new((
-                self.shared.clone(),
-                store.links.clone(),
-                store.link_names.clone(),
-                store.groups.clone(),
-            )));
-        }
-    }
-
-    fn put_neighbour(&mut self, key: NeighbourKey, value: Option<NeighbourValue>) {
-        let before = self.store.neighbour(&key).and_then(|n| n.value.mac);
-        self.store.remove(&EntityKey::Neighbour(key));
-        if let Some(mac) = before {
-            if self.store.neighbours_by_mac(mac).next().is_none() {
-                self.store.digests.keys.remove(self.digester.mac(mac));
-            }
-        }
-        let Some(value) = value else { return };
-        if let Some(mac) = value.mac {
-            if self.store.neighbours_by_mac(mac).next().is_none() {
-                self.store.digests.keys.add(self.digester.mac(mac));
-            }
-        }
-        self.store.put(Entity::Neighbour(rtm_model::Neighbour { key, value }));
-    }
-
-    /// Does `a` win over `b`?
-    fn rank(&self, distance: u8, source: SourceId) -> (u8, Option<(SourceClass, &str)>) {
-        (distance, self.source_spec(source).map(|spec| (spec.class, spec.name.as_str())))
+    fn meta(&self, no: RouteNo) -> &RouteMeta {
+        self.order.routes.meta(no.kind(), no.at())
     }
 }
 
@@ -592,13 +348,21 @@ pub struct Transaction<'a> {
 impl Transaction<'_> {
     /// One change. If it is refused, the changes before it are still part of
     /// the transaction.
+    ///
+    /// # Errors
+    /// As [`Table::apply`], and [`ChangeError::TooLarge`].
     pub fn apply(&mut self, change: &Change) -> Result<(), ChangeError> {
-        self.table.change(change)?;
-        let (bytes, limit) = (self.table.open.bytes, self.table.limits.transaction_bytes_max);
+        let bytes = self.table.open.bytes + open::bytes_of(change);
+        let limit = self.table.limits.transaction_bytes_max;
         if bytes > limit {
             return Err(ChangeError::TooLarge { bytes, limit });
         }
-        Ok(())
+        self.table.change(change)
+    }
+
+    /// Changes from here on are of this source.
+    pub fn set_source(&mut self, source: SourceId) -> Result<(), ChangeError> {
+        self.table.set_source(source)
     }
 
     /// The table with the changes so far.
@@ -609,7 +373,7 @@ impl Transaction<'_> {
     /// All of it, as one revision.
     pub fn commit(mut self, out: &mut dyn RecordSink) -> Applied {
         self.done = true;
-        self.table.finish(out)
+        self.table.commit(out)
     }
 
     /// None of it.
@@ -619,16 +383,7 @@ impl Transaction<'_> {
 impl Drop for Transaction<'_> {
     fn drop(&mut self) {
         if !self.done {
-            self.table.rollback();
+            self.table.rollback(usize::MAX);
         }
-    }
-}
-
-fn kind_word(kind: EntityKind) -> &'static str {
-    match kind {
-        EntityKind::Link => "link",
-        EntityKind::Group => "next-hop group",
-        EntityKind::Route4 | EntityKind::Route6 => "route",
-        EntityKind::Neighbour => "neighbour",
     }
 }

@@ -9,6 +9,8 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use super::Table;
+
 /// A source's number while it is registered. Numbers of sources that are gone
 /// come back for others.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -179,4 +181,126 @@ pub struct SourceInfo<'a> {
     pub stale: usize,
     /// Was it dropped? It is gone for good when nothing of it is left.
     pub dropped: bool,
+}
+
+/// A source in the table.
+#[derive(Debug)]
+pub(super) struct Source {
+    pub(super) spec: SourceSpec,
+    pub(super) generation: u64,
+    pub(super) in_generation: bool,
+    pub(super) dropped: bool,
+    /// What was offered under an older stamp is stale.
+    pub(super) fresh: u32,
+    pub(super) routes: usize,
+    pub(super) winners: usize,
+    pub(super) neighbours: usize,
+    pub(super) stale_routes: usize,
+    pub(super) stale_neighbours: usize,
+}
+
+impl Source {
+    fn new(spec: SourceSpec) -> Source {
+        Source {
+            spec,
+            generation: 0,
+            in_generation: false,
+            dropped: false,
+            fresh: 0,
+            routes: 0,
+            winners: 0,
+            neighbours: 0,
+            stale_routes: 0,
+            stale_neighbours: 0,
+        }
+    }
+
+    /// Everything it has is stale from here on: `stamp` is a new one.
+    pub(super) fn set_fresh(&mut self, stamp: u32) {
+        self.fresh = stamp;
+        self.stale_routes = self.routes;
+        self.stale_neighbours = self.neighbours;
+    }
+
+    fn is_empty(&self) -> bool {
+        self.routes + self.neighbours == 0
+    }
+}
+
+impl Table {
+    /// Registers a source, or finds the one of this name and takes over the
+    /// rest of `spec` (for what is offered from now on). A source that was
+    /// dropped comes back: what it had is stale and on its way out.
+    ///
+    /// At `sources_max`, a file source that holds nothing gives way.
+    pub fn source(&mut self, spec: SourceSpec) -> Result<SourceId, TooManySources> {
+        let known =
+            self.sources.iter().position(|s| s.as_ref().is_some_and(|s| s.spec.name == spec.name));
+        if let Some(at) = known {
+            if let Some(source) = &mut self.sources[at] {
+                source.spec = spec;
+                source.dropped = false;
+            }
+            return Ok(SourceId(at as u16));
+        }
+        let limit = self.limits.sources_max.min(usize::from(u16::MAX));
+        let free = self.sources.iter().position(Option::is_none);
+        let at = match free {
+            Some(at) => at,
+            None if self.sources.len() < limit => {
+                self.sources.push(None);
+                self.sources.len() - 1
+            }
+            None => {
+                let gives_way = |at: &usize| {
+                    let idle = self.sources[*at].as_ref().is_some_and(|source| {
+                        source.spec.class == SourceClass::File && source.is_empty()
+                    });
+                    idle && self.is_unreferenced(SourceId(*at as u16))
+                };
+                let found = (0..self.sources.len()).find(gives_way);
+                found.ok_or(TooManySources { limit })?
+            }
+        };
+        self.sources[at] = Some(Source::new(spec));
+        Ok(SourceId(at as u16))
+    }
+
+    /// Does nothing but candidates refer to it?
+    fn is_unreferenced(&self, id: SourceId) -> bool {
+        let named = self.shared.named.range((id, 0)..=(id, u32::MAX)).next().is_some();
+        let hosts = self.shared.links.iter().any(|link| link.host.is_some_and(|h| h.0 == id));
+        !named && !hosts && !self.sweeps.iter().any(|sweep| sweep.is_of(id))
+    }
+
+    /// The number of a dropped source is free when nothing of it is left.
+    pub(super) fn release_source(&mut self, id: SourceId) {
+        let entry = self.sources.get(usize::from(id.0)).and_then(Option::as_ref);
+        if entry.is_some_and(|s| s.dropped && s.is_empty()) && self.is_unreferenced(id) {
+            self.sources[usize::from(id.0)] = None;
+        }
+    }
+
+    /// All sources, by number.
+    pub fn sources(&self) -> impl Iterator<Item = SourceInfo<'_>> {
+        self.sources.iter().enumerate().filter_map(|(at, source)| {
+            let source = source.as_ref()?;
+            Some(SourceInfo {
+                id: SourceId(at as u16),
+                spec: &source.spec,
+                routes: source.routes,
+                winners: source.winners,
+                neighbours: source.neighbours,
+                generation: source.generation,
+                in_generation: source.in_generation,
+                stale: source.stale_routes + source.stale_neighbours,
+                dropped: source.dropped,
+            })
+        })
+    }
+
+    /// One source, as it was registered.
+    pub fn source_spec(&self, id: SourceId) -> Option<&SourceSpec> {
+        self.sources.get(usize::from(id.0))?.as_ref().map(|source| &source.spec)
+    }
 }

@@ -1,21 +1,107 @@
 //! What goes in slices: what a source no longer offers, a source that was
-//! dropped, a link or a named group that took its routes with it.
+//! dropped, a link or a named group that took its routes with it, groups and
+//! links that a flush left behind; and the memory of what was swapped out.
+//!
+//! A sweep walks over the numbers of all entries. It takes candidates that are
+//! older than its stamp, so what is offered (again) while it is under way
+//! stays, at whatever number. One slice is one transaction.
 
-use rtm_model::{EntityKey, GroupId, LinkId};
+use rtm_model::{Family, GroupId, LinkId};
 
+use super::candidates::{
+    Loser, NeighbourLosers, NeighbourMeta, NeighbourOffer, Offer, RouteMeta, RouteNo,
+};
+use super::open::Before;
 use super::{SourceId, Table};
+use crate::order::List;
 use crate::record::RecordSink;
+use crate::store::attrs::AttrsTable;
+use crate::store::entry::{A4, A6};
+use crate::store::neighbours::Neighbours;
+use crate::store::routes::Routes;
+use crate::store::slab::Slab;
 
+/// Looking at this many entries counts as much as taking one away: a look is a
+/// nanosecond or two in a row, a removal some hundred.
+const LOOKS: usize = 64;
+
+/// A sweep under way.
+#[derive(Clone, Debug)]
 pub(super) struct Sweep {
-    source: SourceId,
-    before: u32,
-    only: Only,
+    kind: Kind,
+    phase: Phase,
+    /// The next number to look at.
+    at: u32,
+    /// Of a link that went: the groups that had it then, ascending. (Later it
+    /// may come back, or become one with another.)
+    groups: Vec<u32>,
 }
 
-pub(super) enum Only {
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Kind {
+    /// What `source` offered last before the stamp `before`: all of it, or what
+    /// uses a link or a group.
+    Old { source: SourceId, before: u32, only: Only },
+    /// Groups and links that have had no user since before this many flushes, of
+    /// routes and of neighbours.
+    Leftovers { routes: u32, neighbours: u32 },
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Only {
     All,
     Link(LinkId),
     Group(GroupId),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Phase {
+    Routes4,
+    Routes6,
+    Neighbours,
+    Groups,
+    Links,
+    Done,
+}
+
+impl Phase {
+    fn next(self) -> Phase {
+        match self {
+            Phase::Routes4 => Phase::Routes6,
+            Phase::Routes6 => Phase::Neighbours,
+            Phase::Neighbours => Phase::Groups,
+            Phase::Groups => Phase::Links,
+            Phase::Links | Phase::Done => Phase::Done,
+        }
+    }
+}
+
+/// What was swapped out and is still to be freed.
+pub(super) enum Ruin {
+    Routes4(Routes<A4>),
+    Routes6(Routes<A6>),
+    Attrs(AttrsTable),
+    Losers(Slab<Loser>),
+    Routes(Box<List<RouteMeta>>),
+    Neighbours(Neighbours),
+    NeighbourList(Box<List<NeighbourMeta>>),
+    NeighbourLosers(NeighbourLosers),
+}
+
+impl Ruin {
+    /// Frees some; false: there is nothing left.
+    fn dismantle(&mut self) -> bool {
+        match self {
+            Ruin::Routes4(routes) => routes.dismantle(1),
+            Ruin::Routes6(routes) => routes.dismantle(1),
+            Ruin::Attrs(attrs) => attrs.dismantle(64),
+            Ruin::Losers(losers) => losers.pop_chunk(),
+            Ruin::Routes(list) => list.dismantle(1),
+            Ruin::Neighbours(neighbours) => neighbours.dismantle(64),
+            Ruin::NeighbourList(list) => list.dismantle(1),
+            Ruin::NeighbourLosers(losers) => losers.pop_first().is_some(),
+        }
+    }
 }
 
 impl Table {
@@ -25,136 +111,243 @@ impl Table {
         let stamp = self.stamp;
         if let Some(Some(source)) = self.sources.get_mut(usize::from(source.0)) {
             source.generation += 1;
-            source.started = Some(stamp);
+            source.in_generation = true;
+            source.set_fresh(stamp);
         }
     }
 
-    /// The source has offered everything: what it no longer offers is marked
-    /// for [`Table::sweep`].
+    /// The source has offered everything: what it no longer offers goes, in
+    /// [`Table::sweep`]'s slices.
     pub fn end_generation(&mut self, source: SourceId) {
-        let Some(Some(entry)) = self.sources.get_mut(usize::from(source.0)) else { return };
-        let Some(before) = entry.started.take() else { return };
-        self.sweeps.push(Sweep { source, before, only: Only::All });
+        let Some(sweep) = self.generation_sweep(source) else { return };
+        if let Some(Some(source)) = self.sources.get_mut(usize::from(source.0)) {
+            source.in_generation = false;
+        }
+        self.sweeps.push(sweep);
+        self.sweep_leftovers();
+    }
+
+    pub(super) fn generation_sweep(&self, source: SourceId) -> Option<Sweep> {
+        let entry = self.sources.get(usize::from(source.0))?.as_ref()?;
+        entry.in_generation.then(|| Sweep::old(source, entry.fresh, Only::All))
     }
 
     /// The source is gone with all it offered, which goes in
-    /// [`Table::sweep`]'s slices. Its number is free when the last is gone.
+    /// [`Table::sweep`]'s slices. Its number is free when the last is gone. If
+    /// it is registered again before, what it offers from then on stays.
     pub fn drop_source(&mut self, source: SourceId) {
         self.stamp += 1;
+        let stamp = self.stamp;
         let Some(Some(entry)) = self.sources.get_mut(usize::from(source.0)) else { return };
         entry.dropped = true;
-        entry.started = None;
-        self.sweeps.push(Sweep { source, before: self.stamp, only: Only::All });
+        entry.in_generation = false;
+        entry.set_fresh(stamp);
+        self.sweeps.push(Sweep::old(source, stamp, Only::All));
+        self.sweep_leftovers();
     }
 
+    /// A link is no longer on this host: what its source had over it goes.
     pub(super) fn sweep_link(&mut self, source: SourceId, link: LinkId) {
         self.stamp += 1;
-        self.sweeps.push(Sweep { source, before: self.stamp, only: Only::Link(link) });
+        let over = self
+            .store
+            .groups
+            .values()
+            .filter(|group| group.hops.iter().any(|hop| hop.link == Some(link)));
+        let groups = over.map(|group| group.id.0).collect();
+        let sweep = Sweep::old(source, self.stamp, Only::Link(link));
+        self.sweeps.push(Sweep { groups, ..sweep });
     }
 
+    /// Is a source's neighbour on its way out, because its link is?
+    pub(super) fn link_is_swept(&self, link: LinkId, source: SourceId, stamp: u32) -> bool {
+        self.sweeps.iter().any(|sweep| match sweep.kind {
+            Kind::Old { source: other, before, only: Only::Link(id) } => {
+                other == source && stamp < before && id == link
+            }
+            _ => false,
+        })
+    }
+
+    /// A named group is gone: its routes go.
     pub(super) fn sweep_group(&mut self, source: SourceId, group: GroupId) {
         self.stamp += 1;
-        self.sweeps.push(Sweep { source, before: self.stamp, only: Only::Group(group) });
+        self.sweeps.push(Sweep::old(source, self.stamp, Only::Group(group)));
+    }
+
+    /// Groups and links go that an earlier flush left without users.
+    pub(super) fn sweep_leftovers(&mut self) {
+        let (routes, neighbours) = self.shared.flushes();
+        let kind = Kind::Leftovers { routes, neighbours };
+        if routes + neighbours > 0 && self.sweeps.iter().all(|sweep| sweep.kind != kind) {
+            self.sweeps.push(Sweep { kind, phase: Phase::Groups, at: 1, groups: Vec::new() });
+        }
     }
 
     /// One slice of what is to be swept, as one transaction; `budget` counts
-    /// entities looked at. True: there is more.
+    /// entities taken away. True: there is more, to be called again in a later
+    /// turn. While a large atomic load is open nothing happens.
     pub fn sweep(&mut self, budget: usize, out: &mut dyn RecordSink) -> bool {
-        if self.staging.is_some() || self.sweeps.is_empty() {
+        if self.is_staging() || self.sweeps.is_empty() {
             return !self.sweeps.is_empty();
         }
-        let Sweep { source, before, ref only } = self.sweeps[0];
-        let over = |group: GroupId| match only {
-            Only::All => true,
-            Only::Group(id) => group == *id,
-            Only::Link(link) => self
-                .store
-                .group(group)
-                .is_some_and(|group| group.hops.iter().any(|hop| hop.link == Some(*link))),
-        };
-        let routes: Vec<_> = self
-            .candidates
-            .iter()
-            .filter(|(_, offers)| {
-                offers.iter().any(|o| o.source == source && o.stamp < before && over(o.value.group))
-            })
-            .map(|(key, _)| *key)
-            .take(budget)
-            .collect();
-        let neighbours: Vec<_> = self
-            .neighbours
-            .iter()
-            .filter(|(key, offers)| {
-                offers.iter().any(|o| o.source == source && o.stamp < before)
-                    && match only {
-                        Only::All => true,
-                        Only::Group(_) => false,
-                        Only::Link(link) => key.link == Some(*link),
-                    }
-            })
-            .map(|(key, _)| *key)
-            .take(budget.saturating_sub(routes.len()))
-            .collect();
-        let finished = routes.len() + neighbours.len() < budget;
-        let all = matches!(only, Only::All);
-        let group = match only {
-            Only::Group(id) => Some(*id),
-            _ => None,
-        };
-        if self.begin(source).is_err() {
-            self.sweeps.remove(0);
-            return !self.sweeps.is_empty();
-        }
-        for key in routes {
-            self.offer_route(key, source, None);
-        }
-        for key in neighbours {
-            self.offer_neighbour(key, source, None);
-        }
-        if finished {
-            self.sweeps.remove(0);
-            self.save_shared();
-            if all {
-                let old: Vec<GroupId> = self
-                    .shared
-                    .named
-                    .iter()
-                    .filter(|((s, _), id)| *s == source && self.shared.groups[&id.0].stamp < before)
-                    .map(|(_, id)| *id)
-                    .collect();
-                for id in old {
-                    self.unname_group(id);
-                    self.sweep_group(source, id);
-                }
-                let old: Vec<LinkId> = self
-                    .shared
-                    .links
-                    .iter()
-                    .filter(|(_, l)| l.host.is_some_and(|(s, stamp)| s == source && stamp < before))
-                    .map(|(id, _)| LinkId(*id))
-                    .collect();
-                for id in old {
-                    self.unhost_link(id);
-                }
-            }
-            if let Some(id) = group {
-                self.touch(EntityKey::Group(id));
-            }
-            for group in self.shared.groups.values_mut() {
-                group.kept = false;
-            }
-            for link in self.shared.links.values_mut() {
-                link.kept = false;
-            }
-        }
-        self.finish(out);
-        let gone = self.sweeps.is_empty()
-            && self.sources().any(|info| {
-                info.id == source && info.dropped && info.routes + info.neighbours == 0
-            });
-        if gone {
-            self.sources[usize::from(source.0)] = None;
+        let mut sweep = self.sweeps.remove(0);
+        self.open.begin(None, self.sweeps.len());
+        let more = self.sweep_slice(&mut sweep, budget);
+        self.commit(out);
+        match sweep.kind {
+            _ if more => self.sweeps.insert(0, sweep),
+            Kind::Old { source, only: Only::All, .. } => self.release_source(source),
+            _ => {}
         }
         !self.sweeps.is_empty()
+    }
+
+    /// Goes on with a sweep, in the open transaction. False: it is done.
+    pub(super) fn sweep_slice(&mut self, sweep: &mut Sweep, budget: usize) -> bool {
+        let mut budget = budget.max(1) * LOOKS;
+        while sweep.phase != Phase::Done {
+            let end = match sweep.phase {
+                Phase::Routes4 => self.store.routes4.end(),
+                Phase::Routes6 => self.store.routes6.end(),
+                Phase::Neighbours => self.store.neighbours.end(),
+                Phase::Groups => self.shared.groups.len() as u32,
+                Phase::Links => self.shared.links.len() as u32,
+                Phase::Done => 0,
+            };
+            while sweep.at < end {
+                let taken = self.sweep_one(sweep);
+                sweep.at += 1;
+                budget = budget.saturating_sub(if taken { LOOKS } else { 1 });
+                if budget == 0 {
+                    return true;
+                }
+            }
+            (sweep.phase, sweep.at) = (sweep.phase.next(), 0);
+        }
+        false
+    }
+
+    #[inline]
+    fn sweep_one(&mut self, sweep: &Sweep) -> bool {
+        let at = sweep.at;
+        match (sweep.kind, sweep.phase) {
+            (Kind::Old { source, before, only }, Phase::Routes4) => {
+                let no = RouteNo::new(Family::V4, at);
+                self.sweep_route(no, source, before, only, &sweep.groups)
+            }
+            (Kind::Old { source, before, only }, Phase::Routes6) => {
+                let no = RouteNo::new(Family::V6, at);
+                self.sweep_route(no, source, before, only, &sweep.groups)
+            }
+            (Kind::Old { source, before, only }, Phase::Neighbours) => {
+                self.sweep_neighbour(at, source, before, only)
+            }
+            (Kind::Old { source, before, only: Only::All }, Phase::Groups) => {
+                let group = &self.shared.groups[at as usize];
+                let old = group.stamp < before && group.named.is_some_and(|n| n.0 == source);
+                if old {
+                    self.unname_group(GroupId(at));
+                    self.sweep_group(source, GroupId(at));
+                }
+                old
+            }
+            (Kind::Old { source, before, only: Only::All }, Phase::Links) => {
+                let link = &self.shared.links[at as usize];
+                let old = link.host.is_some_and(|(host, stamp)| host == source && stamp < before);
+                if old {
+                    self.unhost_link(LinkId(at));
+                }
+                old
+            }
+            (Kind::Leftovers { routes, .. }, Phase::Groups) => {
+                let old = self.shared.group_is_left_over(at, routes);
+                if old {
+                    self.touch_group(GroupId(at), || Before::Same);
+                }
+                old
+            }
+            (Kind::Leftovers { neighbours, .. }, Phase::Links) => {
+                let old = self.shared.link_is_left_over(at, neighbours);
+                if old {
+                    self.touch_link(LinkId(at));
+                }
+                old
+            }
+            _ => false,
+        }
+    }
+
+    #[inline]
+    fn sweep_route(
+        &mut self,
+        no: RouteNo,
+        source: SourceId,
+        before: u32,
+        only: Only,
+        groups: &[u32],
+    ) -> bool {
+        let meta = self.meta(no);
+        if meta.losers == 0 && (meta.source != source.0 || meta.stamp >= before) {
+            return false;
+        }
+        let Some(Offer { stamp, value, .. }) = self.offer_of(no, source) else { return false };
+        let takes = stamp < before
+            && match only {
+                Only::All => true,
+                Only::Group(id) => value.group == id.0,
+                Only::Link(_) => groups.binary_search(&value.group).is_ok(),
+            };
+        if takes {
+            self.offer(no, source, None);
+        }
+        takes
+    }
+
+    fn sweep_neighbour(&mut self, at: u32, source: SourceId, before: u32, only: Only) -> bool {
+        let Some(key) = self.store.neighbours.key(at) else { return false };
+        let over = match only {
+            Only::All => true,
+            Only::Group(_) => false,
+            Only::Link(link) => key.link == Some(link),
+        };
+        let old = |offer: &NeighbourOffer| offer.source == source && offer.stamp < before;
+        let takes = over && self.neighbour_offers(at).iter().any(old);
+        if takes {
+            self.offer_neighbour(at, source, None);
+        }
+        takes
+    }
+
+    /// Frees what flushes and large loads left behind, in slices: `budget`
+    /// counts chunks of 512 entries, or 64 things that stand alone. True: there
+    /// is more. To be called once a turn.
+    pub fn tidy(&mut self, mut budget: usize) -> bool {
+        while let Some(ruin) = self.ruins.last_mut() {
+            if !ruin.dismantle() {
+                self.ruins.pop();
+            }
+            budget = budget.saturating_sub(1);
+            if budget == 0 {
+                return true;
+            }
+        }
+        self.order.trim(self.limits.tombstone_bytes_max, budget.saturating_mul(64))
+    }
+}
+
+impl Sweep {
+    fn old(source: SourceId, before: u32, only: Only) -> Sweep {
+        Sweep {
+            kind: Kind::Old { source, before, only },
+            phase: Phase::Routes4,
+            at: 0,
+            groups: Vec::new(),
+        }
+    }
+
+    /// Is it over candidates of this source?
+    pub(super) fn is_of(&self, source: SourceId) -> bool {
+        matches!(self.kind, Kind::Old { source: other, .. } if other == source)
     }
 }
