@@ -166,6 +166,7 @@ impl Map {
         self.start.as_ptr()
     }
 
+    #[inline]
     fn at(&self, offset: usize, len: usize, align: usize) -> *mut u8 {
         let in_range = offset <= self.len && len <= self.len - offset;
         assert!(in_range, "{len} bytes at {offset} of a map of {} bytes", self.len);
@@ -175,6 +176,7 @@ impl Map {
         unsafe { self.start.as_ptr().add(offset) }
     }
 
+    #[inline]
     pub(crate) fn word32(&self, offset: usize) -> &AtomicU32 {
         // SAFETY: in range and aligned (checked), mapped for as long as
         // `self` lives, and only ever touched atomically. On a read-only map
@@ -182,6 +184,7 @@ impl Map {
         unsafe { AtomicU32::from_ptr(self.at(offset, 4, 4).cast()) }
     }
 
+    #[inline]
     pub(crate) fn word64(&self, offset: usize) -> &AtomicU64 {
         // SAFETY: as in `word32`.
         unsafe { AtomicU64::from_ptr(self.at(offset, 8, 8).cast()) }
@@ -189,6 +192,7 @@ impl Map {
 
     /// Reads the word at `offset`. `order` is Relaxed or Acquire (SeqCst counts
     /// as Acquire with a full fence before it).
+    #[inline]
     #[must_use]
     pub fn load_u32(&self, offset: usize, order: Ordering) -> u32 {
         let word = self.word32(offset);
@@ -196,6 +200,7 @@ impl Map {
     }
 
     /// Reads the double word at `offset`, as [`Self::load_u32`].
+    #[inline]
     #[must_use]
     pub fn load_u64(&self, offset: usize, order: Ordering) -> u64 {
         let word = self.word64(offset);
@@ -241,6 +246,7 @@ impl Map {
     }
 }
 
+#[inline]
 fn fenced<T>(order: Ordering, load: impl FnOnce() -> T) -> T {
     match order {
         Ordering::Relaxed => load(),
@@ -300,11 +306,13 @@ impl MapMut {
     }
 
     /// Writes the word at `offset`; `order` is Relaxed, Release or SeqCst.
+    #[inline]
     pub fn store_u32(&self, offset: usize, value: u32, order: Ordering) {
         self.word32(offset).store(value, order);
     }
 
     /// Writes the double word at `offset`; `order` is Relaxed, Release or SeqCst.
+    #[inline]
     pub fn store_u64(&self, offset: usize, value: u64, order: Ordering) {
         self.word64(offset).store(value, order);
     }

@@ -73,7 +73,7 @@ fn failing_leaves_nothing_behind() {
     let map = MapMut::of(&memory, 4096).unwrap();
     let robust = mutex::RobustMutex::init(&map, 0).unwrap();
     q.send(b"full", 0, Wait::No).unwrap();
-    let mut buffer = vec![0; 8];
+    let mut buffer = [0; 8];
     let mut bytes = [0; 8];
 
     let (before, names) = (held(), named(&tag));

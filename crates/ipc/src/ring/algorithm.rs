@@ -154,6 +154,7 @@ impl<M: Memory, R: Rules> End<M, R> {
     }
 
     /// This side's position: bytes moved over since the ring was made.
+    #[inline]
     pub fn position(&self) -> u64 {
         self.own
     }
@@ -186,6 +187,7 @@ impl<M: Memory, R: Rules> End<M, R> {
 
     /// At least `wanted` bytes to move over, if there are so many; looks at the
     /// other side only if what was seen last isn't enough.
+    #[inline]
     pub fn poll(&mut self, wanted: u64) -> Result<Option<u64>, Damaged> {
         if self.room() < wanted {
             self.look()?;
@@ -225,6 +227,7 @@ impl<M: Memory, R: Rules> End<M, R> {
 
     /// Moves this side's position over `count` bytes, at most what
     /// [`Self::poll`] or [`Self::wait`] said, and wakes the other side.
+    #[inline]
     pub fn advance(&mut self, count: u64) {
         debug_assert!(count <= self.room());
         self.own = self.own.wrapping_add(count);
@@ -239,14 +242,16 @@ impl<M: Memory, R: Rules> End<M, R> {
     /// Wakes the other side if it sleeps. A sleeping writer is left asleep until
     /// half of the ring is free, so that the two don't wake each other for every
     /// message; no message is longer than that half.
+    #[inline]
     pub fn rouse(&self) {
+        if self.side == Side::Reader && self.filled() > self.capacity / 2 {
+            return;
+        }
         if R::MOVER_FENCE {
             self.memory.fence();
         }
         let other = self.side.other();
-        if self.memory.flag(other)
-            && (self.side == Side::Writer || self.filled() <= self.capacity / 2)
-        {
+        if self.memory.flag(other) {
             self.memory.set_flag(other, false);
             self.memory.ring_bell(other, R::RING);
         }

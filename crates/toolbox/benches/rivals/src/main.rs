@@ -53,8 +53,8 @@ fn rtrb_threads(count: u64) {
 
 fn service(
     name: &str,
-) -> iceoryx2::service::port_factory::publish_subscribe::PortFactory<ipc::Service, Message, ()> {
-    let node = NodeBuilder::new().create::<ipc::Service>().unwrap();
+) -> iceoryx2::service::port_factory::publish_subscribe::PortFactory<iceoryx2::service::ipc::Service, Message, ()> {
+    let node = NodeBuilder::new().create::<iceoryx2::service::ipc::Service>().unwrap();
     node.service_builder(&name.try_into().unwrap())
         .publish_subscribe::<Message>()
         .enable_safe_overflow(false)
@@ -98,7 +98,7 @@ fn iceoryx2_publisher(count: u64, name: &str) {
     let service = service(name);
     let publisher = service
         .publisher_builder()
-        .unable_to_deliver_strategy(UnableToDeliverStrategy::Block)
+        .backpressure_strategy(BackpressureStrategy::RetryUntilDelivered)
         .create()
         .unwrap();
     let mut message = [0; 8];
