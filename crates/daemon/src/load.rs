@@ -169,6 +169,11 @@ impl Load {
             return self.give_up(core, reply);
         }
         match &mut self.state {
+            State::Plain if give_up => {
+                // What came so far stands; it is not the source's whole content.
+                self.state = State::Over;
+                Some(std::mem::take(&mut self.reply))
+            }
             State::Plain => Some(self.finish(core)),
             State::Buffered(changes) => {
                 let changes = std::mem::take(changes);

@@ -224,6 +224,14 @@ fn a_source_is_replaced_as_a_whole() {
     while admin.json("route show --count")["count"] != 1 {
         patience.check("an empty file empties the source");
     }
+    // A stream that is given up in its middle empties nothing.
+    let lines = ["route replace 12.0.0.0/8 dev b", "route replace 13.0.0.0/8 dev b"];
+    admin.load(LoadFlags::WHOLE, "lab", lines);
+    let id = admin.load_begin(LoadFlags::WHOLE, "lab");
+    admin.load_line("route replace 14.0.0.0/8 dev b");
+    admin.load_end(true);
+    assert_eq!(admin.answer(id).applied, 1);
+    assert_eq!(admin.json("route show source lab --count")["count"], 3);
     let admin_whole = admin.load(LoadFlags::WHOLE, "", []);
     assert_eq!(admin_whole.code, 1);
     assert!(admin_whole.text.contains("many write it"), "{}", admin_whole.text);
@@ -262,7 +270,7 @@ fn a_flush_with_a_selector_deletes_what_is_ours() {
     admin.must("route add 10.0.0.0/8 dev a");
     let flushed = admin.must("flush");
     assert_eq!(flushed.applied, 3);
-    follower.until("the flush", |client| client.revision() == flushed.revision);
+    follower.until("the flush", |client| client.revision() >= flushed.revision);
     assert_eq!((follower.flushes, follower.routes()), (1, 0));
     follower.verify();
 }
