@@ -67,6 +67,10 @@ const TEXT_BYTES_MAX: usize = 400;
 /// without it.
 const FAREWELL_MS: Millis = 1_000;
 
+/// After so many bytes of answers it is the turn of what the session follows,
+/// if something of that waits.
+const ANSWERS_PER_TURN: usize = 16 * 1024;
+
 /// Bytes of an ITEM frame in front of the item.
 const ITEM_HEAD_BYTES: usize = 24;
 
@@ -181,6 +185,11 @@ pub struct ServerSession {
     pub(super) asked: Option<Revision>,
     /// Records before the place at which it fell out of the journal.
     lost: Option<u64>,
+    /// Does something of what it follows wait, as far as was known when it last
+    /// wrote? And bytes of answers since such was last sent. They take turns, so
+    /// that neither starves the other.
+    follows_more: bool,
+    answered: usize,
     pub(super) counters: Counters,
 
     pub(super) accepted: Millis,
@@ -218,6 +227,8 @@ impl ServerSession {
             view: None,
             asked: None,
             lost: None,
+            follows_more: false,
+            answered: 0,
             counters: Counters::default(),
             accepted: now,
             heard: now,
@@ -263,6 +274,7 @@ impl ServerSession {
                     let (bytes, limit) = self.out.fill();
                     let stop = hub.advance_walk(view, &mut walk, table, bytes, limit, &mut budget);
                     self.counters.sent_records += walk.records - records;
+                    self.answered = 0;
                     self.out.consume(0);
                     match stop {
                         Some(Stop::Done) => {
@@ -454,9 +466,11 @@ impl ServerSession {
         self.out.consume(own);
         let left = bytes - own;
         if left > 0 {
+            self.answered = 0;
             self.shared_bytes_sent(left, hub);
         }
         self.settle(hub);
+        self.follows_more = self.has_more(hub);
     }
 
     /// Bytes of shared memory were written: moves the place in it.
@@ -501,9 +515,11 @@ impl ServerSession {
     /// Is there, or may there be, more to write? Then fill and write again, now
     /// or (see [`ServerSession::requeue`]) in the next turn.
     pub fn wants_write(&self, hub: &Hub) -> bool {
-        if !self.out.is_empty() {
-            return true;
-        }
+        !self.out.is_empty() || self.has_more(hub)
+    }
+
+    /// Is there more of what it follows?
+    fn has_more(&self, hub: &Hub) -> bool {
         let (Some(view), Stage::Open) = (self.view, self.stage) else { return false };
         let view = hub.view(view);
         match &self.follow {
@@ -530,6 +546,9 @@ impl ServerSession {
     /// Bytes that the next item's body may have. Below what is needed: wait
     /// until more was written.
     pub fn item_room(&self) -> usize {
+        if self.follows_more && self.answered >= ANSWERS_PER_TURN {
+            return 0;
+        }
         self.out.room().min(self.frame_bytes_max).saturating_sub(ITEM_HEAD_BYTES + 7)
     }
 
@@ -542,6 +561,7 @@ impl ServerSession {
         }
         let item = DaemonFrame::Item { id, kind, flags, body };
         item.encode(self.out.append(ITEM_HEAD_BYTES + body.len() + 7));
+        self.answered += ITEM_HEAD_BYTES + body.len();
         true
     }
 
