@@ -69,7 +69,16 @@ fn silent(setup: &Setup, rows: &mut Vec<Figure>) -> Result<()> {
         publisher.receive()?;
         Ok(())
     };
+    // Joiners that come and go first: what the daemon keeps of encoding a
+    // snapshot at all is not what a silent one costs.
+    let row = vec!["rtm-join".to_owned(), socket.clone(), "count".to_owned()];
+    let mut joiners = Worker::start_all(&vec![row; JOINERS])?;
+    joiners.iter_mut().try_for_each(|joiner| joiner.send(&Order::Join))?;
     (0..SLICES).try_for_each(&mut publish)?;
+    for joiner in &mut joiners {
+        let Reply::Joined { .. } = joiner.receive()? else { bail!("a joiner did not join") };
+    }
+    drop(joiners);
     machine::settle(Duration::from_secs(5));
     let before = resident(&daemon)?.saturating_sub(status(&daemon, "journal_bytes")?);
 
