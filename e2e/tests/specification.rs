@@ -49,10 +49,7 @@ fn sorted(rows: &[(&str, &str, &str)]) -> Vec<Vec<String>> {
         .map(|row| vec![row.0.to_string(), row.1.to_string(), row.2.to_string()])
         .collect();
     rows.sort_by_key(|row| {
-        row[0].parse::<std::net::Ipv4Addr>().ok().map_or_else(
-            || row[0].split('/').next().unwrap().parse::<std::net::Ipv4Addr>().unwrap(),
-            |a| a,
-        )
+        row[0].split('/').next().unwrap().parse::<std::net::Ipv4Addr>().unwrap()
     });
     rows
 }
