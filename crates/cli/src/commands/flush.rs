@@ -40,10 +40,12 @@ pub(crate) fn neighbours(env: &mut Env<'_>, selector: &NeighbourSelector) -> Res
     report(env, &done)
 }
 
-/// A selector that restricts nothing has no words, and `flush` wants one.
+/// A selector's words. One that restricts nothing but the family has none, and
+/// `flush` wants one.
 fn selected(selector: impl std::fmt::Display) -> String {
     let text = selector.to_string();
-    if text.trim().is_empty() { "all".to_owned() } else { text }
+    let only_options = text.split(' ').all(|word| word.is_empty() || word.starts_with('-'));
+    if only_options { format!("{text} all").trim_start().to_owned() } else { text }
 }
 
 fn report(env: &mut Env<'_>, done: &Done) -> Result<()> {
@@ -71,5 +73,17 @@ fn agrees(question: &str) -> Result<bool> {
             "n" | "no" => return Ok(false),
             _ => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_is_a_selector() {
+        assert_eq!(selected(""), "all");
+        assert_eq!(selected("-4"), "-4 all");
+        assert_eq!(selected("-4 table 7"), "-4 table 7");
     }
 }

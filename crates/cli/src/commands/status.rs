@@ -1,16 +1,29 @@
 //! `rtm status`: what the daemon says of itself.
 //!
 //! The daemon gives one JSON object; here it becomes lines of `key: value`.
-//! What only `-d` shows are the parts in [`DETAILS`].
+//! What only `-d` shows are the members in [`DETAILS`].
 
 use serde_json::Value;
 
 use crate::env::{Env, succeeded};
 use crate::failure::{Failure, Result};
-use crate::output::Out;
+use crate::output::{Out, thousands};
 
-/// Parts of the answer that are shown with `-d` only.
-const DETAILS: [&str; 6] = ["limits", "turns", "stages", "hub", "memory", "configuration"];
+/// Members of the answer that are shown with `-d` only.
+const DETAILS: [&str; 12] = [
+    "held",
+    "candidates",
+    "tombstones",
+    "tombstone_bytes",
+    "table_bytes",
+    "journal_bytes",
+    "snapshot_bytes",
+    "generations",
+    "filters",
+    "sessions_max",
+    "log_dropped",
+    "turns",
+];
 
 /// The bar of a histogram's largest count.
 const BAR_COLUMNS: u64 = 40;
@@ -38,7 +51,7 @@ pub(crate) fn run(env: &mut Env<'_>) -> Result<()> {
 
 /// One member: a line, or a heading with lines under it.
 fn print(out: &mut Out, depth: usize, key: &str, value: &Value) -> Result<()> {
-    let name = key.replace('_', " ");
+    let (name, unit) = name_and_unit(key);
     let indent = "  ".repeat(depth);
     match value {
         Value::Null => Ok(()),
@@ -75,21 +88,40 @@ fn print(out: &mut Out, depth: usize, key: &str, value: &Value) -> Result<()> {
             let text = if parts.is_empty() { "-".to_owned() } else { parts.join(", ") };
             Ok(out.line(format_args!("{indent}{name}: {text}"))?)
         }
-        value => Ok(out.line(format_args!("{indent}{name}: {}", super::cell(value)))?),
+        value => {
+            let text = match value.as_u64() {
+                Some(number) => thousands(number),
+                None => super::cell(value),
+            };
+            // Numbers that are names stay as they are.
+            let text = if matches!(key, "pid" | "revision") { super::cell(value) } else { text };
+            Ok(out.line(format_args!("{indent}{name}: {text}{unit}"))?)
+        }
     }
+}
+
+/// A member's name for people, and the unit that stands at its end.
+fn name_and_unit(key: &str) -> (String, &'static str) {
+    for (end, unit) in [("_bytes", " bytes"), ("_us", " us"), ("_ms", " ms"), ("_s", " s")] {
+        if let Some(name) = key.strip_suffix(end) {
+            return (name.replace('_', " "), unit);
+        }
+    }
+    (key.replace("_v4", ", IPv4").replace("_v6", ", IPv6").replace('_', " "), "")
 }
 
 /// Objects that have a count and a bound.
 fn is_histogram(entries: &[Value]) -> bool {
     !entries.is_empty()
-        && entries.iter().all(|entry| entry["count"].is_u64() && !entry["up_to_us"].is_null())
+        && entries.iter().all(|entry| entry["count"].is_u64() && entry.get("up_to_us").is_some())
 }
 
 fn bucket(entry: &Value) -> (String, u64) {
     let count = entry["count"].as_u64().unwrap_or(0);
-    match entry["up_to_us"].as_u64() {
-        Some(us) if us >= 1000 => (format!("{} ms", us / 1000), count),
-        Some(us) => (format!("{us} us"), count),
+    match entry["up_to_us"].as_f64() {
+        Some(us) if us >= 1e6 => (format!("{:.1} s", us / 1e6), count),
+        Some(us) if us >= 1e3 => (format!("{:.1} ms", us / 1e3), count),
+        Some(us) => (format!("{us:.1} us"), count),
         None => ("longer".to_owned(), count),
     }
 }
@@ -113,6 +145,14 @@ fn histogram(rows: &[(String, u64)]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_are_for_people() {
+        assert_eq!(name_and_unit("uptime_s"), ("uptime".to_owned(), " s"));
+        assert_eq!(name_and_unit("resident_bytes"), ("resident".to_owned(), " bytes"));
+        assert_eq!(name_and_unit("routes_v4"), ("routes, IPv4".to_owned(), ""));
+        assert_eq!(name_and_unit("runtime_dir"), ("runtime dir".to_owned(), ""));
+    }
 
     #[test]
     fn histograms_show_what_is_there() {

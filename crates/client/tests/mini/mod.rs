@@ -204,7 +204,6 @@ impl Client {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
                 Err(_) => return self.over = true,
             };
-            drop(slices);
             self.session.transmitted(count, now, hub);
             if count < wanted {
                 return;
