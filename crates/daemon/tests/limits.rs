@@ -208,3 +208,39 @@ fn without_descriptors_the_administrator_is_still_answered() {
     }
     Client::follower(&rtmd, "again").verify();
 }
+
+#[test]
+fn it_runs_without_privilege() {
+    if !support::root("it_runs_without_privilege") {
+        return;
+    }
+    // The program and its directory where another user reaches them.
+    let temp = support::temp();
+    let mode = |path: &std::path::Path, mode| {
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
+        std::fs::set_permissions(path, mode).unwrap();
+    };
+    mode(temp.path(), 0o755);
+    let program = temp.path().join("rtmd");
+    std::fs::copy(env!("CARGO_BIN_EXE_rtmd"), &program).unwrap();
+    mode(&program, 0o755);
+    let directory = temp.path().join("run");
+    std::fs::create_dir(&directory).unwrap();
+    std::os::unix::fs::chown(&directory, Some(65534), Some(65534)).unwrap();
+    let mut command = Command::new(&program);
+    command.env_clear().arg("--runtime-dir").arg(&directory);
+    command.args(["--console", "--config", "/dev/null"]);
+    std::os::unix::process::CommandExt::uid(&mut command, 65534);
+    std::os::unix::process::CommandExt::gid(&mut command, 65534);
+    let mut rtmd = Rtmd::spawn(command, &directory);
+    // Its own user may do all; the console works, though the pipe is root's.
+    let mut own = Client::over(as_user(&rtmd, 65534, vec![]), "own");
+    own.must("route add 10.0.0.0/8 dev a");
+    rtmd.write("route add 11.0.0.0/8 dev a\n");
+    rtmd.wait_out("done, revision 2");
+    let mut other = Client::over(as_user(&rtmd, 65533, vec![]), "other");
+    assert_eq!(other.ask("route add 12.0.0.0/8 dev a").code, 2);
+    Client::unix(&rtmd, "root").must("route add 12.0.0.0/8 dev a");
+    rtmd.signal(libc::SIGTERM);
+    assert_eq!(rtmd.finish().code(), Some(0));
+}

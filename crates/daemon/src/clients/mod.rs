@@ -321,9 +321,13 @@ impl Clients {
             }
         }
         if event.is_readable() {
-            // Nobody is there to take an answer, and what waits can't be read.
-            let hopeless =
-                event.is_hung_up() && (client.paused || client.session.read_limit() == 0);
+            // Nobody is there to take an answer, and what waits can't be read:
+            // without this the loop would be told again and again.
+            let stopped = client.paused
+                || client.input_ended
+                || client.closing.is_some()
+                || client.session.read_limit() == 0;
+            let hopeless = event.is_hung_up() && stopped;
             if hopeless || event.is_error() {
                 self.ended.push(token);
             } else if !std::mem::replace(&mut client.queued.readable, true) {

@@ -61,6 +61,8 @@ pub(crate) struct Console {
     job_deadline: Option<Millis>,
     /// The job can go on.
     runnable: bool,
+    /// The job waits for something to happen.
+    waiting: bool,
     /// A page is full: the next line says whether to go on.
     paging: bool,
     /// The administrator wants the daemon to stop.
@@ -89,6 +91,7 @@ impl Console {
             job: None,
             job_deadline: None,
             runnable: false,
+            waiting: false,
             paging: false,
             quit: false,
         };
@@ -120,7 +123,16 @@ impl Console {
 
     /// Is there something to do before the next event?
     pub(crate) fn has_work(&self) -> bool {
-        self.runnable || !self.lines.is_empty() && self.takes_lines()
+        self.runnable || self.is_given_up() || !self.lines.is_empty() && self.takes_lines()
+    }
+
+    /// At a terminal, Enter gives up what only waits. (A script's next line is
+    /// no impatience.)
+    fn is_given_up(&self) -> bool {
+        let enter = |line: &Result<String, String>| {
+            line.as_ref().is_ok_and(|line| matches!(line.trim(), "" | "q"))
+        };
+        self.waiting && self.screen.is_terminal() && self.lines.front().is_some_and(enter)
     }
 
     /// When it wants to be looked at.
@@ -202,6 +214,15 @@ impl Console {
     /// Takes lines that wait, at most a few in a turn.
     pub(crate) fn take_lines(&mut self, core: &mut Core) {
         const PER_TURN: usize = 16;
+        if self.is_given_up() {
+            self.lines.pop_front();
+            self.waiting = false;
+            if let Some(mut job) = self.job.take() {
+                // What waits has nothing that must be stepped to its end.
+                let _ = job.cancel(core, Requester::Console);
+            }
+            self.end(&Reply::refused("given up"), Told::Nothing, core);
+        }
         for _ in 0..PER_TURN {
             if !self.takes_lines() || self.quit {
                 return;
@@ -288,6 +309,7 @@ impl Console {
             return;
         }
         let Some(mut job) = self.job.take() else { return };
+        self.waiting = false;
         let mut around = Around { clients, turns, facts };
         match job.step(core, Requester::Console, &mut around, &mut self.screen) {
             Step::Done(reply) => {
@@ -308,7 +330,10 @@ impl Console {
             }
             // The writer tells when it has room.
             Step::NoRoom => {}
-            Step::Wait(until) => self.job_deadline = until.deadline,
+            Step::Wait(until) => {
+                self.waiting = true;
+                self.job_deadline = until.deadline;
+            }
         }
         self.screen.flush();
         self.job = Some(job);

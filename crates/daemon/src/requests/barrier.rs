@@ -1,15 +1,22 @@
 //! `sync`: a barrier. Every session that follows is asked to say that it has
 //! the present revision with equal digests; who doesn't is named.
 
+use std::time::Duration;
+
 use rtm_model::text;
 use rtm_tables::wire::{ItemFlags, ItemKind};
 use rtm_tables::{BarrierId, BarrierOutcome, BarrierReport, Millis};
+use serde_json::Value;
 
 use super::{Answer, Around, CODE_TIMED_OUT, Reply, Step, Until, after, idle};
 use crate::core::Core;
 
 /// How long a barrier without `--timeout` waits.
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Bytes of names in an answer: with the rest it fits into the smallest frame
+/// that a client may ask for, and into a session's output.
+const NAMES_BYTES_MAX: usize = 8 * 1024;
 
 /// One `sync`.
 pub(crate) struct Barrier {
@@ -59,20 +66,7 @@ impl Barrier {
             self.id = Some(core.hub.barrier(only, self.deadline));
         }
         let Some(report) = &self.report else { return idle() };
-        let names = |outcome| -> Vec<&str> {
-            let entries = report.entries.iter();
-            entries.filter(|entry| entry.outcome == outcome).map(|e| e.name.as_str()).collect()
-        };
-        let mut gone = names(BarrierOutcome::Gone);
-        gone.extend(self.missing.iter().map(|name| &**name));
-        let json = serde_json::json!({
-            "revision": report.revision.0,
-            "agreed": names(BarrierOutcome::Agreed),
-            "differing": names(BarrierOutcome::Differed),
-            "late": names(BarrierOutcome::Late),
-            "gone": gone,
-            "cannot": names(BarrierOutcome::CannotAnswer),
-        });
+        let json = self.json(report);
         if !out.item(ItemKind::Json, ItemFlags::default(), json.to_string().as_bytes()) {
             return Step::NoRoom;
         }
@@ -80,9 +74,47 @@ impl Barrier {
             return Step::Done(Reply::done());
         }
         let entries = report.entries.len() + self.missing.len();
-        let agreed = names(BarrierOutcome::Agreed).len();
+        let agreed = count(report, BarrierOutcome::Agreed);
         let text = format!("sync: {agreed} of {entries} agreed; 'client list' shows the others");
         Step::Done(Reply { code: CODE_TIMED_OUT, text, ..Reply::done() })
+    }
+
+    /// Who did what, by name, and how many: of thousands not all names fit.
+    fn json(&self, report: &BarrierReport) -> Value {
+        let mut room = NAMES_BYTES_MAX;
+        // Those that somebody has to look after come first.
+        let mut names = |outcome: BarrierOutcome, more: &[Box<str>]| -> Vec<String> {
+            let entries = report.entries.iter().filter(|entry| entry.outcome == outcome);
+            let names = entries.map(|e| e.name.as_str()).chain(more.iter().map(|name| &**name));
+            names
+                .take_while(|name| {
+                    let fits = room >= 2 * name.len() + 3;
+                    room = room.saturating_sub(2 * name.len() + 3);
+                    fits
+                })
+                .map(str::to_owned)
+                .collect()
+        };
+        let differing = names(BarrierOutcome::Differed, &[]);
+        let late = names(BarrierOutcome::Late, &[]);
+        let gone = names(BarrierOutcome::Gone, &self.missing);
+        let cannot = names(BarrierOutcome::CannotAnswer, &[]);
+        let agreed = names(BarrierOutcome::Agreed, &[]);
+        serde_json::json!({
+            "revision": report.revision.0,
+            "agreed": agreed,
+            "differing": differing,
+            "late": late,
+            "gone": gone,
+            "cannot": cannot,
+            "counts": {
+                "agreed": count(report, BarrierOutcome::Agreed),
+                "differing": count(report, BarrierOutcome::Differed),
+                "late": count(report, BarrierOutcome::Late),
+                "gone": count(report, BarrierOutcome::Gone) + self.missing.len(),
+                "cannot": count(report, BarrierOutcome::CannotAnswer),
+            },
+        })
     }
 
     pub(crate) fn cancel(&mut self, core: &mut Core) {
@@ -90,4 +122,8 @@ impl Barrier {
             core.hub.cancel_barrier(id);
         }
     }
+}
+
+fn count(report: &BarrierReport, outcome: BarrierOutcome) -> usize {
+    report.entries.iter().filter(|entry| entry.outcome == outcome).count()
 }

@@ -324,10 +324,8 @@ impl Client {
             match self.stream.write(self.session.output()) {
                 Ok(count) => self.session.transmitted(count),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(_) => {
-                    self.closed = true;
-                    return;
-                }
+                // The other side reads no more; what it said before is still there.
+                Err(_) => self.session.transmitted(self.session.output().len()),
             }
         }
     }
