@@ -80,7 +80,6 @@ impl State {
 }
 
 /// What happened.
-#[derive(Debug)]
 #[non_exhaustive]
 pub enum Event<'a> {
     /// The daemon has answered.
@@ -99,7 +98,8 @@ pub enum Event<'a> {
         from: Revision,
     },
     /// One entity changes; not yet applied. Only with
-    /// [`FollowConfig::changes`].
+    /// [`FollowConfig::changes`]. Between `Begin` and `Synced` something may
+    /// come and go again: who wants a state waits for `Synced`.
     Change(Change<'a>),
     /// All routes, or all neighbours, go; not yet applied.
     Flushed {
@@ -114,6 +114,8 @@ pub enum Event<'a> {
         revision: Revision,
         /// Was it a snapshot?
         snapshot: bool,
+        /// What the replica holds now, if one is kept.
+        store: Option<&'a Store>,
     },
     /// A mark: the replica is this revision, and its digests are equal.
     Marked {

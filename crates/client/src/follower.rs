@@ -471,7 +471,9 @@ impl Follower {
                     if let (true, Some(since)) = (self.silent, self.config.since) {
                         return Ok(self.rewind(since));
                     }
-                    tell(Event::Synced { revision: at.revision, snapshot: self.snapshot });
+                    let (revision, snapshot) = (at.revision, self.snapshot);
+                    let store = self.replica.as_ref().map(Replica::store);
+                    tell(Event::Synced { revision, snapshot, store });
                 }
                 ClientEvent::Mark(at) => {
                     let agrees = self.compare(&at, tell);

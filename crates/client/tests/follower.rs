@@ -45,7 +45,7 @@ fn line(event: &Event<'_>) -> String {
         Event::Marked { revision } => format!("marked {}", revision.0),
         Event::Differed { revision, .. } => format!("differed {}", revision.0),
         Event::Lost { pause, .. } => format!("lost {}", pause.is_some()),
-        other => format!("{other:?}"),
+        _ => "another event".to_owned(),
     }
 }
 

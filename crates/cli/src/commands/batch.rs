@@ -58,6 +58,8 @@ pub(crate) fn run(env: &mut Env<'_>, file: &str) -> Result<()> {
             Step::Command(number, command) => {
                 let (options, command) = *command;
                 let outcome = with_options(env, options, |env| run::run(env, command));
+                // Whoever sent the line may wait for its answer.
+                env.out.flush()?;
                 match outcome {
                     Err(Failure::ClosedPipe) => Err(Failure::ClosedPipe),
                     Err(failure) => batch.failed_at(number, failure),

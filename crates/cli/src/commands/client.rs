@@ -131,7 +131,7 @@ fn state_line(event: &Event<'_>) -> Option<Line> {
             revision.0
         )),
         Event::Lost { error, pause: Some(pause) } => {
-            plain(format!("{error}; trying again in {:.1} s", pause.as_secs_f64()))
+            plain(format!("{error}; trying again in {} ms", pause.as_millis()))
         }
         _ => None,
     }

@@ -6,7 +6,7 @@
 use std::io;
 use std::os::fd::AsFd;
 
-use rtm_client::{Change, Epoch, Event, FollowConfig, Revision, Stop};
+use rtm_client::{Change, Epoch, Event, FollowConfig, Revision, RouteCursor, Stop, Store};
 use rtm_model::text::{Extra, Heading, JsonWriter, Monitor, Printer, Timestamps};
 use rtm_model::{Entity, EntityKey};
 
@@ -36,8 +36,8 @@ pub(crate) fn run(env: &mut Env<'_>, monitor: &Monitor) -> Result<()> {
         pretty: env.options.pretty,
         timestamps: env.options.timestamps,
         clock: Clock::new(),
-        // Until the first END what comes was there before.
-        quiet: !monitor.initial && since.is_none(),
+        quiet: true,
+        anew: monitor.initial,
         synced: false,
         failed: None,
     };
@@ -62,7 +62,12 @@ struct Show<'a> {
     pretty: bool,
     timestamps: Timestamps,
     clock: Clock,
+    /// A snapshot is under way: what comes is printed at its end, as the
+    /// state that it then is.
     quiet: bool,
+    /// Print the state at the end of the snapshot.
+    anew: bool,
+    /// Was there an end already?
     synced: bool,
     failed: Option<io::Error>,
 }
@@ -70,8 +75,15 @@ struct Show<'a> {
 impl Show<'_> {
     fn event(&mut self, event: &Event<'_>, out: &mut Out) {
         let printed = match event {
-            Event::Begin { snapshot: true, .. } if self.synced || self.monitor.from.is_some() => {
-                self.snapshot(out)
+            Event::Begin { snapshot: true, .. } => {
+                self.quiet = true;
+                let again = self.synced || self.monitor.from.is_some();
+                self.anew |= again;
+                if again { self.snapshot(out) } else { Ok(()) }
+            }
+            Event::Begin { .. } => {
+                self.quiet = false;
+                Ok(())
             }
             Event::Change(change) if !self.quiet && self.wants(change) => self.change(change, out),
             Event::Flushed { revision, what } if !self.quiet && self.monitor.flushes => {
@@ -80,9 +92,12 @@ impl Show<'_> {
                     names.iter().filter(|(is, _)| *is).map(|(_, name)| *name).collect();
                 self.flushed(&names, revision.0, out)
             }
-            Event::Synced { .. } => {
+            Event::Synced { revision, store, .. } => {
                 (self.quiet, self.synced) = (false, true);
-                Ok(())
+                match (std::mem::take(&mut self.anew), store) {
+                    (true, Some(store)) => self.all(store, *revision, out),
+                    _ => Ok(()),
+                }
             }
             Event::Lost { error, pause: Some(_) } => {
                 say(format_args!("rtm: {error}; trying again"));
@@ -100,6 +115,30 @@ impl Show<'_> {
         if let Err(error) = printed {
             self.failed.get_or_insert(error);
         }
+    }
+
+    /// All that is there, as if it had just come.
+    fn all(&mut self, store: &Store, revision: Revision, out: &mut Out) -> io::Result<()> {
+        let mut show = |entity: &Entity, out: &mut Out| {
+            let key = entity.key();
+            let change = Change { revision, last: true, key, new: Some(entity), store };
+            if self.wants(&change) { self.change(&change, out) } else { Ok(()) }
+        };
+        let mut link = None;
+        while let Some(next) = store.next_link(link) {
+            link = Some(next.id);
+            show(&Entity::Link(*next), out)?;
+        }
+        let mut cursor = RouteCursor::all();
+        while let Some(route) = store.next_route(&mut cursor) {
+            show(&Entity::Route(route), out)?;
+        }
+        let mut after = None;
+        while let Some(neighbour) = store.next_neighbour(after.as_ref()) {
+            after = Some(neighbour.key);
+            show(&Entity::Neighbour(neighbour), out)?;
+        }
+        Ok(())
     }
 
     fn wants(&self, change: &Change<'_>) -> bool {

@@ -95,7 +95,10 @@ fn step(path: &str, word: &str) -> Option<&'static str> {
         // only where there is a `show`.
         list(meant).or_else(|| (*meant == "show").then(|| list("list")).flatten())
     };
+    // The grammar's own word for `list` is `show`.
+    let show = || (word == "show").then(|| list("list")).flatten();
     list(word)
+        .or_else(show)
         .or_else(synonym)
         .or_else(|| below.iter().find(|child| !word.is_empty() && child.starts_with(word)).copied())
 }
@@ -266,6 +269,7 @@ mod tests {
             ("neigh l", "Usage: rtm neigh show "),
             ("client list", "Usage: rtm client list"),
             ("client ls", "Usage: rtm client list"),
+            ("client show", "Usage: rtm client list"),
             ("client", "Usage: rtm client ["),
             ("route", "Usage: rtm route COMMAND"),
             ("neigh", "Usage: rtm neigh COMMAND"),
