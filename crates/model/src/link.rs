@@ -18,6 +18,16 @@ impl LinkName {
 
     /// The name of these bytes.
     pub fn new(name: &[u8]) -> Result<LinkName, LinkNameError> {
+        let checked = LinkName::of_text(name)?;
+        if std::str::from_utf8(name).is_err() {
+            return Err(LinkNameError::NotText);
+        }
+        Ok(checked)
+    }
+
+    /// The name of bytes that are known to be UTF-8.
+    #[inline]
+    fn of_text(name: &[u8]) -> Result<LinkName, LinkNameError> {
         if name.is_empty() {
             return Err(LinkNameError::Empty);
         }
@@ -30,9 +40,6 @@ impl LinkName {
         if let Some(&byte) = name.iter().find(|&&b| b == b'/' || b == b':' || b == 0 || is_space(b))
         {
             return Err(LinkNameError::Byte { byte });
-        }
-        if std::str::from_utf8(name).is_err() {
-            return Err(LinkNameError::NotText);
         }
         let mut bytes = [0; LinkName::BYTES];
         bytes[..name.len()].copy_from_slice(name);
@@ -113,8 +120,9 @@ impl std::error::Error for LinkNameError {}
 impl FromStr for LinkName {
     type Err = LinkNameError;
 
+    #[inline]
     fn from_str(s: &str) -> Result<LinkName, LinkNameError> {
-        LinkName::new(s.as_bytes())
+        LinkName::of_text(s.as_bytes())
     }
 }
 

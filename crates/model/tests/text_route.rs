@@ -498,7 +498,7 @@ fn a_printed_line_means_what_it_leaves_out() {
         ("route add 6 10.3.0.0/16", "add 10.3.0.0/16 blackhole proto=3 scope=0"),
         (
             "route add 10.1.0.0/16 dev v0 linkdown rt_trap",
-            "add 10.1.0.0/16 unicast proto=3 scope=0 [%v0!16] flags=0x8000",
+            "add 10.1.0.0/16 unicast proto=3 scope=0 [%v0!16]",
         ),
     ] {
         assert_eq!(parse(line, &cx).as_deref(), Ok(expected), "{line}");

@@ -9,7 +9,7 @@ use std::fmt::{self, Write};
 
 use super::neighbour::{FLAGS as NEIGHBOUR_FLAGS, NTF_OFFLOADED, NTF_PROXY, nud_name};
 use super::print::{MetricValue, Metrics, link_text, opaque_u8, printable, realms};
-use super::route::{FEATURE_ECN, FEATURE_TCP_USEC_TS, FLAGS, RTA_TTL_PROPAGATE};
+use super::route::{FEATURE_ECN, FEATURE_TCP_USEC_TS, FLAGS, FLAGS_OF_STATE, RTA_TTL_PROPAGATE};
 use super::selector::Resolve;
 use super::view::{HopView, LinkText, RouteView};
 use super::write;
@@ -159,7 +159,7 @@ fn write_device<W: Write + ?Sized>(out: &mut W, name: LinkName) -> fmt::Result {
 
 fn write_flags<W: Write + ?Sized>(out: &mut W, bits: u32) -> fmt::Result {
     for (bit, name) in FLAGS {
-        if bits & bit != 0 {
+        if bits & bit & !FLAGS_OF_STATE != 0 {
             out.write_str(" ")?;
             out.write_str(name)?;
         }

@@ -26,8 +26,20 @@ pub struct TextError {
     pub right: Cow<'static, str>,
     /// The byte in the line at which the word stands, counted from 1.
     pub column: u32,
-    /// The line, counted from 1, where there are lines.
-    pub line: Option<u64>,
+    /// Where in a file or a stream.
+    pub at: At,
+}
+
+/// Where in a file or a stream something stands.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum At {
+    /// There is only the one line.
+    #[default]
+    Here,
+    /// In this line, counted from 1.
+    Line(u64),
+    /// At this byte of the unpacked stream, counted from 0.
+    Byte(u64),
 }
 
 impl TextError {
@@ -44,7 +56,7 @@ impl TextError {
             why: why.into(),
             right: right.into(),
             column: word.column,
-            line: None,
+            at: At::Here,
         }
     }
 
@@ -60,14 +72,21 @@ impl TextError {
             why: "something is missing".into(),
             right: right.into(),
             column,
-            line: None,
+            at: At::Here,
         }
+    }
+
+    /// The same in what begins at this byte of a stream.
+    #[must_use]
+    pub fn at_byte(mut self, offset: u64) -> TextError {
+        self.at = At::Byte(offset + u64::from(self.column.max(1) - 1));
+        self
     }
 
     /// The same in this line of a file or a stream.
     #[must_use]
     pub fn at_line(mut self, line: u64) -> TextError {
-        self.line = Some(line);
+        self.at = At::Line(line);
         self
     }
 }
@@ -75,8 +94,10 @@ impl TextError {
 impl fmt::Display for TextError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.what)?;
-        if let Some(line) = self.line {
-            write!(f, "line {line}, byte {}: ", self.column)?;
+        match self.at {
+            At::Here => {}
+            At::Line(line) => write!(f, "line {line}, byte {}: ", self.column)?,
+            At::Byte(byte) => write!(f, "byte {byte}: ")?,
         }
         write!(f, "{}: {}", self.place, self.why)?;
         if !self.right.is_empty() {

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use super::Context;
 use super::error::TextError;
-use super::route::FLAGS;
+use super::route::{FLAGS, FLAGS_OF_STATE};
 use super::value;
 use super::words::{Cursor, Word};
 use crate::change::{HopSpec, Hops, LinkRef};
@@ -101,7 +101,7 @@ impl<'a> HopsDraft<'a> {
                         ));
                     }
                     text => match FLAGS.iter().find(|(_, word)| *word == text) {
-                        Some((bits, _)) => hop.flags |= bits,
+                        Some((bits, _)) => hop.flags |= bits & !FLAGS_OF_STATE,
                         None => match abbreviated_hop_word(text) {
                             Some("") | None => {
                                 cursor.back();

@@ -19,7 +19,7 @@
 //! | what a session follows | [`Filter`] |
 //!
 //! A [`Context`] holds what the words don't say: the names in force
-//! ([`Names`](crate::Names)) and the family of `-4`/`-6`. A wrong line is a
+//! ([`Names`]) and the family of `-4`/`-6`. A wrong line is a
 //! [`TextError`]: one line for the user, with the byte at which it went wrong.
 //!
 //! The grammar is iproute2's (`ip route`, `ip neigh`, `ip -batch`), with what
@@ -29,9 +29,11 @@
 mod change;
 mod command;
 mod error;
+mod file;
 mod filter;
 mod hops;
 mod json;
+mod json_read;
 mod menu;
 mod neighbour;
 mod options;
@@ -55,9 +57,11 @@ pub use command::{
     Barrier, ClientRun, Command, FlushWhat, Format, LoadHops, Lookup, LookupInput, Monitor, Object,
     Peer, Position, RouteGet, RouteLoad, RouteSave, RouteShow, Shell, Topic, Wait, WaitFor,
 };
-pub use error::{PLACE_BYTES_MAX, TextError};
+pub use error::{At, PLACE_BYTES_MAX, TextError};
+pub use file::{detect_format, line_text, prefix_line, spread};
 pub use filter::{FILTER_ITEMS_MAX, Filter, FilterRules};
 pub use json::JsonWriter;
+pub use json_read::{JSON_OBJECT_BYTES_MAX, JsonObjects, json_route};
 pub use menu::{neighbour_menu_heading, neighbour_menu_row, route_menu_heading, route_menu_row};
 pub use neighbour::neighbour_words;
 pub use options::{Color, Options, Timestamps, option_words};

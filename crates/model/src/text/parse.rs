@@ -29,12 +29,13 @@ const MQ_PRIORITY_MAX: u32 = 32_767;
 /// Anything that is no command; also options that belong on `rtm`'s own
 /// command line (`--socket`, `-batch`, …).
 pub fn parse_line(line: &str, cx: &Context<'_>) -> Result<Option<(Options, Command)>, TextError> {
-    let words = Words::of_line(line)?;
+    let mut words = Words::default();
+    words.split(line)?;
     let list = words.as_slice();
     if list.is_empty() {
         return Ok(None);
     }
-    if !list.iter().any(Word::is_option) {
+    if !words.has_options() {
         let command = command(&mut Cursor::new(&words), cx, &Options::default())?;
         return Ok(Some((Options::default(), command)));
     }
@@ -290,6 +291,9 @@ fn route_command(
         "del" => Verb::Delete,
         _ => return route_other(verb, cursor, cx, options),
     };
+    if let Some(spec) = route::plain_route(change, cursor.rest(), cx) {
+        return Ok(Command::Change(Change::Route(change, spec)));
+    }
     if cursor.peek().is_some_and(is_help) {
         return Ok(help(Object::Route, Some(verb)));
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::error::TextError;
 use super::words::Word;
-use crate::link::LinkName;
+use crate::link::{LinkName, LinkNameError};
 use crate::names::Names;
 use crate::neighbour::Mac;
 use crate::prefix::{Family, Prefix, PrefixError, parse_address};
@@ -156,12 +156,13 @@ fn prefix_error(what: &'static str, word: Word<'_>, error: PrefixError) -> TextE
 /// An interface name.
 #[inline]
 pub(super) fn link(what: &'static str, word: Word<'_>) -> Result<LinkName, TextError> {
-    LinkName::new(word.text.as_bytes()).map_err(|error| link_error(what, word, &error.to_string()))
+    word.text.parse().map_err(|error| link_error(what, word, error))
 }
 
 #[cold]
-fn link_error(what: &'static str, word: Word<'_>, message: &str) -> TextError {
-    let (why, right) = message.split_once("; ").unwrap_or((message, "1 to 15 bytes are valid"));
+fn link_error(what: &'static str, word: Word<'_>, error: LinkNameError) -> TextError {
+    let message = error.to_string();
+    let (why, right) = message.split_once("; ").unwrap_or((&message, "1 to 15 bytes are valid"));
     TextError::new(what, word, why.to_owned(), right.to_owned())
 }
 

@@ -11,9 +11,10 @@
 
 use super::error::TextError;
 
-/// Words held without an allocation. A route with every usual attribute has
-/// under 24; one with many next hops spills.
-const INLINE: usize = 24;
+/// Words held without an allocation: a route with gateway, link, protocol,
+/// metric, table and source has 15; one with many next hops spills. More would
+/// cost every line time, since the places are filled before they are used.
+const INLINE: usize = 16;
 
 /// A word and where it stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -28,8 +29,9 @@ pub struct Word<'a> {
 
 impl Word<'_> {
     /// Is this an option: a dash with something behind it?
+    #[inline]
     pub fn is_option(&self) -> bool {
-        !self.literal && self.text.len() > 1 && self.text.starts_with('-')
+        self.text.as_bytes().first() == Some(&b'-') && self.text.len() > 1 && !self.literal
     }
 }
 
@@ -38,6 +40,8 @@ impl Word<'_> {
 pub struct Words<'a> {
     inline: [Word<'a>; INLINE],
     count: usize,
+    /// One of them is an option.
+    options: bool,
     /// All the words, once they are more than fit in `inline`.
     spill: Vec<Word<'a>>,
     /// The column behind the last one.
@@ -49,6 +53,7 @@ impl Default for Words<'_> {
         Words {
             inline: [Word { text: "", column: 0, literal: false }; INLINE],
             count: 0,
+            options: false,
             spill: Vec::new(),
             end: 1,
         }
@@ -107,6 +112,11 @@ impl<'a> Words<'a> {
         if self.spill.is_empty() { &self.inline[..self.count] } else { &self.spill }
     }
 
+    /// Is one of them an option?
+    pub fn has_options(&self) -> bool {
+        self.options
+    }
+
     /// The column behind the last word: where something is missing.
     pub fn end(&self) -> u32 {
         self.end
@@ -118,16 +128,31 @@ impl<'a> Words<'a> {
     }
 
     /// Appends a word.
+    #[inline]
     pub fn push(&mut self, word: Word<'a>) {
-        if self.count < INLINE {
-            self.inline[self.count] = word;
-        } else {
-            if self.spill.is_empty() {
-                self.spill.extend_from_slice(&self.inline);
+        // Part by part: put together on the stack first, each word would cost a
+        // failed store forwarding, a third of the whole splitting.
+        let Word { text, column, literal } = word;
+        let first = text.as_bytes().first();
+        self.options |= first == Some(&b'-') && text.len() > 1 && !literal;
+        match self.inline.get_mut(self.count) {
+            Some(place) => {
+                place.text = text;
+                place.column = column;
+                place.literal = literal;
             }
-            self.spill.push(word);
+            None => self.spill(text, column, literal),
         }
         self.count += 1;
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn spill(&mut self, text: &'a str, column: u32, literal: bool) {
+        if self.spill.is_empty() {
+            self.spill.extend_from_slice(&self.inline);
+        }
+        self.spill.push(Word { text, column, literal });
     }
 
     /// Appends up to `count` words that the cursor has next.
@@ -140,51 +165,94 @@ impl<'a> Words<'a> {
         self.end = cursor.end;
     }
 
-    fn split(&mut self, line: &'a str) -> Result<(), TextError> {
+    #[inline]
+    pub(super) fn split(&mut self, line: &'a str) -> Result<(), TextError> {
         let bytes = line.as_bytes();
         let mut at = 0;
-        loop {
-            while at < bytes.len() && is_blank(bytes[at]) {
-                at += 1;
-            }
-            if at == bytes.len() || bytes[at] == b'#' {
-                self.end = column(at + 1);
-                return Ok(());
-            }
-            let start = at;
-            let quote = bytes[at];
-            if quote == b'"' || quote == b'\'' {
-                at += 1;
-                while at < bytes.len() && bytes[at] != quote {
-                    at += 1;
+        while let Some(&first) = bytes.get(at) {
+            match CLASSES[usize::from(first)] {
+                BLANK => at += 1,
+                COMMENT => break,
+                QUOTE => {
+                    let inside = at + 1;
+                    let word = |end| Word {
+                        text: &line[inside..end],
+                        column: column(inside),
+                        literal: true,
+                    };
+                    let Some(len) = bytes[inside..].iter().position(|&byte| byte == first) else {
+                        return Err(TextError::new(
+                            "quote",
+                            word(bytes.len()),
+                            "the quote is not closed",
+                            format!("a {} at its end would be right", first as char),
+                        ));
+                    };
+                    self.push(word(inside + len));
+                    at = inside + len + 1;
                 }
-                let word =
-                    Word { text: &line[start + 1..at], column: column(start + 1), literal: true };
-                if at == bytes.len() {
-                    return Err(TextError::new(
-                        "quote",
-                        word,
-                        "the quote is not closed",
-                        format!("a {} at its end would be right", quote as char),
-                    ));
+                _ => {
+                    let len = word_bytes(&bytes[at..]);
+                    let text = &line[at..at + len];
+                    self.push(Word { text, column: column(at + 1), literal: false });
+                    at += len;
                 }
-                at += 1;
-                self.push(word);
-            } else {
-                while at < bytes.len() && !is_blank(bytes[at]) && bytes[at] != b'#' {
-                    at += 1;
-                }
-                self.push(Word {
-                    text: &line[start..at],
-                    column: column(start + 1),
-                    literal: false,
-                });
             }
         }
+        self.end = column(at + 1);
+        Ok(())
     }
 }
 
-fn is_blank(byte: u8) -> bool {
+/// How long the word is that `bytes` begin with. A quote within it is a part
+/// of it.
+#[inline]
+fn word_bytes(bytes: &[u8]) -> usize {
+    let mut at = 0;
+    // Eight bytes at once: what ends a word is below `$`, and little else is.
+    // `(x - n) & !x` has its top bit set in each byte below n (and, by borrow,
+    // perhaps in ones above such a byte: only the first counts).
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    while let Some(chunk) = bytes[at..].first_chunk::<8>() {
+        let x = u64::from_le_bytes(*chunk);
+        let below = x.wrapping_sub(ONES * u64::from(b'$')) & !x & (ONES << 7);
+        if below == 0 {
+            at += 8;
+            continue;
+        }
+        at += (below.trailing_zeros() / 8) as usize;
+        if CLASSES[usize::from(bytes[at])] < QUOTE {
+            return at;
+        }
+        at += 1;
+    }
+    let rest = &bytes[at..];
+    let end = rest.iter().position(|&byte| CLASSES[usize::from(byte)] < QUOTE);
+    at + end.unwrap_or(rest.len())
+}
+
+const BLANK: u8 = 0;
+const COMMENT: u8 = 1;
+const QUOTE: u8 = 2;
+const WORD: u8 = 3;
+
+/// What each byte means where a word may begin.
+const CLASSES: [u8; 256] = {
+    let mut classes = [WORD; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        if is_blank(byte as u8) {
+            classes[byte] = BLANK;
+        }
+        byte += 1;
+    }
+    classes[b'#' as usize] = COMMENT;
+    classes[b'"' as usize] = QUOTE;
+    classes[b'\'' as usize] = QUOTE;
+    classes
+};
+
+const fn is_blank(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
 }
 
@@ -219,6 +287,12 @@ impl<'w, 'a> Cursor<'w, 'a> {
     #[inline]
     pub fn peek(&self) -> Option<Word<'a>> {
         self.words.get(self.at).copied()
+    }
+
+    /// The words that are left.
+    #[inline]
+    pub(super) fn rest(&self) -> &'w [Word<'a>] {
+        self.words.get(self.at..).unwrap_or_default()
     }
 
     /// Steps back over the word that `next` gave.
@@ -384,6 +458,17 @@ mod tests {
         check("''", &[""]);
         check("  a  b  ", &["a", "b"]);
         check("é ü", &["é", "ü"]);
+        check("a!\"b c'd\te#f", &["a!\"b", "c'd", "e"]);
+        // Words of every length, at every place.
+        for len in 1..40 {
+            for tail in ["", " ", "\t", "#", " x"] {
+                let word = "w!\"'~".chars().cycle().take(len).collect::<String>();
+                let line = format!("{word}{tail}");
+                let words = Words::of_line(&line).unwrap();
+                assert_eq!(words.as_slice()[0].text, word, "{line:?}");
+                assert_eq!(words.as_slice().len(), 1 + usize::from(tail == " x"), "{line:?}");
+            }
+        }
         let many = "x ".repeat(100);
         check(&many, &["x"; 100]);
     }
