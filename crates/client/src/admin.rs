@@ -117,7 +117,7 @@ impl Admin {
         let mut transport = Transport::new(connection, config, Instant::now());
         let mut welcome = None;
         while welcome.is_none() {
-            step(&mut transport, &mut |event| {
+            step(&mut transport, None, &mut |event| {
                 if let ClientEvent::Welcome(came) = event {
                     welcome = Some(came);
                 }
@@ -154,7 +154,7 @@ impl Admin {
         let mut cancelled = false;
         let mut answer = None;
         while answer.is_none() {
-            step(&mut self.transport, &mut |event| match event {
+            step(&mut self.transport, None, &mut |event| match event {
                 ClientEvent::Item { id, kind, flags, body } if id == asked && wanted => {
                     wanted = item(Item { kind, flags, body });
                 }
@@ -289,19 +289,23 @@ impl Load<'_> {
             }
             _ => {}
         };
-        let transport = &mut self.admin.transport;
-        transport.flush()?;
-        if enough.is_some_and(|enough| transport.session.output().len() <= enough) {
-            return Ok(());
-        }
-        step(transport, &mut took)
+        step(&mut self.admin.transport, enough, &mut took)
     }
 }
 
 /// Waits until the connection can be read or written, does it, and hands the
-/// events on.
-fn step(transport: &mut Transport, took: &mut dyn FnMut(ClientEvent<'_>)) -> Result<(), Error> {
+/// events on. With `enough`, comes back without waiting once so little is left
+/// to write: that is looked at after the one attempt to write, since who
+/// waited after a second one that wrote everything would wait for ever.
+fn step(
+    transport: &mut Transport,
+    enough: Option<usize>,
+    took: &mut dyn FnMut(ClientEvent<'_>),
+) -> Result<(), Error> {
     let flushed = transport.flush()?;
+    if enough.is_some_and(|enough| transport.session.output().len() <= enough) {
+        return Ok(());
+    }
     let flags = if flushed { PollFlags::IN } else { PollFlags::IN | PollFlags::OUT };
     let now = Instant::now();
     let due = transport.deadline().map(|at| at.saturating_duration_since(now));
