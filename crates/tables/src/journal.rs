@@ -433,3 +433,171 @@ fn step(place: &mut Place, frame: &[u8]) {
     place.offset += length_of(frame);
     place.records += 1;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The journal's bytes, kept beside it without any bound.
+    struct Naive {
+        /// (bytes, revision, last) of every frame ever appended.
+        frames: Vec<(Vec<u8>, u64, bool)>,
+    }
+
+    /// What `slices` gives from a place to the visible end.
+    fn read(journal: &Journal, from: Place) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        journal.slices(from, usize::MAX, |slice| {
+            bytes.extend_from_slice(slice);
+            true
+        });
+        bytes
+    }
+
+    fn append(journal: &mut Journal, naive: &mut Naive, revision: u64, last: bool, size: usize) {
+        let body = vec![revision as u8; size];
+        let kind = EntityKind::Group;
+        journal.append_parts(RecordOp::Set, kind, Revision(revision), last, &body, revision);
+        let mut frame = Vec::new();
+        records::encode(&mut frame, RecordOp::Set, kind, Revision(revision), last, &body);
+        naive.frames.push((frame, revision, last));
+    }
+
+    /// Transactions of many sizes, up to a whole chunk and more, through a ring
+    /// of three chunks; at each step all that can be asked is compared.
+    #[test]
+    fn it_reads_as_what_was_appended() {
+        let mut seed = 7_u64;
+        let mut random = move |bound: usize| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695);
+            (seed >> 33) as usize % bound
+        };
+        let mut journal = Journal::new(3 * CHUNK_BYTES, Revision(0));
+        let mut naive = Naive { frames: Vec::new() };
+        let mut cursors: Vec<Place> = vec![journal.visible()];
+        for revision in 1..400 {
+            let records = [1, 1, 2, 5, 40][random(5)];
+            for index in 0..records {
+                let size = 8 * [1, 3, 5, 60, 1500][random(if records > 5 { 4 } else { 5 })];
+                append(&mut journal, &mut naive, revision, index + 1 == records, size);
+            }
+            assert_eq!(journal.visible().revision, Revision(revision - 1), "not yet visible");
+            journal.publish();
+            assert!(journal.bytes() <= 3 * (CHUNK_BYTES + size_of::<Chunk>()));
+            assert_eq!(journal.visible().records as usize, naive.frames.len());
+            // Old places are held exactly as long as all behind them is there.
+            let tail = read(
+                &journal,
+                Place { offset: journal.first * CHUNK_BYTES as u64, ..journal.visible() },
+            );
+            let all: Vec<u8> =
+                naive.frames.iter().flat_map(|(bytes, ..)| bytes.iter().copied()).collect();
+            assert!(all.ends_with(&tail));
+            for &place in cursors.iter().filter(|place| journal.holds(**place)) {
+                let rest: Vec<u8> = naive.frames[place.records as usize..]
+                    .iter()
+                    .flat_map(|(bytes, ..)| bytes.iter().copied())
+                    .collect();
+                assert_eq!(read(&journal, place), rest);
+                // Any number of bytes on: the next boundary, and what is missing to it.
+                let bytes = random(rest.len() + 60);
+                let advanced = journal.advance(place, bytes);
+                let mut sum = 0;
+                let mut frames = 0;
+                while sum < bytes && sum < rest.len() {
+                    sum += naive.frames[place.records as usize + frames].0.len();
+                    frames += 1;
+                }
+                assert_eq!(advanced.place.records, place.records + frames as u64);
+                assert_eq!(advanced.rest, &rest[bytes.min(rest.len())..sum]);
+                assert_eq!(advanced.over, bytes.saturating_sub(rest.len()));
+                assert_eq!(read(&journal, advanced.place), rest[sum..]);
+                let before = naive.frames[..place.records as usize + frames].iter();
+                let whole = before.rev().find(|frame| frame.2).map_or(0, |frame| frame.1);
+                assert_eq!(advanced.place.revision, Revision(whole));
+                assert!(journal.appended_at(place).is_some_and(|at| at <= revision));
+            }
+            // Every revision that it still has is found, no other.
+            for wanted in revision.saturating_sub(30)..=revision + 1 {
+                let first = naive.frames.iter().position(|frame| frame.1 > wanted);
+                let first = first.unwrap_or(naive.frames.len()) as u64;
+                match journal.find(Revision(wanted)) {
+                    Some(place) => {
+                        assert_eq!((place.records, place.revision), (first, Revision(wanted)));
+                        assert!(journal.holds(place));
+                    }
+                    None => {
+                        assert!(wanted > revision || journal.oldest > Revision(wanted));
+                    }
+                }
+            }
+            cursors.push(journal.visible());
+            if cursors.len() > 12 {
+                cursors.remove(0);
+            }
+        }
+        assert!(journal.first > 20, "the ring went round");
+        // And the oldest state is found where all of its transactions are there.
+        let oldest = journal.find(journal.oldest).unwrap();
+        assert!(journal.holds(oldest));
+    }
+
+    #[test]
+    fn a_filters_transactions_are_ended_later() {
+        let mut journal = Journal::new(1, Revision(4));
+        let mut naive = Naive { frames: Vec::new() };
+        append(&mut journal, &mut naive, 9, false, 8);
+        append(&mut journal, &mut naive, 9, false, 8);
+        journal.end_transaction(Revision(9));
+        journal.end_transaction(Revision(10)); // Nothing of it passed the filter.
+        journal.publish();
+        naive.frames[1].0[6] |= 2;
+        let all: Vec<u8> = naive.frames.iter().flat_map(|frame| frame.0.clone()).collect();
+        let start = journal.find(Revision(4)).unwrap();
+        assert_eq!(read(&journal, start), all);
+        for revision in 4..9 {
+            assert_eq!(journal.find(Revision(revision)), Some(start), "nothing happened since");
+        }
+        assert_eq!(journal.find(Revision(9)), Some(journal.visible()));
+    }
+
+    #[test]
+    fn a_leap_lets_go_of_everyone() {
+        let mut journal = Journal::new(1, Revision(0));
+        let mut naive = Naive { frames: Vec::new() };
+        let (start, empty) = (journal.visible(), journal.bytes());
+        assert_eq!(empty, 0, "nothing is allocated before it is needed");
+        assert!(journal.holds(start));
+        append(&mut journal, &mut naive, 1, true, 8);
+        journal.publish();
+        let at = journal.visible();
+        journal.leap(Revision(2));
+        assert!(!journal.holds(start) && !journal.holds(at));
+        assert_eq!(journal.find(Revision(1)), None);
+        assert_eq!(journal.find(Revision(2)), Some(journal.visible()));
+        assert!(journal.holds(journal.visible()));
+        append(&mut journal, &mut naive, 3, true, 8);
+        journal.publish();
+        let place = journal.find(Revision(2)).unwrap();
+        assert_eq!(read(&journal, place), naive.frames[1].0);
+    }
+
+    #[test]
+    fn it_can_be_made_smaller() {
+        let mut journal = Journal::new(8 * CHUNK_BYTES, Revision(0));
+        let mut naive = Naive { frames: Vec::new() };
+        for revision in 1..200 {
+            append(&mut journal, &mut naive, revision, true, 8 * 300);
+        }
+        journal.publish();
+        assert_eq!(journal.chunks.len(), 8);
+        journal.resize(2 * CHUNK_BYTES);
+        assert_eq!(journal.chunks.len(), 2);
+        let place = journal.find(Revision(199)).unwrap();
+        assert_eq!(place, journal.visible());
+        assert_eq!(journal.find(Revision(1)), None);
+        append(&mut journal, &mut naive, 200, true, 8);
+        journal.publish();
+        assert_eq!(read(&journal, place), naive.frames[199].0);
+    }
+}

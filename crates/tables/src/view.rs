@@ -37,7 +37,7 @@ use rtm_model::{
 use crate::Millis;
 use crate::catalog::{Catalog, group_of, id_of, link_of, links_of};
 use crate::filter::{self, Facts};
-use crate::journal::Journal;
+use crate::journal::{Journal, Place};
 use crate::record::{Flush, Record, RecordOp, Revision};
 use crate::store::{RouteCursor, Store};
 use crate::wire::{DaemonFrame, MARK_BYTES};
@@ -149,6 +149,16 @@ impl View {
     /// Can sessions be served?
     pub(crate) fn is_built(&self) -> bool {
         matches!(self.build, Build::Done)
+    }
+
+    /// Where to go on in the journal for who has the state of `revision`, if it
+    /// is still there. `revision` must be published.
+    pub(crate) fn find(&self, revision: Revision) -> Option<Place> {
+        // What came since the last record that passed the filter changed nothing.
+        if self.is_built() && revision >= self.journal.visible().revision {
+            return Some(self.journal.visible());
+        }
+        self.journal.find(revision)
     }
 
     /// Encodes the turn's mark and makes what was appended visible.

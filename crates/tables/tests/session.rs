@@ -3,11 +3,7 @@
 mod session_world;
 
 use rtm_model::{Change, Verb};
-use rtm_tables::wire::{FEATURE_ACK, GoodbyeReason, LoadFlags};
-use rtm_tables::{
-    BarrierOutcome, HubLimits, Progress, Revision, ServerEvent, SessionState, TableLimits,
-    Transport,
-};
+use rtm_tables::{HubLimits, Revision, TableLimits};
 use session_world::{Connect, Seed, World, route};
 
 /// A small journal and few tombstones, so that sessions fall out of both.

@@ -14,7 +14,7 @@ use rtm_tables::{
     BarrierOutcome, Epoch, HubLimits, INPUT_BYTES_MAX, Progress, Revision, ServerEvent,
     TableLimits, Transport,
 };
-use session_world::{Connect, Rng, World, prefix};
+use session_world::{Connect, Rng, World, prefix, route};
 
 fn blackhole(number: usize) -> Change {
     let kind = Some(RouteType::Blackhole);
@@ -211,6 +211,37 @@ fn an_atomic_load_is_seen_whole_or_not_at_all() {
     }
 }
 
+/// A transaction that is longer than anything in between: sockets, buffers, a
+/// turn's share. The client offers it whole, though answers interrupt it.
+#[test]
+fn a_large_transaction_is_offered_whole() {
+    let mut world = World::new(13);
+    world.ragged = true;
+    let client = world.connect(Connect { socket: 100_000, ..Connect::default() });
+    let filtered = world.connect(Connect::filtered("routes"));
+    world.settle();
+    let mut states = vec![world.ends[client].replica.digests()];
+    let mut transaction = world.table.transaction(world.admin).unwrap();
+    for number in 0..20_000 {
+        transaction.apply(&Change::Route(Verb::Add, route(number, number % 50))).unwrap();
+    }
+    transaction.commit(&mut world.hub);
+    states.push(world.table.digests());
+    let mut held = 0;
+    world.ends[client].client.request("items 300 900");
+    while world.ends[client].replica.digests() != states[1] {
+        world.turn();
+        assert!(states.contains(&world.ends[client].replica.digests()), "half of it shows");
+        held = held.max(world.ends[client].client.held_bytes());
+    }
+    assert!(held > 500_000, "{held}");
+    world.settle();
+    world.check_all();
+    assert_eq!(world.ends[client].client.held_bytes(), 0);
+    assert_eq!(world.ends[client].seen.items.len(), 300);
+    assert_eq!(world.ends[filtered].seen.begins, [Revision(0)]);
+}
+
 // Barriers.
 
 #[test]
@@ -373,6 +404,27 @@ fn a_silent_tcp_client_is_ended_and_a_silent_unix_client_shown() {
     assert!(reason.may_reconnect());
 }
 
+/// Nor does one live for ever that has asked for more than it reads: what it
+/// sends isn't read then, so what it takes must count.
+#[test]
+fn a_client_that_asks_and_goes_is_ended_too() {
+    let mut world = World::new(34);
+    let tcp = Connect { transport: Transport::Tcp, socket: 5_000, ..Connect::admin() };
+    let client = world.connect(tcp.clone());
+    let slow = world.connect(tcp);
+    for index in [client, slow] {
+        world.ends[index].client.request("items 100000 900");
+        world.ends[index].client.request("echo after");
+    }
+    for _ in 0..10 {
+        world.turn();
+    }
+    world.ends[client].connect.reads = false;
+    world.wait(60_000, 500);
+    assert!(world.ends[client].server.is_none());
+    assert!(world.ends[slow].server.is_some(), "it takes a little all the time");
+}
+
 #[test]
 fn a_client_notices_a_dead_daemon() {
     let mut world = World::new(32);
@@ -522,7 +574,7 @@ fn wrong_bytes_end_their_own_session() {
     request.encode(&mut request_first);
     let mut change_in_the_open = Vec::new();
     ClientFrame::Change(blackhole(1)).encode(&mut change_in_the_open);
-    let mut bad_change = after_hello(&[load.clone()]);
+    let mut bad_change = after_hello(std::slice::from_ref(&load));
     let mut change = Vec::new();
     ClientFrame::Change(blackhole(1)).encode(&mut change);
     change[8] = 99; // No such verb.
@@ -759,6 +811,37 @@ fn a_damaged_daemon_does_a_client_no_harm() {
             }
             world.turn();
         }
+        world.settle();
+    }
+}
+
+/// Bytes that were never right: any at all, in any pieces.
+#[test]
+fn noise_does_neither_side_harm() {
+    use rtm_tables::{ClientConfig, ClientSession};
+    for seed in 0..500 {
+        let mut rng = Rng::new(seed);
+        let noise = |rng: &mut Rng| {
+            let bytes = 1 + rng.below(300);
+            // Lengths that could be right come up often enough.
+            let byte = |rng: &mut Rng| match rng.below(4) {
+                0 => rng.next() as u8,
+                1 => 8 * rng.below(12) as u8,
+                _ => 0,
+            };
+            (0..bytes).map(|_| byte(rng)).collect::<Vec<u8>>()
+        };
+        let mut client = ClientSession::new(ClientConfig::default(), 0);
+        client.subscribe(None, "");
+        for _ in 0..20 {
+            client.handle_bytes(&noise(&mut rng), 0);
+            while let Ok(Some(_)) = client.poll_event() {}
+        }
+        let mut world = World::new(seed);
+        let bad = world.connect(Connect::default());
+        let mut bytes = if seed % 2 == 0 { hello() } else { Vec::new() };
+        (0..20).for_each(|_| bytes.extend(noise(&mut rng)));
+        world.ends[bad].raw_up = Some(bytes.into());
         world.settle();
     }
 }

@@ -320,7 +320,7 @@ impl ServerSession {
         if from.0 > 0 && from <= hub.published() {
             // A place in the older half might fall out while it is read.
             let half = view.journal.capacity() as u64 / 2;
-            let place = view.journal.find(from).filter(|&at| view.journal.distance(at) <= half);
+            let place = view.find(from).filter(|&at| view.journal.distance(at) <= half);
             if let Some(at) = place {
                 self.counters.resumes += 1;
                 self.lost = None;
@@ -651,9 +651,11 @@ impl ServerSession {
             }
             (Stage::Closing, _) => self.over |= now >= self.said_goodbye + FAREWELL_MS,
             (Stage::Open, Transport::Tcp) => {
-                // While nothing is read from it, it can't be heard.
+                // While nothing is read from it, it can't be heard: then it
+                // shows that it lives by taking what waits for it.
                 if self.read_limit() == 0 {
-                    self.heard = now;
+                    let waits = self.wants_write(hub);
+                    self.heard = if waits { self.heard.max(self.taken) } else { now };
                 }
                 if now >= self.heard + self.limits.dead_ms {
                     return self.goodbye(

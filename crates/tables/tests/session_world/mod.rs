@@ -125,6 +125,7 @@ pub struct Seen {
     pub batches: u64,
 }
 
+type History = BTreeMap<Revision, Vec<(Filter, Vec<Entity>)>>;
 type Tamper = Box<dyn FnMut(&mut Vec<u8>)>;
 
 /// One connection.
@@ -203,7 +204,7 @@ pub struct World {
     /// May flushes happen?
     pub flushes: bool,
     /// Every published state, as each filter sees it: to explain differences.
-    pub history: Option<BTreeMap<Revision, Vec<(Filter, Vec<Entity>)>>>,
+    pub history: Option<History>,
 }
 
 pub fn digester() -> Digester {
