@@ -5,6 +5,7 @@
 //! The benches read the files themselves, so that what the kernel is given does
 //! not depend on code of rtm.
 
+use std::fmt;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -30,6 +31,12 @@ impl Prefix {
         let (address, length) =
             text.split_once('/').with_context(|| format!("no prefix: {text}"))?;
         Ok(Self { address: address.parse()?, length: length.parse()? })
+    }
+}
+
+impl fmt::Display for Prefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.length)
     }
 }
 
@@ -160,6 +167,7 @@ mod tests {
     fn the_rule_stays_in_its_ranges() {
         for text in ["1.0.0.0/24", "2001:200::/32", "220.1.0.0/16"] {
             let prefix = Prefix::parse(text).unwrap();
+            assert_eq!(prefix.to_string(), text, "the rule is about the text");
             let next_hop = NextHop::of(text, prefix.address);
             assert!(u64::from(next_hop.link) < LINKS);
             assert_eq!(next_hop.gateway.is_ipv4(), prefix.address.is_ipv4());

@@ -2,6 +2,8 @@
 //! start of that process until every subscriber has the table with equal
 //! digests. The file is read, unpacked and parsed within that time.
 
+use std::fs;
+
 use anyhow::{Context, Result, bail, ensure};
 
 use super::{Daemon, text};
@@ -20,11 +22,16 @@ pub(crate) struct Load {
 
 impl Load {
     pub(crate) fn new(setup: &Setup, subscribers: usize) -> Result<Self> {
-        ensure!(setup.routes_max().is_none(), "load takes the whole file");
         let daemon = Daemon::start(setup)?;
         let row = vec!["rtm-apply".to_owned(), text(&daemon.socket())?];
         let subscribers = Worker::start_all(&vec![row; subscribers])?;
-        let file = text(&setup.data().join("full-table.txt.gz"))?;
+        let mut file = setup.data().join("full-table.txt.gz");
+        if setup.routes_max().is_some() {
+            file = setup.directory().join("part-of-the-table.txt");
+            let lines = setup.routes()?.iter().map(|route| route.prefix.to_string() + "\n");
+            fs::write(&file, lines.collect::<String>())?;
+        }
+        let file = text(&file)?;
         Ok(Self { subscribers, daemon, file, routes: setup.routes()?.len() as u64 })
     }
 }
