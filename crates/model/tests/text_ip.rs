@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 
 use rtm_model::text::{
     Context, Extra, Heading, Hide, JsonWriter, NeighbourSelector, Palette, Printer, RouteSelector,
-    parse_line, parse_printed_route,
+    parse_line, parse_printed_route, write_neighbour_line, write_route_line,
 };
 use rtm_model::{Change, Family, NeighbourSpec, RouteSpec};
 use support::Store;
@@ -236,6 +236,40 @@ fn routes_are_printed_as_ip_prints_them() {
         }
         assert_eq!(print_route(&selected[0], spec), output.next().unwrap(), "{words}: added again");
     }
+}
+
+#[test]
+fn saved_lines_go_into_ip_batch() {
+    if cannot_run("saved_lines_go_into_ip_batch") {
+        return;
+    }
+    let mut batch = String::new();
+    let mut shows = String::new();
+    let mut expected = Vec::new();
+    let printer = Printer { hide: Hide { table: true, ..Hide::default() }, ..Printer::default() };
+    for (index, words) in ROUTES.iter().enumerate() {
+        let table = 3000 + index;
+        let spec = as_kernel(parse_route(&in_table(words, table)));
+        let mut store = Store::default();
+        let (key, value) = store.route(&spec);
+        write_route_line(&mut batch, &key, &value, &store).unwrap();
+        batch.push('\n');
+        let family = if spec.prefix.family() == Family::V4 { 4 } else { 6 };
+        shows.push_str(&format!("ip -{family} route show table {table}; echo @@\n"));
+        expected
+            .push(print_route(&Shown { printer, options: "", json: false, pretty: false }, &spec));
+    }
+    for words in NEIGHBOURS.iter().filter(|words| words.contains("lladdr")) {
+        let mut store = Store::default();
+        let neighbour = store.neighbour(&parse_neighbour(words));
+        write_neighbour_line(&mut batch, &neighbour.key, &neighbour.value, &store).unwrap();
+        batch.push('\n');
+    }
+    let output = in_namespace(&format!("ip -batch - <<'END'\n{batch}END\n{shows}"));
+    for (shown, expected) in output.iter().zip(&expected) {
+        assert_eq!(shown, expected);
+    }
+    assert!(output.len() > expected.len());
 }
 
 /// A generator that gives the same sequence everywhere (SplitMix64).

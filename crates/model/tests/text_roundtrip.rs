@@ -8,6 +8,7 @@ use rtm_model::text::{
     Command, Context, Extra, Filter, FilterRules, Heading, LineJoiner, NeighbourSelector,
     NudStates, PrefixRule, Printer, RouteSelector, parse_args, parse_line, parse_printed_neighbour,
     parse_printed_route, short_destination, short_neighbour, short_route, write_change,
+    write_neighbour_line, write_route_line,
 };
 use rtm_model::{Change, Family, Hops, Names, NeighbourSpec, RouteSpec, RouteType, Verb};
 use support::{
@@ -80,6 +81,36 @@ proptest! {
         let change = Change::Neighbour(verb, spec);
         let line = change_line(&change);
         prop_assert_eq!(parse_change(&line), change, "{}", line);
+    }
+
+    /// What `route save` writes makes the same route again.
+    #[test]
+    fn saved_lines(spec in arb_spec(), ordinal in 0..2_u16) {
+        let mut store = Store::default();
+        let (key, value) = store.route(&spec);
+        let key = rtm_model::RouteKey { ordinal, ..key };
+        let mut line = String::new();
+        write_route_line(&mut line, &key, &value, &store).unwrap();
+        let mut expected = spec;
+        expected.metric = Some(key.metric);
+        expected.distance = Some(value.distance).filter(|&distance| distance != 1);
+        let flags = |hop: &mut rtm_model::HopSpec| hop.flags.0 &= 4;
+        match &mut expected.hops {
+            Hops::One(hop) => flags(hop),
+            Hops::Many(hops) => hops.iter_mut().for_each(flags),
+            _ => {}
+        }
+        let verb = if ordinal == 0 { Verb::Replace } else { Verb::Append };
+        prop_assert_eq!(parse_change(&line), Change::Route(verb, expected), "{}", line);
+    }
+
+    #[test]
+    fn saved_neighbours(spec in arb_neighbour()) {
+        let mut store = Store::default();
+        let neighbour = store.neighbour(&spec);
+        let mut line = String::new();
+        write_neighbour_line(&mut line, &neighbour.key, &neighbour.value, &store).unwrap();
+        prop_assert_eq!(parse_change(&line), Change::Neighbour(Verb::Replace, spec), "{}", line);
     }
 
     #[test]

@@ -3,17 +3,19 @@
 //!
 //! Everything that is said is spelled out, so the line doesn't depend on
 //! defaults: the scope, the protocol, `0.0.0.0/0` and `::/0` for default
-//! routes. Only `distance` and a few flags are words that `ip` doesn't know.
+//! routes. Only `distance` is a word that `ip` doesn't know.
 
 use std::fmt::{self, Write};
 
+use super::attributes::{MetricValue, Metrics, opaque_u8, printable, realms};
 use super::neighbour::{FLAGS as NEIGHBOUR_FLAGS, NTF_OFFLOADED, NTF_PROXY, nud_name};
-use super::print::{MetricValue, Metrics, link_text, opaque_u8, printable, realms};
+use super::print::link_text;
 use super::route::{FEATURE_ECN, FEATURE_TCP_USEC_TS, FLAGS, FLAGS_OF_STATE, RTA_TTL_PROPAGATE};
 use super::selector::Resolve;
 use super::view::{HopView, LinkText, RouteView};
 use super::write;
 use crate::change::{Change, NeighbourSpec, RouteSpec, Verb};
+use crate::group::HopFlags;
 use crate::link::LinkName;
 use crate::names::METRICS;
 use crate::prefix::Family;
@@ -32,17 +34,25 @@ pub fn write_change<W: Write + ?Sized>(out: &mut W, change: &Change) -> fmt::Res
     }
 }
 
+/// The distance that the source `admin` gives a route that names none.
+const DISTANCE_ADMIN: u8 = 1;
+
 /// Writes a route of the tables as the line that makes it, without a line
-/// feed: `route append 10.0.0.0/8 …` for one behind an equal one.
+/// feed: `route replace …`, or `route append …` for one behind an equal one.
+///
+/// What a link is like at the moment (`dead`, `linkdown`) is left out, and the
+/// distance where it is what a route by hand has anyway: such a line goes into
+/// `ip -batch`, too.
 pub fn write_route_line<W: Write + ?Sized>(
     out: &mut W,
     key: &RouteKey,
     value: &RouteValue,
     resolve: &dyn Resolve,
 ) -> fmt::Result {
-    let view = RouteView::of_route(key, value, resolve);
+    let mut view = RouteView::of_route(key, value, resolve);
+    view.distance = view.distance.filter(|&distance| distance != DISTANCE_ADMIN);
     let verb = if key.ordinal == 0 { Verb::Replace } else { Verb::Append };
-    let said = Said { metric: true, protocol: true, scope: true, kind: true };
+    let said = Said { metric: true, protocol: true, scope: true, kind: true, state: false };
     // A group spelled out needs no object of its number.
     let nhid = view.nhid != 0 && view.hops.len() == 0;
     write_route(out, verb, &view, said, nhid)
@@ -54,6 +64,8 @@ struct Said {
     protocol: bool,
     scope: bool,
     kind: bool,
+    /// Also the flags of a next hop that tell what its link is like.
+    state: bool,
 }
 
 fn write_route_change<W: Write + ?Sized>(out: &mut W, verb: Verb, spec: &RouteSpec) -> fmt::Result {
@@ -63,6 +75,7 @@ fn write_route_change<W: Write + ?Sized>(out: &mut W, verb: Verb, spec: &RouteSp
         protocol: spec.protocol.is_some(),
         scope: spec.scope.is_some(),
         kind: spec.kind.is_some(),
+        state: true,
     };
     write_route(out, verb, &view, said, view.nhid != 0)
 }
@@ -87,7 +100,7 @@ fn write_route<W: Write + ?Sized>(
         write::number(out, route.nhid)?;
     }
     if let Some(hop) = route.hops.at(0).filter(|_| route.hops.len() == 1) {
-        write_hop(out, &hop, route.family(), verb)?;
+        write_hop(out, &hop, route.family(), verb, said.state)?;
     }
     if route.tos != 0 {
         write!(out, " tos 0x{:02x}", route.tos)?;
@@ -120,7 +133,7 @@ fn write_route<W: Write + ?Sized>(
     if route.hops.len() > 1 {
         for hop in (0..route.hops.len()).filter_map(|index| route.hops.at(index)) {
             out.write_str(" nexthop")?;
-            write_hop(out, &hop, route.family(), verb)?;
+            write_hop(out, &hop, route.family(), verb, said.state)?;
             out.write_str(" weight ")?;
             write::number(out, hop.weight)?;
         }
@@ -133,6 +146,7 @@ fn write_hop<W: Write + ?Sized>(
     hop: &HopView,
     family: Family,
     verb: Verb,
+    state: bool,
 ) -> fmt::Result {
     if let Some(gateway) = hop.gateway {
         out.write_str(if Family::of(gateway) == family { " via " } else { " via inet6 " })?;
@@ -149,7 +163,8 @@ fn write_hop<W: Write + ?Sized>(
         }
         None => {}
     }
-    write_flags(out, u32::from(hop.flags.0))
+    let kept = if state { HopFlags::ALL } else { HopFlags::ONLINK };
+    write_flags(out, u32::from(hop.flags.0 & kept.0))
 }
 
 fn write_device<W: Write + ?Sized>(out: &mut W, name: LinkName) -> fmt::Result {

@@ -7,16 +7,31 @@
 //!                                                     Command::Change --> the tables
 //! ```
 //!
-//! Entry points:
+//! Read:
 //!
-//! | for | call |
+//! | what | by |
 //! |---|---|
-//! | a line of console, batch, queue, FIFO | [`parse_line`]`(line, &cx)`: `None` for an empty one |
+//! | a line of console, batch, queue, FIFO | [`parse_line`]`(line, &cx)`; `None` for an empty one |
 //! | lines that a backslash continues | [`LineJoiner`] |
 //! | `rtm`'s arguments | [`parse_args`]`(&args, &cx)` |
 //! | the menus' short forms | [`short_route`], [`short_destination`], [`short_neighbour`] |
-//! | what `show`, `flush`, `wait` mean | [`RouteSelector`], [`NeighbourSelector`] with a [`Resolve`] |
+//! | what `show`, `flush`, `wait` mean | [`RouteSelector`], [`NeighbourSelector`], with a [`Resolve`] |
 //! | what a session follows | [`Filter`] |
+//! | a line that `ip` or the printer wrote | [`parse_printed_route`], [`parse_printed_neighbour`] |
+//! | files of routes | [`detect_format`], [`prefix_line`], [`spread`]; [`JsonObjects`] and [`json_route`] |
+//!
+//! Write:
+//!
+//! | what | by |
+//! |---|---|
+//! | lines of `ip route`, `ip neigh`, `ip monitor` | [`Printer`], with [`Heading`], [`Extra`], [`Hide`] |
+//! | the same as JSON | [`Printer::route_json`] and so on, into a [`JsonWriter`] |
+//! | the menus' tables | [`route_menu_row`], [`neighbour_menu_row`] and their headings |
+//! | a change, or an entry, as the line that makes it | [`write_change`], [`write_route_line`], [`write_neighbour_line`] |
+//! | words for completion | [`objects`], [`verbs`], [`route_words`], [`route_selector_words`], [`neighbour_words`], [`option_words`] |
+//!
+//! Output goes to any [`fmt::Write`](std::fmt::Write); [`Bytes`] makes one of
+//! a `Vec<u8>`.
 //!
 //! A [`Context`] holds what the words don't say: the names in force
 //! ([`Names`]) and the family of `-4`/`-6`. A wrong line is a
@@ -26,6 +41,7 @@
 //! rtm adds. Left out, each refused with its reason: what a route or a
 //! neighbour of rtm can't hold (`from`, `encap`, `vrf`, `expires`, `proxy`).
 
+mod attributes;
 mod change;
 mod command;
 mod error;
@@ -38,6 +54,7 @@ mod menu;
 mod neighbour;
 mod options;
 mod parse;
+mod parse_entries;
 mod print;
 mod print_json;
 mod route;

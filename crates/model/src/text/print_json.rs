@@ -2,11 +2,10 @@
 
 use std::fmt::{self, Write};
 
+use super::attributes::{MetricValue, Metrics, opaque_u8, printable, realms};
 use super::json::JsonWriter;
 use super::neighbour::FLAGS as NEIGHBOUR_FLAGS;
-use super::print::{
-    Extra, Heading, MetricValue, Metrics, Printer, link_text, opaque_u8, printable, realms,
-};
+use super::print::{Extra, Heading, Printer, link_text};
 use super::route::{FEATURE_ECN, FEATURE_TCP_USEC_TS, FLAGS, RTA_TTL_PROPAGATE};
 use super::selector::Resolve;
 use super::view::{HopView, HopsView, LinkText, NeighbourView, RouteView};
