@@ -1,0 +1,429 @@
+//! Who owns which bytes of the object: the writer's private book.
+//!
+//! Nothing of this is in the object. A writer that dies takes the book with
+//! it, and nobody continues its object: the next daemon makes a new one.
+//!
+//! The heap is cut into slabs of 16 KiB. A slab serves blocks of one size; a
+//! block over 16 KiB is a row of slabs. Blocks have three states beside free:
+//! *fresh* (made since the last commit: nobody sees them, they may be written
+//! and freed at once), *published* (never written), *retired* (published once,
+//! not part of the next version: free again when [`reusable`] says so).
+use std::collections::VecDeque;
+
+use crate::layout::{UNIT_BYTES, UNIT_WORDS};
+use crate::protocol::reusable;
+
+/// Units of a slab: 16 KiB.
+pub(crate) const SLAB_UNITS: usize = 1024;
+/// Words of a slab.
+pub(crate) const SLAB_WORDS: usize = SLAB_UNITS * UNIT_WORDS;
+const MAP_WORDS: usize = SLAB_UNITS / 64;
+
+/// The sizes of blocks in units: steps of 16 bytes up to 256, then four per
+/// doubling, so that at most a quarter of a large block is unused.
+const CLASSES: [u16; 40] = [
+    1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96,
+    112, 128, 160, 192, 224, 256, 320, 384, 448, 512, 640, 768, 896, 1024,
+];
+
+/// Units of a block of this class.
+fn size_of(class: u8) -> usize {
+    usize::from(CLASSES[usize::from(class) % CLASSES.len()])
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Use {
+    Free,
+    Class(u8),
+    /// The first slab of a row of so many.
+    Row(u32),
+    /// A further slab of a row.
+    RowRest,
+}
+
+struct Slab {
+    used_for: Use,
+    free: u16,
+    listed: Use,
+    /// A bit per unit: a free block begins here.
+    free_map: [u64; MAP_WORDS],
+    /// A bit per unit: a fresh block begins here.
+    fresh_map: [u64; MAP_WORDS],
+    /// For lookup nodes: the prefix length behind each 16-bit entry.
+    depths: Option<Box<[u8]>>,
+}
+
+impl Slab {
+    fn new() -> Slab {
+        Slab {
+            used_for: Use::Free,
+            free: 0,
+            listed: Use::Free,
+            free_map: [0; MAP_WORDS],
+            fresh_map: [0; MAP_WORDS],
+            depths: None,
+        }
+    }
+}
+
+/// The book. Offsets are in units from the object's beginning.
+pub(crate) struct Heap {
+    first_unit: u32,
+    slabs: Vec<Slab>,
+    /// Slabs below this one are in use.
+    free_hint: usize,
+    free_slabs: usize,
+    /// Per class, then per class of lookup nodes: slabs that may have a free block.
+    partial: Vec<Vec<u32>>,
+    class_of: Box<[u8]>,
+    fresh: Vec<u32>,
+    retiring: Vec<u32>,
+    retired: VecDeque<(u64, Vec<u32>)>,
+    used_units: u64,
+    retired_units: u64,
+}
+
+impl core::fmt::Debug for Heap {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "Heap({} of {} slabs free)", self.free_slabs, self.slabs.len())
+    }
+}
+
+/// How full the heap is, in bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Usage {
+    /// All of it.
+    pub heap: u64,
+    /// In blocks of the visible version or of the one being made.
+    pub used: u64,
+    /// In blocks that wait to be reused.
+    pub retired: u64,
+    /// In slabs that serve no size yet: what any block can be made from.
+    pub free: u64,
+}
+
+impl Heap {
+    /// The book of `words` words of heap that begin at word `at`.
+    pub(crate) fn new(at: usize, words: usize) -> Heap {
+        let class_of: Vec<u8> = (0..=SLAB_UNITS)
+            .map(|units| CLASSES.partition_point(|&size| usize::from(size) < units) as u8)
+            .collect();
+        let mut heap = Heap {
+            first_unit: (at / UNIT_WORDS) as u32,
+            slabs: Vec::new(),
+            free_hint: 0,
+            free_slabs: 0,
+            partial: vec![Vec::new(); 2 * CLASSES.len()],
+            class_of: class_of.into(),
+            fresh: Vec::new(),
+            retiring: Vec::new(),
+            retired: VecDeque::new(),
+            used_units: 0,
+            retired_units: 0,
+        };
+        heap.extend(words);
+        heap
+    }
+
+    /// The heap has `words` words now.
+    pub(crate) fn extend(&mut self, words: usize) {
+        let slabs = words / SLAB_WORDS;
+        self.free_slabs += slabs - self.slabs.len();
+        self.slabs.resize_with(slabs, Slab::new);
+    }
+
+    /// How full it is.
+    pub(crate) fn usage(&self) -> Usage {
+        let unit = UNIT_BYTES as u64;
+        Usage {
+            heap: (self.slabs.len() * SLAB_UNITS) as u64 * unit,
+            used: (self.used_units - self.retired_units) * unit,
+            retired: self.retired_units * unit,
+            free: (self.free_slabs * SLAB_UNITS) as u64 * unit,
+        }
+    }
+
+    fn place(&self, offset: u32) -> (usize, usize) {
+        let unit = (offset - self.first_unit) as usize;
+        (unit / SLAB_UNITS, unit % SLAB_UNITS)
+    }
+
+    /// Units that a block of `words` words takes.
+    fn units(words: usize) -> usize {
+        words.div_ceil(UNIT_WORDS).max(1)
+    }
+
+    /// A fresh block of at least `words` words; `None`: the heap must grow.
+    /// Blocks for lookup nodes lie in slabs of their own: close together, and
+    /// only these slabs have depths beside them.
+    pub(crate) fn allocate(&mut self, words: usize, lookup: bool) -> Option<u32> {
+        let units = Heap::units(words);
+        if units > SLAB_UNITS {
+            return self.allocate_row(units.div_ceil(SLAB_UNITS));
+        }
+        let class = self.class_of[units] + if lookup { CLASSES.len() as u8 } else { 0 };
+        let size = size_of(class);
+        let index = loop {
+            let Some(&index) = self.partial[usize::from(class)].last() else {
+                break self.new_slab(class)?;
+            };
+            let slab = &mut self.slabs[index as usize];
+            if slab.used_for == Use::Class(class) && slab.free > 0 {
+                break index as usize;
+            }
+            if slab.listed == Use::Class(class) {
+                slab.listed = Use::Free;
+            }
+            self.partial[usize::from(class)].pop();
+        };
+        let slab = &mut self.slabs[index];
+        let word = slab.free_map.iter().position(|&bits| bits != 0).expect("a free block");
+        let bit = slab.free_map[word].trailing_zeros() as usize;
+        slab.free_map[word] &= !(1 << bit);
+        slab.fresh_map[word] |= 1 << bit;
+        slab.free -= 1;
+        if slab.free == 0 {
+            slab.listed = Use::Free;
+            self.partial[usize::from(class)].pop();
+        }
+        self.used_units += size as u64;
+        let offset = self.first_unit + (index * SLAB_UNITS + word * 64 + bit) as u32;
+        self.fresh.push(offset);
+        Some(offset)
+    }
+
+    fn free_slab(&mut self) -> Option<usize> {
+        if self.free_slabs == 0 {
+            return None;
+        }
+        let found =
+            self.slabs[self.free_hint..].iter().position(|slab| slab.used_for == Use::Free)?;
+        let index = self.free_hint + found;
+        self.free_hint = index;
+        Some(index)
+    }
+
+    fn new_slab(&mut self, class: u8) -> Option<usize> {
+        let index = self.free_slab()?;
+        self.free_slabs -= 1;
+        let size = size_of(class);
+        let slab = &mut self.slabs[index];
+        slab.used_for = Use::Class(class);
+        slab.free = (SLAB_UNITS / size) as u16;
+        slab.free_map = [0; MAP_WORDS];
+        for block in 0..usize::from(slab.free) {
+            let unit = block * size;
+            slab.free_map[unit / 64] |= 1 << (unit % 64);
+        }
+        slab.listed = Use::Class(class);
+        self.partial[usize::from(class)].push(index as u32);
+        Some(index)
+    }
+
+    fn allocate_row(&mut self, slabs: usize) -> Option<u32> {
+        let mut run = 0;
+        for index in 0..self.slabs.len() {
+            run = if self.slabs[index].used_for == Use::Free { run + 1 } else { 0 };
+            if run == slabs {
+                let first = index + 1 - slabs;
+                for slab in &mut self.slabs[first..=index] {
+                    slab.used_for = Use::RowRest;
+                }
+                self.slabs[first].used_for = Use::Row(slabs as u32);
+                self.slabs[first].fresh_map[0] |= 1;
+                self.free_slabs -= slabs;
+                self.used_units += (slabs * SLAB_UNITS) as u64;
+                let offset = self.first_unit + (first * SLAB_UNITS) as u32;
+                self.fresh.push(offset);
+                return Some(offset);
+            }
+        }
+        None
+    }
+
+    /// Was this block made since the last commit?
+    #[inline]
+    pub(crate) fn is_fresh(&self, offset: u32) -> bool {
+        let (slab, unit) = self.place(offset);
+        self.slabs[slab].fresh_map[unit / 64] >> (unit % 64) & 1 != 0
+    }
+
+    /// Units of the block at `offset`.
+    pub(crate) fn block_units(&self, offset: u32) -> usize {
+        match self.slabs[self.place(offset).0].used_for {
+            Use::Class(class) => size_of(class),
+            Use::Row(slabs) => slabs as usize * SLAB_UNITS,
+            Use::Free | Use::RowRest => unreachable!("no block begins at {offset}"),
+        }
+    }
+
+    /// The version being made doesn't need the block: a fresh one is free at
+    /// once, a published one later.
+    pub(crate) fn retire(&mut self, offset: u32) {
+        if self.is_fresh(offset) {
+            self.free(offset);
+        } else {
+            self.retired_units += self.block_units(offset) as u64;
+            self.retiring.push(offset);
+        }
+    }
+
+    fn free(&mut self, offset: u32) {
+        let (index, unit) = self.place(offset);
+        self.used_units -= self.block_units(offset) as u64;
+        let slab = &mut self.slabs[index];
+        slab.fresh_map[unit / 64] &= !(1 << (unit % 64));
+        match slab.used_for {
+            Use::Class(class) => {
+                let bit = 1 << (unit % 64);
+                assert!(slab.free_map[unit / 64] & bit == 0, "block {offset} is freed twice");
+                slab.free_map[unit / 64] |= bit;
+                slab.free += 1;
+                if usize::from(slab.free) == SLAB_UNITS / size_of(class) {
+                    self.release(index);
+                } else if slab.listed != Use::Class(class) {
+                    slab.listed = Use::Class(class);
+                    self.partial[usize::from(class)].push(index as u32);
+                }
+            }
+            Use::Row(slabs) => {
+                for index in index..index + slabs as usize {
+                    self.release(index);
+                }
+            }
+            Use::Free | Use::RowRest => unreachable!("no block begins at {offset}"),
+        }
+    }
+
+    fn release(&mut self, index: usize) {
+        let slab = &mut self.slabs[index];
+        slab.used_for = Use::Free;
+        slab.free = 0;
+        slab.depths = None;
+        self.free_slabs += 1;
+        self.free_hint = self.free_hint.min(index);
+    }
+
+    /// The version being made was published as `version`: its blocks are
+    /// published, what it retired waits, and what waited long enough is free.
+    pub(crate) fn committed(&mut self, version: u64) {
+        while let Some(offset) = self.fresh.pop() {
+            let (slab, unit) = self.place(offset);
+            self.slabs[slab].fresh_map[unit / 64] &= !(1 << (unit % 64));
+        }
+        if self.fresh.capacity() > FRESH_KEPT_MAX {
+            self.fresh = Vec::new();
+        }
+        if !self.retiring.is_empty() {
+            self.retired.push_back((version, core::mem::take(&mut self.retiring)));
+        }
+        while self.retired.front().is_some_and(|(retired, _)| *retired <= reusable(version)) {
+            let (_, blocks) = self.retired.pop_front().expect("looked at just now");
+            for offset in blocks {
+                self.retired_units -= self.block_units(offset) as u64;
+                self.free(offset);
+            }
+        }
+    }
+
+    /// The prefix length noted for the 16-bit quarter `quarter` of the object.
+    #[inline]
+    pub(crate) fn depth(&self, quarter: usize) -> u8 {
+        let at = quarter - self.first_unit as usize * UNIT_WORDS * 4;
+        let slab = &self.slabs[at / (SLAB_WORDS * 4)];
+        slab.depths.as_ref().map_or(0, |depths| depths[at % (SLAB_WORDS * 4)])
+    }
+
+    /// Notes it.
+    #[inline]
+    pub(crate) fn set_depth(&mut self, quarter: usize, depth: u8) {
+        let at = quarter - self.first_unit as usize * UNIT_WORDS * 4;
+        let slab = &mut self.slabs[at / (SLAB_WORDS * 4)];
+        let depths = slab.depths.get_or_insert_with(|| vec![0; SLAB_WORDS * 4].into());
+        depths[at % (SLAB_WORDS * 4)] = depth;
+    }
+
+    /// Copies what is noted for `count` quarters (of one block) to another block.
+    pub(crate) fn copy_depths(&mut self, from: usize, to: usize, count: usize) {
+        let base = self.first_unit as usize * UNIT_WORDS * 4;
+        let (from, to) = (from - base, to - base);
+        let place = |at: usize| (at / (SLAB_WORDS * 4), at % (SLAB_WORDS * 4));
+        let (slab, first) = place(from);
+        let noted = match &self.slabs[slab].depths {
+            Some(depths) => depths[first..first + count].to_vec(),
+            None => vec![0; count],
+        };
+        let (slab, first) = place(to);
+        let depths = self.slabs[slab].depths.get_or_insert_with(|| vec![0; SLAB_WORDS * 4].into());
+        depths[first..first + count].copy_from_slice(&noted);
+    }
+}
+
+/// A list of fresh blocks longer than this (a load's) is given back.
+const FRESH_KEPT_MAX: usize = 1 << 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_never_overlap_and_come_back() {
+        let mut heap = Heap::new(512, 64 * SLAB_WORDS);
+        let mut live: Vec<(u32, usize)> = Vec::new();
+        let mut random = 1_u64;
+        let mut version = 0;
+        for step in 0..20_000 {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let words = [1, 7, 33, 64, 128, 500, 2048, 5000][(random >> 40) as usize % 8];
+            if random >> 60 < 9 {
+                if let Some(offset) = heap.allocate(words, random >> 62 == 0) {
+                    let end = offset as usize + Heap::units(words);
+                    assert!(
+                        live.iter().all(|&(o, w)| end <= o as usize
+                            || o as usize + Heap::units(w) <= offset as usize),
+                        "step {step}"
+                    );
+                    assert!(end <= 256 + 64 * SLAB_UNITS);
+                    live.push((offset, words));
+                }
+            } else if !live.is_empty() {
+                let (offset, _) = live.swap_remove((random >> 20) as usize % live.len());
+                heap.retire(offset);
+            }
+            if step % 50 == 0 {
+                version += 1;
+                heap.committed(version);
+            }
+        }
+        for (offset, _) in live {
+            heap.retire(offset);
+        }
+        for _ in 0..3 {
+            version += 1;
+            heap.committed(version);
+        }
+        assert_eq!(heap.usage().used, 0);
+        assert_eq!(heap.usage().free, heap.usage().heap);
+    }
+
+    #[test]
+    fn what_a_reader_may_still_see_is_not_reused() {
+        let mut heap = Heap::new(0, SLAB_WORDS);
+        let block = heap.allocate(SLAB_WORDS, false).unwrap();
+        heap.committed(1);
+        heap.retire(block);
+        assert!(heap.allocate(1, false).is_none());
+        heap.committed(2); // retired by 2: version 1 still reaches it
+        assert!(heap.allocate(1, false).is_none());
+        heap.committed(3);
+        assert!(heap.allocate(1, false).is_some(), "version 4 may be made of it");
+    }
+
+    #[test]
+    fn a_fresh_block_is_free_at_once() {
+        let mut heap = Heap::new(0, SLAB_WORDS);
+        let block = heap.allocate(SLAB_WORDS, false).unwrap();
+        heap.retire(block);
+        assert_eq!(heap.allocate(SLAB_WORDS, false), Some(block));
+    }
+}

@@ -1,0 +1,181 @@
+//! The longest-prefix match: per routing table and family a trie whose leaves
+//! are numbers of answers (see `answers`), or for a small table a sorted list
+//! of intervals.
+//!
+//! ```text
+//! IPv4   bits 0-8     9-17     18-23    24-29    30-31
+//!        dense page   dense    runs     runs     runs        page of 512 entries
+//! IPv6   bits 0-7     8-15     16-23    24-31 ... 120-127
+//!        dense page   dense    dense    runs     runs        page of 256 entries
+//! ```
+//!
+//! An entry of 32 bits is a leaf or refers to a node of the next level
+//! (`layout::tag`). Leaves are pushed: what is found last is the answer, there
+//! is nothing to remember on the way. A dense page has one entry for every
+//! value of its bits. A node of runs stores each run of equal entries once:
+//!
+//! ```text
+//! bitmap, 1 word (IPv4) or 4 (IPv6): a bit where a run begins; the number of
+//!         bits up to one's own is the run's number
+//! few     (IPv6, up to 9 runs) one word: the beginnings of all runs but the
+//!         first, one byte each, descending; how many are greater than one's
+//!         own value is the run's number, counted from the last run
+//! entries 32 bits each, or 16 if all are leaves with a number below 65,536
+//! ```
+//!
+//! Answer 0 is "nothing here": then the table's default route applies, which
+//! stands beside the root, so that changing it is one word.
+//!
+//! How a change finds what it owns: the writer notes in its own memory, for
+//! every entry, the length of the prefix that it comes from. A prefix of length
+//! L with a new answer takes over the entries in its range that come from
+//! prefixes of length ≤ L; one that goes hands those of length L to the longest
+//! prefix around it. No list of prefixes per node is needed.
+pub(crate) mod node;
+pub(crate) mod paint;
+pub(crate) mod small;
+pub(crate) mod walk;
+
+pub(crate) use paint::{Painter, Slot};
+pub(crate) use walk::{walk4, walk6};
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use rtm_model::{Family, mask};
+
+    use super::*;
+    use crate::layout::tag;
+    use crate::testing::{self, Random};
+
+    type Model = BTreeMap<(u128, u8), u32>;
+
+    fn covering(model: &Model, bits: u128, below: u8) -> Slot {
+        (1..below)
+            .rev()
+            .find_map(|len| {
+                model.get(&(bits & mask(len), len)).map(|&answer| Slot::leaf(answer, len))
+            })
+            .unwrap_or(Slot::NONE)
+    }
+
+    fn expected(model: &Model, address: u128) -> u32 {
+        covering(model, address, 129).entry & !tag::LEAF
+    }
+
+    /// A prefix where many share their first bits.
+    fn prefix(random: &mut Random, family: Family) -> (u128, u8) {
+        let len = 1 + random.below(u64::from(family.bits())) as u8;
+        let words = [random.next(), random.next()];
+        let mut bits = u128::from(words[0]) << 64 | u128::from(words[1]);
+        if random.below(4) > 0 {
+            bits &= 0x0300_01c0_0380_0103_0003_0001_0000_0003;
+        }
+        (bits & mask(len), len)
+    }
+
+    fn run(family: Family, answers: u64, seed: u64) {
+        let mut store = testing::store(1 << 22);
+        let mut painter = Painter::default();
+        let mut root = tag::LEAF;
+        let mut model = Model::new();
+        let mut random = Random(seed);
+        let mut version = 0;
+        let all = if family == Family::V4 { mask(32) } else { u128::MAX };
+        for step in 0..4_000_u64 {
+            let growing = step % 2000 < 1200;
+            let (mut bits, mut len) = prefix(&mut random, family);
+            if random.below(10) < if growing { 8 } else { 1 } {
+                let answer = 1 + random.below(answers) as u32;
+                model.insert((bits, len), answer);
+                root = painter
+                    .paint(&mut store, family, root, bits, len, Slot::leaf(answer, len))
+                    .unwrap();
+            } else {
+                if let Some((&found, _)) = model.range((bits, len)..).next() {
+                    (bits, len) = found;
+                }
+                if model.remove(&(bits, len)).is_some() {
+                    let other = covering(&model, bits, len);
+                    root = painter.paint(&mut store, family, root, bits, len, other).unwrap();
+                }
+            }
+            for _ in 0..4 {
+                let (mut probe, _) = prefix(&mut random, family);
+                if random.below(2) == 0 {
+                    probe = bits | (probe & !mask(len));
+                }
+                for address in [probe, bits, bits.wrapping_sub(1 << 96), bits | !mask(len)] {
+                    let address = address & all;
+                    let found = match family {
+                        Family::V4 => walk4(store.mem(), root, (address >> 96) as u32),
+                        Family::V6 => walk6(store.mem(), root, address),
+                    };
+                    assert_eq!(found, expected(&model, address), "{step} {address:x}");
+                }
+            }
+            if step % 10 == 0 {
+                version += 1;
+                store.committed(version);
+            }
+        }
+        let everything: Vec<(u128, u8)> = model.keys().copied().collect();
+        for (bits, len) in everything {
+            model.remove(&(bits, len));
+            let other = covering(&model, bits, len);
+            root = painter.paint(&mut store, family, root, bits, len, other).unwrap();
+        }
+        assert!(store.usage().used <= 2048, "only the first page is left: {:?}", store.usage());
+        paint::clear(&mut store, family, root);
+        for _ in 0..3 {
+            version += 1;
+            store.committed(version);
+        }
+        assert_eq!(store.usage().used, 0);
+    }
+
+    #[test]
+    fn agrees_with_a_model_v4() {
+        run(Family::V4, 3, 1);
+        run(Family::V4, 1 << 20, 2);
+    }
+
+    #[test]
+    fn agrees_with_a_model_v6() {
+        run(Family::V6, 3, 3);
+        run(Family::V6, 1 << 20, 4);
+    }
+
+    #[test]
+    fn small_tables_agree_with_a_model() {
+        let mut random = Random(5);
+        for family in [Family::V4, Family::V6] {
+            let all = if family == Family::V4 { mask(32) } else { u128::MAX };
+            for _ in 0..300 {
+                let mut store = testing::store(1 << 20);
+                let mut model = Model::new();
+                for _ in 0..random.below(40) {
+                    let answer = 1 + random.below(3) as u32;
+                    model.insert(prefix(&mut random, family), answer);
+                }
+                let painted: Vec<small::Painted> = model
+                    .iter()
+                    .map(|(&(bits, len), &answer)| small::Painted { bits, len, answer })
+                    .collect();
+                let root = small::build(&mut store, family, &painted).unwrap();
+                let probes = painted
+                    .iter()
+                    .flat_map(|p| [p.bits, p.bits | !mask(p.len), p.bits.wrapping_sub(1)]);
+                for address in probes.chain([0, u128::MAX, random.next().into()]) {
+                    let address = address & all;
+                    let found = match family {
+                        Family::V4 => walk4(store.mem(), root, (address >> 96) as u32),
+                        Family::V6 => walk6(store.mem(), root, address),
+                    };
+                    assert_eq!(found, expected(&model, address), "{address:x} {model:x?}");
+                }
+            }
+        }
+    }
+}

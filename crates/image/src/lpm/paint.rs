@@ -1,0 +1,338 @@
+//! Changing a trie: giving the range of a prefix another answer.
+use super::node::{self, Run};
+use super::walk::{PAGE4_BITS, PAGE6_BITS, RUNS4_BITS};
+use crate::layout::{tag, word_of};
+use crate::store::{Full, Memory, Store, quarter_of};
+use rtm_model::Family;
+
+/// An entry with the length of the prefix that it comes from (0: none, or the
+/// default route, which stands outside; unused for a node).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Slot {
+    pub(crate) entry: u32,
+    pub(crate) depth: u8,
+}
+
+impl Slot {
+    /// Nothing: the default applies.
+    pub(crate) const NONE: Slot = Slot { entry: tag::LEAF, depth: 0 };
+
+    /// A leaf.
+    pub(crate) fn leaf(answer: u32, depth: u8) -> Slot {
+        Slot { entry: answer | tag::LEAF, depth }
+    }
+
+    pub(crate) fn is_leaf(self) -> bool {
+        self.entry & tag::LEAF != 0
+    }
+}
+
+/// The levels of a family.
+#[derive(Clone, Copy, Debug)]
+struct Level {
+    number: usize,
+    /// Bits of the address above this level.
+    from: u32,
+    /// Bits that this level looks at.
+    bits: u32,
+    dense: bool,
+}
+
+impl Level {
+    fn new(family: Family, number: usize) -> Level {
+        let n = number as u32;
+        match family {
+            Family::V4 if n < 2 => {
+                Level { number, from: PAGE4_BITS * n, bits: PAGE4_BITS, dense: true }
+            }
+            Family::V4 => Level {
+                number,
+                from: 2 * PAGE4_BITS + RUNS4_BITS * (n - 2),
+                bits: RUNS4_BITS,
+                dense: false,
+            },
+            Family::V6 => Level { number, from: PAGE6_BITS * n, bits: PAGE6_BITS, dense: n < 3 },
+        }
+    }
+
+    fn size(self) -> usize {
+        1 << self.bits
+    }
+
+    fn page_words(self) -> usize {
+        self.size() / 2
+    }
+}
+
+/// What a change is done with: buffers that are kept.
+#[derive(Default, Debug)]
+pub(crate) struct Painter {
+    buffers: Vec<Vec<Run>>,
+}
+
+/// A change: `slot` takes the range of the prefix (`bits`, `len`).
+#[derive(Clone, Copy)]
+struct Change {
+    family: Family,
+    bits: u128,
+    len: u8,
+    slot: Slot,
+}
+
+impl Painter {
+    /// Gives the entries in the range of (`bits`, `len`) that come from
+    /// prefixes no longer than `len` the answer `slot`. `len` is over 0: the
+    /// default route stands beside the root. Returns the new root.
+    pub(crate) fn paint<M: Memory>(
+        &mut self,
+        store: &mut Store<M>,
+        family: Family,
+        root: u32,
+        bits: u128,
+        len: u8,
+        slot: Slot,
+    ) -> Result<u32, Full> {
+        debug_assert!(len > 0);
+        let change = Change { family, bits, len, slot };
+        let root = if root & tag::LEAF != 0 {
+            let level = Level::new(family, 0);
+            page(store, level, Slot { entry: root, depth: 0 })?
+        } else {
+            root
+        };
+        Ok(self.at(store, change, 0, Slot { entry: root, depth: 0 })?.entry)
+    }
+
+    /// The entry that stands where `found` was, one level being `number`.
+    fn at<M: Memory>(
+        &mut self,
+        store: &mut Store<M>,
+        change: Change,
+        number: usize,
+        found: Slot,
+    ) -> Result<Slot, Full> {
+        let level = Level::new(change.family, number);
+        let len = u32::from(change.len);
+        if found.is_leaf() {
+            if found.depth > change.len || found == change.slot {
+                return Ok(found);
+            }
+            if len <= level.from {
+                return Ok(change.slot);
+            }
+        }
+        // The slots of this level that the prefix covers, or the one it is in.
+        let end = level.from + level.bits;
+        let (low, high) = if len <= level.from {
+            (0, level.size())
+        } else {
+            let index = (change.bits << level.from >> (128 - level.bits)) as usize;
+            (index, index + if len < end { 1 << (end - len) } else { 1 })
+        };
+        let deeper = len > end;
+        if level.dense {
+            self.dense(store, change, level, found, (low, high), deeper)
+        } else {
+            self.runs(store, change, level, found, (low, high), deeper)
+        }
+    }
+
+    fn one<M: Memory>(
+        &mut self,
+        store: &mut Store<M>,
+        change: Change,
+        level: Level,
+        slot: Slot,
+        deeper: bool,
+    ) -> Result<Slot, Full> {
+        if deeper || !slot.is_leaf() {
+            self.at(store, change, level.number + 1, slot)
+        } else if slot.depth <= change.len {
+            Ok(change.slot)
+        } else {
+            Ok(slot)
+        }
+    }
+
+    fn dense<M: Memory>(
+        &mut self,
+        store: &mut Store<M>,
+        change: Change,
+        level: Level,
+        found: Slot,
+        (low, high): (usize, usize),
+        deeper: bool,
+    ) -> Result<Slot, Full> {
+        let mut reference = found.entry;
+        if found.is_leaf() {
+            reference = page(store, level, found)?;
+        }
+        for index in low..high {
+            let slot = entry_of(store, reference, index);
+            let next = self.one(store, change, level, slot, deeper)?;
+            if next != slot {
+                if !store.is_fresh(reference & tag::OFFSET) {
+                    reference = copy_page(store, level, reference)?;
+                }
+                set_entry(store, reference, index, next);
+            }
+        }
+        // All equal leaves: the page is no longer needed. (The top one stays.)
+        let first = entry_of(store, reference, 0);
+        if level.number > 0
+            && first.is_leaf()
+            && (1..level.size()).rev().all(|index| entry_of(store, reference, index) == first)
+        {
+            store.retire(reference & tag::OFFSET);
+            return Ok(first);
+        }
+        Ok(Slot { entry: reference, depth: 0 })
+    }
+
+    fn runs<M: Memory>(
+        &mut self,
+        store: &mut Store<M>,
+        change: Change,
+        level: Level,
+        found: Slot,
+        (low, high): (usize, usize),
+        deeper: bool,
+    ) -> Result<Slot, Full> {
+        let mut runs = self.buffers.pop().unwrap_or_default();
+        let mut out = self.buffers.pop().unwrap_or_default();
+        out.clear();
+        if found.is_leaf() {
+            runs.clear();
+            runs.push(Run { start: 0, slot: found });
+        } else {
+            node::decode(store, found.entry, level.bits, &mut runs);
+        }
+        for index in 0..runs.len() {
+            let Run { start, slot } = runs[index];
+            let (start, end) = (
+                usize::from(start),
+                runs.get(index + 1).map_or(level.size(), |next| next.start.into()),
+            );
+            if end <= low || start >= high {
+                push(&mut out, start, slot);
+                continue;
+            }
+            if start < low {
+                push(&mut out, start, slot);
+            }
+            let next = self.one(store, change, level, slot, deeper)?;
+            push(&mut out, start.max(low), next);
+            if end > high {
+                push(&mut out, high, slot);
+            }
+        }
+        let result = if out == runs {
+            Ok(found)
+        } else {
+            if !found.is_leaf() {
+                store.retire(found.entry & tag::OFFSET);
+            }
+            match out[..] {
+                [Run { slot, .. }] if slot.is_leaf() => Ok(slot),
+                _ => node::encode(store, level.bits, &out).map(|entry| Slot { entry, depth: 0 }),
+            }
+        };
+        self.buffers.push(runs);
+        self.buffers.push(out);
+        result
+    }
+}
+
+fn push(runs: &mut Vec<Run>, start: usize, slot: Slot) {
+    // Equal leaves are one run; each node is a run of its own.
+    if !(slot.is_leaf() && runs.last().is_some_and(|last| last.slot == slot)) {
+        runs.push(Run { start: start as u16, slot });
+    }
+}
+
+fn entry_of<M: Memory>(store: &Store<M>, reference: u32, index: usize) -> Slot {
+    let offset = reference & tag::OFFSET;
+    Slot {
+        entry: store.get32(word_of(offset), index),
+        depth: store.depth(quarter_of(offset) + 2 * index),
+    }
+}
+
+fn set_entry<M: Memory>(store: &mut Store<M>, reference: u32, index: usize, slot: Slot) {
+    let offset = reference & tag::OFFSET;
+    store.put32(word_of(offset), index, slot.entry);
+    store.set_depth(quarter_of(offset) + 2 * index, slot.depth);
+}
+
+/// A fresh page with the same entry everywhere.
+fn page<M: Memory>(store: &mut Store<M>, level: Level, slot: Slot) -> Result<u32, Full> {
+    let offset = store.allocate_node(level.page_words())?;
+    let entry = u64::from(slot.entry);
+    for word in 0..level.page_words() {
+        store.put(word_of(offset) + word, entry | entry << 32);
+    }
+    for index in 0..level.size() {
+        store.set_depth(quarter_of(offset) + 2 * index, slot.depth);
+    }
+    Ok(offset | tag::DENSE)
+}
+
+/// A fresh copy of a page, depths included.
+fn copy_page<M: Memory>(store: &mut Store<M>, level: Level, reference: u32) -> Result<u32, Full> {
+    let from = reference & tag::OFFSET;
+    let to = store.allocate_node(level.page_words())?;
+    for word in 0..level.page_words() {
+        store.put(word_of(to) + word, store.get(word_of(from) + word));
+    }
+    store.copy_depths(quarter_of(from), quarter_of(to), 2 * level.size());
+    store.retire(from);
+    Ok(to | tag::DENSE)
+}
+
+/// Gives back a trie and all below it.
+pub(crate) fn clear<M: Memory>(store: &mut Store<M>, family: Family, root: u32) {
+    clear_level(store, family, 0, root);
+}
+
+fn clear_level<M: Memory>(store: &mut Store<M>, family: Family, number: usize, entry: u32) {
+    if entry & tag::LEAF != 0 {
+        return;
+    }
+    let level = Level::new(family, number);
+    if level.dense {
+        for index in 0..level.size() {
+            let entry = store.get32(word_of(entry), index);
+            clear_level(store, family, number + 1, entry);
+        }
+    } else if !matches!(entry & tag::KIND, tag::NARROW | tag::FEW_NARROW) {
+        let mut runs = Vec::new();
+        node::decode(store, entry, level.bits, &mut runs);
+        for run in runs {
+            clear_level(store, family, number + 1, run.slot.entry);
+        }
+    }
+    store.retire(entry & tag::OFFSET);
+}
+
+/// Bytes of the blocks of a lookup structure.
+pub(crate) fn bytes<M: Memory>(store: &Store<M>, family: Family, root: u32) -> u64 {
+    if root & (tag::LEAF | tag::KIND) == tag::SMALL {
+        return store.block_bytes(root & tag::OFFSET);
+    }
+    bytes_level(store, family, 0, root)
+}
+
+fn bytes_level<M: Memory>(store: &Store<M>, family: Family, number: usize, entry: u32) -> u64 {
+    if entry & tag::LEAF != 0 {
+        return 0;
+    }
+    let level = Level::new(family, number);
+    let own = store.block_bytes(entry & tag::OFFSET);
+    let mut runs = Vec::new();
+    if level.dense {
+        runs.extend((0..level.size()).map(|i| Run { start: 0, slot: entry_of(store, entry, i) }));
+    } else {
+        node::decode(store, entry, level.bits, &mut runs);
+    }
+    own + runs.iter().map(|run| bytes_level(store, family, number + 1, run.slot.entry)).sum::<u64>()
+}

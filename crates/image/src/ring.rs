@@ -1,0 +1,132 @@
+//! The ring of the newest records: a copy of what the journal has, for
+//! followers that read it from the mapping.
+//!
+//! Positions count words since the image was made; the ring holds the last
+//! lap. What it carries is whole frames as `docs/wire.md` draws them (a length
+//! first, a multiple of eight bytes); their meaning is not this crate's.
+//!
+//! The writer announces how far it is going to write, writes, then moves the
+//! end. A reader copies up to the end, then looks at the announcement: if that
+//! is more than a lap ahead of the position it began at, the copy may be a
+//! mixture, the reader was lapped and must read the tables again.
+use core::time::Duration;
+
+use crate::layout::{AT_WAKE, RING_END};
+use crate::protocol::{Real, ring_copy, ring_observe, ring_publish, ring_write};
+use crate::words::{ReadWords, Words, WordsMut};
+
+/// No wait at the futex is longer: a hostile local process can move a waiter
+/// to another futex (FUTEX_CMP_REQUEUE works on a read-only mapping), and a
+/// killed writer wakes nobody.
+pub const WAIT_MAX: Duration = Duration::from_millis(100);
+
+/// The writer's side.
+#[derive(Debug)]
+pub(crate) struct RingWriter {
+    at: usize,
+    words: usize,
+    /// Written up to here.
+    end: u64,
+}
+
+impl RingWriter {
+    pub(crate) fn new(at: usize, words: usize) -> RingWriter {
+        RingWriter { at, words, end: 0 }
+    }
+
+    pub(crate) fn append(&mut self, memory: &impl WordsMut, frames: &[u8]) {
+        debug_assert!(frames.len() % 8 == 0, "frames are multiples of eight bytes");
+        let word = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().expect("chunks of 8"));
+        let values = frames.chunks_exact(8).map(word);
+        self.end = ring_write::<Real>(memory, (self.at, self.words), self.end, values);
+    }
+
+    pub(crate) fn publish(&mut self, memory: &impl WordsMut) {
+        ring_publish::<Real>(memory, self.end);
+    }
+}
+
+/// More was written than the ring holds since the reader was here last: it has
+/// to read the tables again, then go on from [`RingReader::to_end`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Lapped;
+
+impl core::fmt::Display for Lapped {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("more records came than the ring holds; the tables must be read again")
+    }
+}
+
+impl std::error::Error for Lapped {}
+
+/// One reader's place in the ring.
+#[derive(Clone, Debug)]
+pub struct RingReader {
+    words: ReadWords,
+    at: usize,
+    count: usize,
+    position: u64,
+}
+
+impl RingReader {
+    pub(crate) fn new(words: ReadWords, at: usize, count: usize) -> RingReader {
+        let mut ring = RingReader { words, at, count, position: 0 };
+        ring.to_end();
+        ring
+    }
+
+    /// The position, in words since the image was made.
+    #[must_use]
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// Goes on behind everything that was written so far. Who reads the tables
+    /// afterwards misses nothing: each change is in the tables or still to come.
+    pub fn to_end(&mut self) {
+        self.position = ring_observe::<Real>(&self.words);
+    }
+
+    /// Is there anything to read?
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        self.words.get(RING_END) != self.position
+    }
+
+    /// Appends to `frames` what was written since, whole frames; returns how
+    /// many bytes. 0: nothing new.
+    ///
+    /// # Errors
+    /// [`Lapped`]; `frames` is as it was.
+    pub fn read(&mut self, frames: &mut Vec<u8>) -> Result<usize, Lapped> {
+        let before = frames.len();
+        match ring_copy::<Real>(&self.words, (self.at, self.count), self.position, |word| {
+            frames.extend_from_slice(&word.to_le_bytes());
+        }) {
+            Some(end) => {
+                self.position = end;
+                Ok(frames.len() - before)
+            }
+            None => {
+                frames.truncate(before);
+                Err(Lapped)
+            }
+        }
+    }
+
+    /// Sleeps until something can be read or happened to the writer, at most
+    /// `timeout` and never longer than [`WAIT_MAX`] long. Returns whether there
+    /// is anything to read. Also returns early for no reason: look, and wait again.
+    ///
+    /// # Errors
+    /// What the futex says; never for a valid image.
+    pub fn wait(&self, timeout: Duration) -> Result<bool, ipc::SystemError> {
+        let map = self.words.map();
+        let turn = map.load_u32(AT_WAKE * 8, core::sync::atomic::Ordering::Acquire);
+        if self.is_behind() {
+            return Ok(true);
+        }
+        ipc::futex::wait(map, AT_WAKE * 8, turn, Some(timeout.min(WAIT_MAX)))?;
+        Ok(self.is_behind())
+    }
+}

@@ -1,0 +1,183 @@
+//! The mapping as an array of 64-bit words: the one place of this crate where
+//! shared memory is touched.
+//!
+//! Every access is an atomic load or store of one aligned 64-bit word, never
+//! of another size (the futex word, 32 bits, is a word of its own that only
+//! `ipc::futex` and [`ipc::map`] touch), so there is no mixed-size access to
+//! argue about. A load outside the mapping gives 0 instead of a panic: readers
+//! follow offsets out of memory that may be handed back under them, throw the
+//! result away afterwards, and must not die in between.
+//!
+//! [`Words`] and [`WordsMut`] are traits so that the tests can put other
+//! memory under the same code: loom's atomics (`tests/loom.rs`), memory that
+//! kills the process at the k-th store (`tests/crash.rs`).
+#![allow(unsafe_code)] // raw loads and stores in the mapping, each argued below
+
+use core::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+
+use ipc::map::{Map, MapMut};
+
+/// Words that can be read.
+pub trait Words {
+    /// How many there are.
+    fn len(&self) -> usize;
+
+    /// Are there none?
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The word at `at`; 0 behind the end.
+    fn load(&self, at: usize, order: Ordering) -> u64;
+
+    /// A fence between this memory's accesses.
+    fn fence(&self, order: Ordering);
+
+    /// The word at `at`, relaxed; 0 behind the end.
+    #[inline(always)]
+    fn get(&self, at: usize) -> u64 {
+        self.load(at, Ordering::Relaxed)
+    }
+}
+
+/// Words that can be written, by one thread of one process.
+pub trait WordsMut: Words {
+    /// Writes the word at `at`, which must be inside (panics otherwise: the
+    /// writer only follows offsets that it made itself).
+    fn store(&self, at: usize, value: u64, order: Ordering);
+
+    /// Writes the word at `at`, relaxed.
+    #[inline(always)]
+    fn put(&self, at: usize, value: u64) {
+        self.store(at, value, Ordering::Relaxed);
+    }
+}
+
+/// A reader's mapping.
+#[derive(Clone, Debug)]
+pub struct ReadWords {
+    base: *const u64,
+    len: usize,
+    map: Arc<Map>,
+}
+
+// SAFETY: `base` points into `map`, which is kept alive and may be read from
+// any thread; all accesses are atomic.
+unsafe impl Send for ReadWords {}
+// SAFETY: as above.
+unsafe impl Sync for ReadWords {}
+
+impl ReadWords {
+    /// The words of a map.
+    #[must_use]
+    pub fn new(map: Map) -> ReadWords {
+        ReadWords { base: map.as_ptr().cast(), len: map.len() / 8, map: Arc::new(map) }
+    }
+
+    /// The map, for the futex.
+    #[must_use]
+    pub fn map(&self) -> &Map {
+        &self.map
+    }
+
+    /// Asks for the cache line of word `at`, so that a later load finds it.
+    #[inline(always)]
+    pub fn prefetch(&self, at: usize) {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: a prefetch reads nothing and never faults, whatever the
+        // address; wrapping_add makes no claim about it either.
+        unsafe {
+            use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            _mm_prefetch::<_MM_HINT_T0>(self.base.wrapping_add(at).cast());
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = at;
+    }
+}
+
+impl Words for ReadWords {
+    #[inline(always)]
+    fn len(&self) -> usize {
+        self.len
+    }
+
+    #[inline(always)]
+    fn load(&self, at: usize, order: Ordering) -> u64 {
+        if at >= self.len {
+            return 0;
+        }
+        // SAFETY: inside the map (checked), aligned (maps begin on a page),
+        // mapped for as long as `self` lives, and the memory is only ever
+        // accessed as atomic 64-bit words. The load is relaxed, which the
+        // standard library guarantees for read-only memory; an acquire is a
+        // fence behind it.
+        let value =
+            unsafe { AtomicU64::from_ptr(self.base.add(at).cast_mut()).load(Ordering::Relaxed) };
+        if order != Ordering::Relaxed {
+            self.fence(Ordering::Acquire);
+        }
+        value
+    }
+
+    #[inline(always)]
+    fn fence(&self, order: Ordering) {
+        core::sync::atomic::fence(order);
+    }
+}
+
+/// The writer's mapping.
+#[derive(Debug)]
+pub struct WriteWords {
+    base: *mut u64,
+    len: usize,
+    map: MapMut,
+}
+
+// SAFETY: `base` points into `map`, which moves with it; all accesses are
+// atomic. (Not Sync: there is one writing thread.)
+unsafe impl Send for WriteWords {}
+
+impl WriteWords {
+    /// The words of a map.
+    #[must_use]
+    pub fn new(map: MapMut) -> WriteWords {
+        WriteWords { base: map.as_mut_ptr().cast(), len: map.len() / 8, map }
+    }
+
+    /// The map, for the futex.
+    #[must_use]
+    pub fn map(&self) -> &MapMut {
+        &self.map
+    }
+}
+
+impl Words for WriteWords {
+    #[inline(always)]
+    fn len(&self) -> usize {
+        self.len
+    }
+
+    #[inline(always)]
+    fn load(&self, at: usize, order: Ordering) -> u64 {
+        if at >= self.len {
+            return 0;
+        }
+        // SAFETY: as in `ReadWords::load`.
+        unsafe { AtomicU64::from_ptr(self.base.add(at)).load(order) }
+    }
+
+    #[inline(always)]
+    fn fence(&self, order: Ordering) {
+        core::sync::atomic::fence(order);
+    }
+}
+
+impl WordsMut for WriteWords {
+    #[inline(always)]
+    fn store(&self, at: usize, value: u64, order: Ordering) {
+        assert!(at < self.len, "word {at} of {}", self.len);
+        // SAFETY: as in `ReadWords::load`, and mapped for writing.
+        unsafe { AtomicU64::from_ptr(self.base.add(at)).store(value, order) }
+    }
+}

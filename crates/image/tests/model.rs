@@ -1,0 +1,197 @@
+//! The image against a naive table: random transactions, and after each commit
+//! everything that a reader can ask is compared, through a mapping of its own.
+
+mod support;
+
+use rtm_image::{Settings, WriterState};
+use rtm_model::{Entity, EntityKey, Family, GroupId, Route, RouteKey, RouteType, RouteValue};
+use support::{Mix, Model, Op, Random, addresses, attach, digests, image, op, write};
+
+fn run(seed: u64, steps: u64, mix: Mix, flushes: bool) {
+    let settings =
+        Settings { bytes: 2 << 20, ring_bytes: 64 << 10, epoch: 7, ..Settings::default() };
+    let (mut writer, mut reader) = image(settings);
+    let mut random = Random(seed);
+    let mut model = Model::default();
+    for revision in 1..=steps {
+        let mix = Mix { deletes: if revision % 100 < 60 { 150 } else { 700 }, ..mix };
+        let mut count = 1 + random.below(6);
+        if random.below(40) == 0 {
+            count = 300;
+        }
+        for _ in 0..count {
+            let mut op = op(&mut random, &model, mix);
+            if flushes && random.below(400) == 0 {
+                op = Op::Flush { routes: random.below(2) == 0, neighbours: random.below(2) == 0 };
+            }
+            model.apply(&op);
+            write(&mut writer, &op);
+        }
+        let before = reader.state().unwrap();
+        assert_eq!(before.revision, revision - 1, "nothing is visible before the commit");
+        writer.commit(7, revision, &digests(revision)).unwrap();
+        if let WriterState::Moved { successor } = reader.writer().unwrap() {
+            assert_eq!(
+                reader.state().unwrap().revision,
+                revision - 1,
+                "the old object stays as it was"
+            );
+            reader = attach(&writer);
+            assert_eq!(reader.header().id, successor);
+        }
+        assert_eq!(reader.writer().unwrap(), WriterState::Live);
+        let state = reader.state().unwrap();
+        assert_eq!((state.epoch, state.revision, state.digests), (7, revision, digests(revision)));
+        let addresses = addresses(&mut random, &model, 40);
+        if revision % 8 == 0 || count > 6 {
+            model.compare(&reader, &addresses, mix.tables);
+        } else {
+            model.compare_lookups(&reader, &addresses, mix.tables);
+        }
+    }
+    assert_eq!((reader.repeats(), reader.busy()), (0, 0), "nobody wrote meanwhile");
+    write(&mut writer, &Op::Flush { routes: true, neighbours: true });
+    for op in model.groups.keys().map(|id| Op::Delete(EntityKey::Group(*id))) {
+        write(&mut writer, &op);
+    }
+    for op in model.links.keys().map(|id| Op::Delete(EntityKey::Link(*id))) {
+        write(&mut writer, &op);
+    }
+    for more in 1..=3 {
+        writer.commit(7, steps + more, &digests(steps + more)).unwrap();
+    }
+    let usage = writer.status().usage;
+    assert!(usage.used <= 4096 && usage.retired <= 4096, "everything came back: {usage:?}");
+}
+
+#[test]
+fn small_tables() {
+    run(1, 1200, Mix { tables: &[254, 255, 10], groups: 8, deletes: 0 }, true);
+}
+
+#[test]
+fn one_table_that_becomes_a_trie_and_small_again() {
+    run(2, 500, Mix { tables: &[254], groups: 40, deletes: 0 }, false);
+}
+
+#[test]
+fn flushes() {
+    run(3, 600, Mix { tables: &[254, 1, 2, 3, 4, 5, 6], groups: 8, deletes: 0 }, true);
+}
+
+/// A route in table main to a prefix.
+fn route(prefix: rtm_model::Prefix, group: u32) -> Op {
+    let value = RouteValue {
+        kind: RouteType::Unicast,
+        protocol: 186,
+        scope: 0,
+        distance: 20,
+        group: GroupId(group),
+        attrs: rtm_model::Attrs::NONE,
+    };
+    Op::Set(Entity::Route(Route { key: RouteKey::main(prefix), value }))
+}
+
+#[test]
+fn more_groups_than_sixteen_bits_count() {
+    let (mut writer, _) = image(Settings { bytes: 32 << 20, ..Settings::default() });
+    let mut random = Random(9);
+    let mut prefixes = Vec::new();
+    for n in 0..70_000_u32 {
+        write(&mut writer, &Op::Set(Entity::Group(support::group(&mut random, n + 1))));
+        let prefix =
+            rtm_model::Prefix::from_bits(Family::V4, u128::from(n << 8) << 96, 24).unwrap();
+        write(&mut writer, &route(prefix, n + 1));
+        prefixes.push(prefix);
+    }
+    writer.commit(7, 1, &digests(1)).unwrap();
+    let reader = attach(&writer);
+    assert_eq!(writer.status().answers, 70_000);
+    for (n, prefix) in prefixes.iter().enumerate() {
+        let answer = reader.lookup(254, prefix.address()).unwrap().unwrap();
+        assert_eq!(answer.group(), GroupId(n as u32 + 1));
+    }
+    // And back: all but one get the same group again.
+    for prefix in &prefixes[1..] {
+        write(&mut writer, &route(*prefix, 5));
+    }
+    writer.commit(7, 2, &digests(2)).unwrap();
+    assert_eq!(writer.status().answers, 2);
+    for (n, prefix) in prefixes.iter().enumerate() {
+        let answer = reader.lookup(254, prefix.address()).unwrap().unwrap();
+        assert_eq!(answer.group(), GroupId(if n == 0 { 1 } else { 5 }));
+    }
+}
+
+#[test]
+fn a_thousand_tables_of_ten_routes() {
+    let (mut writer, _) =
+        image(Settings { bytes: 4 << 20, ring_bytes: 1 << 20, ..Settings::default() });
+    let mut random = Random(4);
+    let mut model = Model::default();
+    for table in 1..=1000 {
+        for n in 0..10 {
+            let family = if n % 3 == 0 { Family::V6 } else { Family::V4 };
+            let prefix = support::prefix(&mut random, family);
+            let Op::Set(Entity::Route(mut added)) = route(prefix, 0) else { unreachable!() };
+            added.key.table = table;
+            added.value.kind = RouteType::Blackhole;
+            added.value.protocol = n as u8;
+            let op = Op::Set(Entity::Route(added));
+            model.apply(&op);
+            write(&mut writer, &op);
+        }
+    }
+    writer.commit(7, 1, &digests(1)).unwrap();
+    let reader = attach(&writer);
+    for table in [1, 2, 254, 255, 999, 1000, 1001] {
+        let addresses = addresses(&mut random, &model, 200);
+        model.compare_lookups(&reader, &addresses, &[table]);
+    }
+    let status = writer.status();
+    println!(
+        "1,000 tables of 10 routes: {} bytes used, object {}",
+        status.usage.used, status.bytes
+    );
+    assert!(status.bytes <= 16 << 20);
+    assert_eq!(reader.state().unwrap().tables, 1000);
+}
+
+#[test]
+fn a_flow_hash_picks_by_weight() {
+    let (mut writer, _) = image(Settings::default());
+    let hop = |gateway: [u8; 4], weight, flags| rtm_model::NextHop {
+        gateway: Some(gateway.into()),
+        link: None,
+        weight,
+        flags,
+    };
+    let group = rtm_model::Group {
+        id: GroupId(3),
+        nhid: 0,
+        hops: vec![
+            hop([10, 0, 0, 1], 1, rtm_model::HopFlags::default()),
+            hop([10, 0, 0, 2], 200, rtm_model::HopFlags::DEAD),
+            hop([10, 0, 0, 3], 3, rtm_model::HopFlags::LINKDOWN),
+        ],
+    };
+    write(&mut writer, &Op::Set(Entity::Group(group.clone())));
+    write(&mut writer, &route("10.0.0.0/8".parse().unwrap(), 3));
+    writer.commit(1, 1, &digests(1)).unwrap();
+    let reader = attach(&writer);
+    let address = "10.1.1.1".parse().unwrap();
+    let mut counts = [0; 3];
+    for n in 0..4000_u32 {
+        let (_, hop) = reader.lookup_hop(254, address, n * 1_073_741).unwrap().unwrap();
+        counts[group.hops.iter().position(|h| Some(*h) == hop).unwrap()] += 1;
+    }
+    assert!((999..=1001).contains(&counts[0]) && counts[1] == 0, "{counts:?}");
+    // The group changes, and the route with it.
+    let dead = rtm_model::Group {
+        hops: vec![hop([10, 0, 0, 9], 1, rtm_model::HopFlags::DEAD)],
+        ..group.clone()
+    };
+    write(&mut writer, &Op::Set(Entity::Group(dead)));
+    writer.commit(1, 2, &digests(2)).unwrap();
+    assert_eq!(reader.lookup_hop(254, address, 0).unwrap().unwrap().1, None, "all dead");
+}
