@@ -43,8 +43,8 @@ pub enum ErrorKind {
     },
     /// The compressed stream is damaged, or something else follows it.
     Corrupt {
-        /// `gzip`, `zstd` or `bzip2`.
-        compression: &'static str,
+        /// `gzip`, `zstd`, `bzip2` or `JSON`.
+        what: &'static str,
         /// What the decoder says.
         why: String,
     },
@@ -103,8 +103,8 @@ impl fmt::Display for FileError {
                     ErrorKind::Truncated { compression } => {
                         write!(f, "the {compression} stream is cut off; a whole file would be right")
                     }
-                    ErrorKind::Corrupt { compression, why } => {
-                        write!(f, "the {compression} stream is damaged ({why})")
+                    ErrorKind::Corrupt { what, why } => {
+                        write!(f, "the {what} stream is damaged ({why})")
                     }
                     ErrorKind::TooLarge { bytes_max } => {
                         write!(f, "the file unpacks to more than {bytes_max} bytes")

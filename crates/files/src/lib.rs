@@ -14,14 +14,10 @@
 
 mod duplicates;
 mod error;
-mod format;
-mod ip_json;
 mod lines;
 mod reader;
-mod spread;
 mod unpack;
 
 pub use error::{At, ErrorKind, FileError};
 pub use reader::{Item, Options, Progress, Reader};
-pub use spread::spread;
 pub use unpack::{Compression, UNPACKED_BYTES_MAX};

@@ -73,7 +73,7 @@ impl<R: Read> Lines<R> {
     }
 
     /// Finds the next line, without its end: its place in the buffer, for
-    /// [`Lines::text`]. `None` at the end of the stream.
+    /// [`Lines::bytes`]. `None` at the end of the stream.
     pub(crate) fn line(&mut self) -> Result<Option<(usize, usize)>, FileError> {
         let mut seen = 0;
         loop {
@@ -106,15 +106,9 @@ impl<R: Read> Lines<R> {
         }
     }
 
-    /// The text of a line that was just found.
-    pub(crate) fn text(&self, place: (usize, usize)) -> Result<&str, FileError> {
-        std::str::from_utf8(&self.buffer[place.0..place.1])
-            .map_err(|_| self.entry("not text (UTF-8)".to_owned()))
-    }
-
-    /// An error of the current line.
-    pub(crate) fn entry(&self, why: String) -> FileError {
-        FileError { at: At::Line(self.number), kind: ErrorKind::Entry(why) }
+    /// The bytes of a line that was just found.
+    pub(crate) fn bytes(&self, place: (usize, usize)) -> &[u8] {
+        &self.buffer[place.0..place.1]
     }
 
     fn too_long(&self) -> FileError {

@@ -1,21 +1,18 @@
 //! Changes out of a file, one after another.
 
 use std::io::Read;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rtm_model::text::{Command, Context, Format, LineJoiner, LoadHops, parse_line};
-use rtm_model::{
-    Change, Family, HopFlags, HopSpec, Hops, LinkRef, Prefix, RouteSpec, RouteType, Verb,
+use rtm_model::text::{
+    Command, Context, Format, JsonObjects, LineJoiner, LoadHops, TextError, detect_format,
+    json_route, line_text, parse_line, parse_printed_route, prefix_line,
 };
+use rtm_model::{Change, Family, Verb};
 
 use crate::duplicates::Duplicates;
 use crate::error::{At, ErrorKind, FileError};
-use crate::format::detect;
-use crate::ip_json::{self, Elements};
 use crate::lines::{ENTRY_BYTES_MAX, Lines};
-use crate::spread::spread;
 use crate::unpack::{Compression, UNPACKED_BYTES_MAX, Unpacked};
 
 /// How a file is read.
@@ -91,12 +88,10 @@ pub struct Reader<R: Read> {
     format: Option<Format>,
     duplicates: Duplicates,
     progress: Progress,
-    elements: Elements,
+    objects: JsonObjects,
     /// A line of `ip` that was read and may be continued by `nexthop` lines.
     ahead: Option<(u64, String)>,
     joiner: LineJoiner,
-    /// The words of the entry at hand.
-    words: String,
     failed: bool,
 }
 
@@ -131,10 +126,9 @@ impl<R: Read> Reader<R> {
             format,
             duplicates: Duplicates::new(),
             progress,
-            elements: Elements::new(),
+            objects: JsonObjects::default(),
             ahead: None,
             joiner: LineJoiner::default(),
-            words: String::new(),
             failed: false,
         })
     }
@@ -177,7 +171,7 @@ impl<R: Read> Reader<R> {
             None | Some(Format::Auto | Format::IpDump | Format::Mrt) => Ok(None),
             Some(Format::Prefixes) => self.next_prefix(),
             Some(Format::Ip) => self.next_ip(),
-            Some(Format::IpJson) => self.next_element(),
+            Some(Format::IpJson) => self.next_object(),
             Some(Format::Batch) => self.next_batch(),
         };
         match &result {
@@ -195,43 +189,26 @@ impl<R: Read> Reader<R> {
         result
     }
 
-    fn next_prefix(&mut self) -> Result<Option<Item>, FileError> {
-        loop {
-            let Some(place) = self.lines.line()? else { return Ok(None) };
-            let text = self.lines.text(place)?.trim();
-            if text.is_empty() || text.starts_with('#') {
-                continue;
-            }
-            let spec = self.prefix(text).map_err(|why| self.lines.entry(why))?;
-            let at = At::Line(self.lines.number());
-            return Ok(Some(Item { at, change: Change::Route(Verb::Replace, spec) }));
-        }
+    /// What a line's words don't say.
+    fn context(&self) -> Context<'static> {
+        Context { family: self.options.family, ..Context::default() }
     }
 
-    fn prefix(&self, text: &str) -> Result<RouteSpec, String> {
-        let prefix = if text == "default" {
-            Prefix::default_of(self.options.family.unwrap_or(Family::V4))
-        } else {
-            text.parse::<Prefix>().map_err(|why| format!("{}: {why}", text.escape_debug()))?
-        };
-        let hop = match self.options.hops {
-            Some(LoadHops::Fixed { via, dev }) => HopSpec {
-                gateway: via,
-                link: dev.map(LinkRef::Name),
-                weight: 1,
-                flags: HopFlags::default(),
-            },
-            Some(LoadHops::Spread) | None => spread(text, prefix.family()),
-        };
-        if let (Family::V6, Some(IpAddr::V4(gateway))) = (prefix.family(), hop.gateway) {
-            return Err(format!(
-                "{prefix}: an IPv6 route can't have the IPv4 gateway {gateway}; an IPv6 gateway would be right"
-            ));
+    fn next_prefix(&mut self) -> Result<Option<Item>, FileError> {
+        // Without next hops such a list was refused at the beginning.
+        let hops = self.options.hops.unwrap_or(LoadHops::Spread);
+        let cx = self.context();
+        loop {
+            let Some(place) = self.lines.line()? else { return Ok(None) };
+            let at = At::Line(self.lines.number());
+            let line =
+                line_text(self.lines.bytes(place)).map_err(|error| wrong_entry(at, &error))?;
+            if let Some(spec) =
+                prefix_line(line, &hops, &cx).map_err(|error| wrong_entry(at, &error))?
+            {
+                return Ok(Some(Item { at, change: Change::Route(Verb::Replace, spec) }));
+            }
         }
-        let mut spec = RouteSpec::new(prefix);
-        spec.kind = Some(RouteType::Unicast);
-        spec.hops = Hops::One(hop);
-        Ok(spec)
     }
 
     /// `ip route show`: a line, and indented lines with its next hops.
@@ -239,7 +216,9 @@ impl<R: Read> Reader<R> {
         let mut entry = self.ahead.take();
         while let Some(place) = self.lines.line()? {
             let number = self.lines.number();
-            let text = self.lines.text(place)?;
+            let at = At::Line(number);
+            let text =
+                line_text(self.lines.bytes(place)).map_err(|error| wrong_entry(at, &error))?;
             let indented = text.starts_with([' ', '\t']);
             let text = text.trim();
             if text.is_empty() || text.starts_with('#') {
@@ -262,42 +241,50 @@ impl<R: Read> Reader<R> {
             }
         }
         let Some((number, words)) = entry else { return Ok(None) };
-        self.words.clear();
-        self.words.push_str("route replace ");
-        self.words.push_str(&words);
-        self.listed(At::Line(number)).map(Some)
+        let at = At::Line(number);
+        let spec = parse_printed_route(&words, &self.context()).map_err(|e| wrong_entry(at, &e))?;
+        Ok(Some(Item { at, change: Change::Route(Verb::Replace, spec) }))
     }
 
     /// `ip -json route show`.
-    fn next_element(&mut self) -> Result<Option<Item>, FileError> {
+    fn next_object(&mut self) -> Result<Option<Item>, FileError> {
+        let cx = self.context();
+        let wrong = |error: TextError, byte| FileError {
+            at: At::Byte(byte),
+            kind: ErrorKind::Corrupt { what: "JSON", why: error.to_string() },
+        };
         loop {
-            let Some((byte, len)) = self.elements.next(&mut self.lines)? else { return Ok(None) };
-            self.words.clear();
-            self.words.push_str("route replace ");
-            let head = self.words.len();
-            let result = ip_json::words(&self.lines.window()[..len], &mut self.words);
-            self.lines.consume(len);
-            let at = At::Byte(byte);
-            result.map_err(|why| FileError { at, kind: ErrorKind::Entry(why) })?;
-            if self.words.len() > head {
-                return self.listed(at).map(Some);
+            let position = self.lines.position();
+            match self.objects.next_object().map_err(|error| wrong(error, position))? {
+                Some((byte, object)) => match json_route(object, &cx) {
+                    Ok(Some(spec)) => {
+                        let change = Change::Route(Verb::Replace, spec);
+                        return Ok(Some(Item { at: At::Byte(byte), change }));
+                    }
+                    Ok(None) => {}
+                    Err(error) => {
+                        let at = At::Byte(byte + u64::from(error.column.max(1) - 1));
+                        return Err(wrong_entry(at, &error));
+                    }
+                },
+                None => {
+                    if self.lines.window().is_empty() && !self.lines.more()? {
+                        let kind = ErrorKind::Unfinished;
+                        let error = |_| FileError { at: At::Byte(position), kind };
+                        return self.objects.finish().map_err(error).map(|()| None);
+                    }
+                    let window = self.lines.window();
+                    self.objects.push(window);
+                    let taken = window.len();
+                    self.lines.consume(taken);
+                }
             }
-        }
-    }
-
-    /// The words at hand as `ip` lists a route.
-    fn listed(&self, at: At) -> Result<Item, FileError> {
-        let cx = Context { family: self.options.family, listing: true, ..Context::default() };
-        let wrong = |why| FileError { at, kind: ErrorKind::Entry(why) };
-        match parse_line(&self.words, &cx).map_err(|error| wrong(error.to_string()))? {
-            Some((_, Command::Change(change @ Change::Route(..)))) => Ok(Item { at, change }),
-            _ => Err(wrong("no route; a line of 'ip route' would be right".to_owned())),
         }
     }
 
     /// Lines of the grammar.
     fn next_batch(&mut self) -> Result<Option<Item>, FileError> {
-        let cx = Context { family: self.options.family, ..Context::default() };
+        let cx = self.context();
         loop {
             let wrong = |line, why| FileError { at: At::Line(line), kind: ErrorKind::Entry(why) };
             let Some(place) = self.lines.line()? else {
@@ -310,7 +297,9 @@ impl<R: Read> Reader<R> {
                     }),
                 };
             };
-            let text = self.lines.text(place)?;
+            let at = At::Line(self.lines.number());
+            let text =
+                line_text(self.lines.bytes(place)).map_err(|error| wrong_entry(at, &error))?;
             if self.joiner.pending_bytes() + text.len() > ENTRY_BYTES_MAX {
                 let kind = ErrorKind::TooLong { bytes_max: ENTRY_BYTES_MAX };
                 return Err(FileError { at: At::Line(self.lines.number()), kind });
@@ -358,39 +347,39 @@ fn find_format<R: Read>(lines: &mut Lines<R>) -> Result<Option<Format>, FileErro
     let mut start = 0;
     loop {
         let window = lines.window();
-        let line = window.get(start..).unwrap_or_default();
-        let Some(end) = memchr::memchr(b'\n', line) else {
-            let full = line.len() > ENTRY_BYTES_MAX || start > ENTRY_BYTES_MAX;
-            if !full && lines.more()? {
-                continue;
+        let line = &window[start..];
+        let end = memchr::memchr(b'\n', line);
+        let first = line[..end.unwrap_or(line.len())].trim_ascii_start().first();
+        let says = !matches!(first, None | Some(b'#'));
+        let unknown = FileError { at: At::Line(number), kind: ErrorKind::UnknownFormat };
+        match end {
+            Some(end) if says => {
+                return detect_format(&window[..start + end]).ok_or(unknown).map(Some);
             }
-            let window = lines.window();
-            let line = window.get(start..).unwrap_or_default();
-            let first = line.iter().find(|b| !b.is_ascii_whitespace());
-            if matches!(first, None | Some(b'#')) {
-                return Ok(None);
+            Some(end) => {
+                start += end + 1;
+                number += 1;
             }
-            return known(window, line, number);
-        };
-        let line = &line[..end];
-        let first = line.iter().find(|b| !b.is_ascii_whitespace());
-        if !matches!(first, None | Some(b'#')) {
-            return known(window, line, number);
+            // Whoever has so much to say before the first entry must name the format.
+            None if window.len() > 2 * ENTRY_BYTES_MAX => return Err(unknown),
+            None if lines.more()? => {}
+            None if says => return detect_format(lines.window()).ok_or(unknown).map(Some),
+            None => return Ok(None),
         }
-        start += end + 1;
-        number += 1;
     }
 }
 
-fn known(head: &[u8], line: &[u8], number: u64) -> Result<Option<Format>, FileError> {
-    match detect(head, line) {
-        Some(format) => Ok(Some(format)),
-        None => Err(FileError { at: At::Line(number), kind: ErrorKind::UnknownFormat }),
-    }
+/// A wrong entry.
+fn wrong_entry(at: At, error: &TextError) -> FileError {
+    FileError { at, kind: ErrorKind::Entry(error.to_string()) }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
+    use rtm_model::{LinkRef, Prefix};
+
     use super::*;
 
     fn spread_options() -> Options {
@@ -446,11 +435,11 @@ mod tests {
         assert_eq!(
             read(b"10.0.0.0/33\n10.0.0.1/8\nrubbish\n11/8\n\xff\xfe\n12/8\n", spread_options()),
             [
-                "line 1: 10.0.0.0/33: mask 33 is too long for IPv4; 0 to 32 are valid",
-                "line 2: 10.0.0.1/8: host bits are set; 10.0.0.0/8 would be right",
-                "line 3: rubbish: not an address; like 10.0.0.0/8 or 2001:db8::/32",
+                "line 1: prefix: 10.0.0.0/33: mask 33 is too long for IPv4; 0 to 32 are valid",
+                "line 2: prefix: 10.0.0.1/8: host bits are set; 10.0.0.0/8 would be right",
+                "line 3: prefix: rubbish: not a prefix; like 10.0.0.0/8, 2001:db8::/32 or default",
                 "line 4 replace 11.0.0.0/8",
-                "line 5: not text (UTF-8)",
+                "line 5: line: \\xff: not text; UTF-8 would be right",
                 "line 6 replace 12.0.0.0/8",
             ]
         );
@@ -466,7 +455,7 @@ mod tests {
         assert_eq!(
             read(b"2001:db8::/32\n10/8\n", options),
             [
-                "line 1: 2001:db8::/32: an IPv6 route can't have the IPv4 gateway 10.0.0.1; an IPv6 gateway would be right",
+                "line 1: prefix: 2001:db8::/32: an IPv6 route can't go via 10.0.0.1; a gateway like 2001:db8::1 would be right",
                 "line 2 replace 10.0.0.0/8",
             ]
         );
@@ -583,7 +572,7 @@ mod tests {
             [
                 "byte 1 of the unpacked stream: replace 0.0.0.0/0 table 254 proto Some(16) metric Some(100) 10.0.0.1%eth0*1".to_owned(),
                 format!("byte {} of the unpacked stream: replace 192.0.2.1/32 table 254 proto Some(4) metric None ", at("blackhole")),
-                format!("byte {} of the unpacked stream: destination: 10.0.0.1/8: host bits are set; 10.0.0.0/8 would be right", at("10.0.0.1/8")),
+                format!("byte {} of the unpacked stream: destination: 10.0.0.1/8: host bits are set; 10.0.0.0/8 would be right", at("10.0.0.1/8") + 7),
                 format!("byte {} of the unpacked stream: replace 2001:db8::/32 table 254 proto Some(186) metric Some(1024) -%eth0*1", at("2001:db8")),
                 format!("byte {} of the unpacked stream: replace 10.0.0.0/8 table 254 proto Some(4) metric None 10.0.0.1%a*1 10.0.0.2%b*2", at("10.0.0.0/8")),
             ]

@@ -161,7 +161,7 @@ impl<R: Read> Unpacked<R> {
         if error.kind() == io::ErrorKind::UnexpectedEof {
             return ErrorKind::Truncated { compression };
         }
-        ErrorKind::Corrupt { compression, why: error.to_string() }
+        ErrorKind::Corrupt { what: compression, why: error.to_string() }
     }
 }
 
