@@ -128,7 +128,7 @@ fn a_bad_line_is_named_and_what_came_before_is_counted() {
     assert_eq!(output.code, Some(1));
     assert_eq!(
         output.err,
-        "rtm: route load: FILE: line 3: 10.0.0.0/33: mask 33 is too long for IPv4; 0 to 32 are valid; \
+        "rtm: route load: FILE: line 3: prefix: 10.0.0.0/33: mask 33 is too long for IPv4; 0 to 32 are valid; \
          2 before it were applied, revision 2\n"
     );
     assert_eq!(files.routes(), 2);
