@@ -375,14 +375,14 @@ impl Random {
     }
 }
 
-/// 600 routes of a generator; each is added and shown in a table of its own.
+/// 400 routes of a generator; each is added and shown in a table of its own.
 #[test]
 fn generated_routes_are_printed_as_ip_prints_them() {
     if cannot_run("generated_routes_are_printed_as_ip_prints_them") {
         return;
     }
     let mut random = Random(1);
-    let routes: Vec<String> = (0..600).map(|_| random.route()).collect();
+    let routes: Vec<String> = (0..400).map(|_| random.route()).collect();
     let mut batch = String::new();
     let mut shows = String::new();
     for (index, words) in routes.iter().enumerate() {

@@ -45,7 +45,8 @@ impl Printer<'_> {
         }
         if route.tos != 0 && !self.hide.tos {
             json.name("tos")?;
-            named(json, |out| self.tos(out, route.tos))?;
+            let name = self.names.dsfield_name(route.tos).filter(|_| !self.numeric);
+            named(json, name, |out| self.tos(out, route.tos))?;
         }
         if let Some(hop) = route.hops.at(0).filter(|_| route.hops.len() == 1) {
             gateway(json, &hop, route.family(), self.hide.gateway)?;
@@ -55,15 +56,18 @@ impl Printer<'_> {
         }
         if !self.hide.table && route.table != 0 && (route.table != TABLE_MAIN || self.details) {
             json.name("table")?;
-            named(json, |out| self.table(out, route.table))?;
+            let name = self.names.table_name(route.table).filter(|_| !self.numeric);
+            named(json, name, |out| write::number(out, route.table))?;
         }
         if !self.hide.protocol && (route.protocol != PROTOCOL_BOOT || self.details) {
             json.name("protocol")?;
-            named(json, |out| self.protocol(out, route.protocol))?;
+            let name = self.names.protocol_name(route.protocol).filter(|_| !self.numeric);
+            named(json, name, |out| write::number(out, route.protocol))?;
         }
         if !self.hide.scope && (route.scope != SCOPE_GLOBAL || self.details) {
             json.name("scope")?;
-            named(json, |out| self.scope(out, route.scope))?;
+            let name = self.names.scope_name(route.scope).filter(|_| !self.numeric);
+            named(json, name, |out| write::number(out, route.scope))?;
         }
         let attrs = route.attrs.as_ref();
         if let Some(src) = attrs.and_then(|attrs| attrs.prefsrc).filter(|_| !self.hide.src) {
@@ -137,7 +141,8 @@ impl Printer<'_> {
         }
         if neighbour.protocol != 0 {
             json.name("protocol")?;
-            named(json, |out| self.protocol(out, neighbour.protocol))?;
+            let name = self.names.protocol_name(neighbour.protocol).filter(|_| !self.numeric);
+            named(json, name, |out| write::number(out, neighbour.protocol))?;
         }
         json.end_object()
     }
@@ -187,12 +192,13 @@ impl Printer<'_> {
         if let Some((from, to)) = realms(attrs) {
             json.name("flow")?;
             json.begin_object()?;
-            if from != 0 {
-                json.name("from")?;
-                named(json, |out| self.realm(out, from))?;
+            for (name, realm) in [("from", from), ("to", to)] {
+                if name == "to" || realm != 0 {
+                    json.name(name)?;
+                    let name = self.names.realm_name(realm).filter(|_| !self.numeric);
+                    named(json, name, |out| write::number(out, realm))?;
+                }
             }
-            json.name("to")?;
-            named(json, |out| self.realm(out, to))?;
             json.end_object()?;
         }
         let metrics = Metrics::new(attrs);
@@ -230,14 +236,17 @@ impl Printer<'_> {
     }
 }
 
-/// A name, which may come from a file: escaped.
+/// A name, which may come from a file and is escaped; else what `number`
+/// writes.
 fn named<W: Write + ?Sized>(
     json: &mut JsonWriter<'_, W>,
-    text: impl FnOnce(&mut String) -> fmt::Result,
+    name: Option<&str>,
+    number: impl FnOnce(&mut W) -> fmt::Result,
 ) -> fmt::Result {
-    let mut name = String::new();
-    text(&mut name)?;
-    json.string(&name)
+    match name {
+        Some(name) => json.string(name),
+        None => json.plain(number),
+    }
 }
 
 fn heading_json<W: Write + ?Sized>(json: &mut JsonWriter<'_, W>, heading: &Heading) -> fmt::Result {
