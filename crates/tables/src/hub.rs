@@ -31,9 +31,10 @@
 //! so no client is told of what the image doesn't show yet, and END and MARK
 //! name states that were committed as a whole.
 
+mod slots;
+
 use std::collections::VecDeque;
 
-use rtm_model::text::Filter;
 use rtm_model::{DigestKey, Digester};
 
 use crate::Millis;
@@ -45,7 +46,8 @@ use crate::session::HubLimits;
 use crate::snapshot::Generation;
 use crate::table::Table;
 use crate::view::{Around, View};
-use crate::walk::{Ground, Shared, Stop, Walk};
+use crate::walk::{Ground, Stop};
+use slots::{Parked, Slot};
 
 /// A filter that no session uses is kept for so long: who lost its connection
 /// finds its view again.
@@ -53,9 +55,6 @@ const FILTER_IDLE_MS: Millis = 60_000;
 
 /// For so long a view whose snapshot was too large to share isn't tried again.
 const ALONE_MS: Millis = 60_000;
-
-/// Snapshots of one view at one time.
-const GENERATIONS_PER_VIEW: usize = 2;
 
 /// The view of everything.
 const MAIN: usize = 0;
@@ -87,42 +86,6 @@ pub struct Hub {
     next: Vec<u32>,
     held: Vec<u32>,
     barriers: Barriers,
-}
-
-/// What the hub knows of a session.
-#[derive(Default)]
-struct Slot {
-    used: bool,
-    token: u64,
-    session: u64,
-    pid: Option<u32>,
-    name: String,
-    can_answer: bool,
-    view: Option<usize>,
-    parked: Parked,
-    /// A barrier asks for an answer at this revision or later.
-    ask: Option<Revision>,
-}
-
-/// Where a session waits; `at` is its index in the list there.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-enum Parked {
-    /// In the daemon's hands.
-    #[default]
-    No,
-    /// In `next` or `ready`.
-    Queued,
-    View {
-        view: usize,
-        at: usize,
-    },
-    Generation {
-        id: u64,
-        at: usize,
-    },
-    Held {
-        at: usize,
-    },
 }
 
 /// What the hub holds, for `rtm status`.
@@ -442,284 +405,12 @@ impl Hub {
         }
         self.views[index] = None;
     }
-
-    fn wake_view(&mut self, index: usize) {
-        if let Some(view) = &mut self.views[index] {
-            let waiters = std::mem::take(&mut view.waiters);
-            self.queue_all(waiters);
-        }
-    }
-
-    fn queue_all(&mut self, slots: Vec<u32>) {
-        for &slot in &slots {
-            self.slots[slot as usize].parked = Parked::Queued;
-        }
-        self.next.extend(slots);
-    }
 }
 
 /// What became of a snapshot that was being made.
 enum Encoded {
     Kept,
     Dropped,
-}
-
-/// What a session asks of its hub.
-impl Hub {
-    pub(crate) fn epoch(&self) -> Epoch {
-        self.epoch
-    }
-
-    pub(crate) fn digest_key(&self) -> DigestKey {
-        self.key
-    }
-
-    pub(crate) fn now(&self) -> Millis {
-        self.now
-    }
-
-    /// The newest revision that sessions may see.
-    pub(crate) fn published(&self) -> Revision {
-        self.published
-    }
-
-    pub(crate) fn view(&self, index: usize) -> &View {
-        match self.views.get(index) {
-            Some(Some(view)) => view,
-            _ => panic!("a session's view is there as long as the session"),
-        }
-    }
-
-    /// A slot for a session that was accepted.
-    pub(crate) fn open_slot(&mut self, token: u64, session: u64, pid: Option<u32>) -> u32 {
-        let slot = Slot { used: true, token, session, pid, ..Slot::default() };
-        match self.free.pop() {
-            Some(index) => {
-                self.slots[index as usize] = slot;
-                index
-            }
-            None => {
-                self.slots.push(slot);
-                self.slots.len() as u32 - 1
-            }
-        }
-    }
-
-    pub(crate) fn close_slot(&mut self, index: u32) {
-        self.unpark(index);
-        self.barriers.gone(index);
-        let slot = std::mem::take(&mut self.slots[index as usize]);
-        if let Some(view) = slot.view.and_then(|view| self.views[view].as_mut()) {
-            view.users -= 1;
-            view.idle_since = self.now;
-        }
-        self.free.push(index);
-    }
-
-    /// A session's name and its filter's text (empty: everything).
-    pub(crate) fn who(&self, index: u32, view: Option<usize>) -> (String, String) {
-        let filter = view.and_then(|view| self.view(view).filter.as_ref());
-        let filter = filter.map_or_else(String::new, Filter::to_string);
-        (self.slots[index as usize].name.clone(), filter)
-    }
-
-    /// A session said who it is.
-    pub(crate) fn greet(&mut self, index: u32, name: &str, can_answer: bool) {
-        let slot = &mut self.slots[index as usize];
-        slot.name = name.to_owned();
-        slot.can_answer = can_answer;
-    }
-
-    /// The view of a filter for a session that begins to follow. `None`: there
-    /// are too many filters.
-    pub(crate) fn subscribe(
-        &mut self,
-        index: u32,
-        filter: Filter,
-        table: &mut Table,
-    ) -> Option<usize> {
-        let view = if filter.is_all() { MAIN } else { self.intern(filter, table)? };
-        self.slots[index as usize].view = Some(view);
-        if let Some(view) = &mut self.views[view] {
-            view.users += 1;
-        }
-        Some(view)
-    }
-
-    fn intern(&mut self, filter: Filter, table: &mut Table) -> Option<usize> {
-        let same = |view: &Option<View>| {
-            view.as_ref().is_some_and(|view| view.filter.as_ref() == Some(&filter))
-        };
-        if let Some(index) = self.views.iter().position(same) {
-            return Some(index);
-        }
-        if self.views.iter().flatten().count() > self.limits.filters_max {
-            // One that is only kept for a returning client makes room.
-            let idle = |view: &View| view.users == 0;
-            let kept = (1..self.views.len())
-                .filter(|&index| self.views[index].as_ref().is_some_and(idle))
-                .min_by_key(|&index| self.views[index].as_ref().map(|view| view.idle_since))?;
-            self.drop_view(kept, table);
-        }
-        self.catalog.begin();
-        let bytes = self.limits.filter_journal_bytes;
-        let view = Some(View::new(Some(filter), bytes, self.revision));
-        match self.views.iter().position(Option::is_none) {
-            Some(index) => {
-                self.views[index] = view;
-                Some(index)
-            }
-            None => {
-                self.views.push(view);
-                Some(self.views.len() - 1)
-            }
-        }
-    }
-
-    /// Goes on with a session's own walk; `None`: the table can't be read now,
-    /// see [`Hub::hold`].
-    pub(crate) fn advance_walk(
-        &self,
-        view: usize,
-        walk: &mut Walk,
-        table: &mut Table,
-        out: &mut Vec<u8>,
-        limit: usize,
-        budget: &mut usize,
-    ) -> Option<Stop> {
-        if table.is_staging() || table.revision() != self.published || !self.view(view).is_built() {
-            return None;
-        }
-        let ground = &mut Ground { view: self.view(view), catalog: &self.catalog, table };
-        Some(walk.advance(ground, out, limit, budget))
-    }
-
-    /// The shared snapshot that a session of this view is to read, made if
-    /// there is none to share. `None`: it is to walk by itself.
-    pub(crate) fn join(&mut self, view_index: usize, table: &mut Table) -> Option<(u64, Shared)> {
-        let view = self.views[view_index].as_ref()?;
-        // A finished one is of use as long as what came since is little.
-        let usable = |g: &Generation| match g.done {
-            None => true,
-            Some((place, _)) => {
-                let since = view.journal.distance(place);
-                view.journal.holds(place) && since <= (g.bytes() / 4).max(64 << 10) as u64
-            }
-        };
-        let of_it = |g: &&Generation| g.view == view_index;
-        if let Some(g) = self.generations.iter().rev().find(|g| of_it(g) && usable(g)) {
-            return Some((g.id, g.walk.shared()));
-        }
-        if view.alone_until > self.now {
-            return None;
-        }
-        let walk = Walk::new(Revision(0), view, table);
-        let shared = walk.shared();
-        if self.generations.iter().filter(of_it).count() >= GENERATIONS_PER_VIEW {
-            let oldest = self.generations.iter().position(|g| g.view == view_index)?;
-            self.drop_generation(oldest, table);
-        }
-        let id = self.next_generation;
-        self.next_generation += 1;
-        self.snapshots_encoded += 1;
-        self.generations.push(Generation::new(id, view_index, walk, self.now));
-        Some((id, shared))
-    }
-
-    pub(crate) fn generation(&self, id: u64) -> Option<&Generation> {
-        self.generations.iter().find(|generation| generation.id == id)
-    }
-
-    /// A session took bytes of a shared snapshot.
-    pub(crate) fn generation_was_read(&mut self, id: u64) {
-        let now = self.now;
-        if let Some(generation) = self.generations.iter_mut().find(|g| g.id == id) {
-            generation.last_read = now;
-        }
-    }
-
-    /// Parks a session until its view's journal moves, or the view is built.
-    pub(crate) fn park_at_view(&mut self, index: u32, view_index: usize) {
-        self.unpark(index);
-        let Some(view) = &mut self.views[view_index] else { return };
-        let at = view.waiters.len();
-        view.waiters.push(index);
-        self.slots[index as usize].parked = Parked::View { view: view_index, at };
-    }
-
-    /// Parks a session until there is more of a shared snapshot.
-    pub(crate) fn park_at_generation(&mut self, index: u32, id: u64) {
-        self.unpark(index);
-        let Some(generation) = self.generations.iter_mut().find(|g| g.id == id) else {
-            return self.wake(index);
-        };
-        let at = generation.waiters.len();
-        generation.waiters.push(index);
-        self.slots[index as usize].parked = Parked::Generation { id, at };
-    }
-
-    /// Parks a session until the table can be read again.
-    pub(crate) fn hold(&mut self, index: u32) {
-        self.unpark(index);
-        self.slots[index as usize].parked = Parked::Held { at: self.held.len() };
-        self.held.push(index);
-    }
-
-    /// Names a session in the next turn.
-    pub(crate) fn wake(&mut self, index: u32) {
-        if self.slots[index as usize].parked == Parked::Queued {
-            return;
-        }
-        self.unpark(index);
-        self.slots[index as usize].parked = Parked::Queued;
-        self.next.push(index);
-    }
-
-    /// Takes a session out of the list that it waits in.
-    fn unpark(&mut self, index: u32) {
-        let parked = std::mem::take(&mut self.slots[index as usize].parked);
-        let (list, at) = match parked {
-            Parked::No => return,
-            // Its entry in the queue is passed over when it comes up.
-            Parked::Queued => return,
-            Parked::View { view, at } => match &mut self.views[view] {
-                Some(view) => (&mut view.waiters, at),
-                None => return,
-            },
-            Parked::Generation { id, at } => {
-                match self.generations.iter_mut().find(|g| g.id == id) {
-                    Some(generation) => (&mut generation.waiters, at),
-                    None => return,
-                }
-            }
-            Parked::Held { at } => (&mut self.held, at),
-        };
-        debug_assert_eq!(list.get(at), Some(&index));
-        list.swap_remove(at);
-        if let Some(&moved) = list.get(at) {
-            match &mut self.slots[moved as usize].parked {
-                Parked::View { at: place, .. }
-                | Parked::Generation { at: place, .. }
-                | Parked::Held { at: place } => *place = at,
-                Parked::No | Parked::Queued => {}
-            }
-        }
-    }
-
-    /// Does a barrier ask this session, and is what it asks for published?
-    pub(crate) fn asks(&self, index: u32) -> bool {
-        self.slots[index as usize].ask.is_some_and(|revision| revision <= self.published)
-    }
-
-    /// The session was asked.
-    pub(crate) fn asked(&mut self, index: u32) {
-        self.slots[index as usize].ask = None;
-    }
-
-    /// The session answered.
-    pub(crate) fn answered(&mut self, index: u32, revision: Revision, agrees: bool) {
-        self.barriers.answered(index, revision, agrees);
-    }
 }
 
 impl RecordSink for Hub {

@@ -20,8 +20,9 @@ use rtm_model::text::{Context, Filter};
 use crate::Millis;
 use crate::hub::Hub;
 use crate::record::Revision;
+use crate::session::follow::Follow;
 use crate::session::info::ServerEvent;
-use crate::session::server::{Follow, INPUT_BYTES_MAX, Loading, ServerSession, Stage};
+use crate::session::server::{INPUT_BYTES_MAX, Loading, ServerSession, Stage};
 use crate::table::Table;
 use crate::wire::{
     ClientFrame, DaemonFrame, FEATURE_ACK, FRAME_BYTES_MIN, Frame, GREETING_BYTES_MAX,

@@ -20,6 +20,7 @@
 //! ```
 
 mod client;
+mod follow;
 mod info;
 mod input;
 mod output;
@@ -29,4 +30,5 @@ pub use client::{
     ClientConfig, ClientEvent, ClientSession, ClientTimeout, Compare, Progress, RECEIVE_BYTES,
 };
 pub use info::{HubLimits, Peer, ServerEvent, SessionInfo, SessionState, Transport};
-pub use server::{INPUT_BYTES_MAX, SLICES_MAX, ServerSession, Slices};
+pub use output::{SLICES_MAX, Slices};
+pub use server::{INPUT_BYTES_MAX, ServerSession};

@@ -1,9 +1,11 @@
-//! A session's own output buffer.
+//! A session's own output buffer, and what it gives to be written.
 //!
 //! Most of what a session sends it sends out of shared memory. Its own buffer
 //! holds answers, greetings, the rest of a frame of which the socket took only
 //! a part, and what a walk of its own encodes. It is bounded, and allocated
 //! only while there is something in it.
+
+use std::io::IoSlice;
 
 use crate::wire::records::RECORD_BYTES_MAX;
 
@@ -83,5 +85,46 @@ impl Output {
     /// Is there room for a walk to go on?
     pub(super) fn wants_filling(&self) -> bool {
         self.len() < self.limit - CONTROL_BYTES - RECORD_BYTES_MAX
+    }
+}
+
+/// The most slices that [`crate::ServerSession::slices`] gives.
+pub const SLICES_MAX: usize = 8;
+
+/// What to write next, in order: for one `writev`.
+#[derive(Debug)]
+pub struct Slices<'a> {
+    slices: [IoSlice<'a>; SLICES_MAX],
+    pub(super) count: usize,
+    pub(super) bytes: usize,
+}
+
+impl<'a> Slices<'a> {
+    pub(super) fn new() -> Slices<'a> {
+        Slices { slices: [IoSlice::new(&[]); SLICES_MAX], count: 0, bytes: 0 }
+    }
+
+    /// All bytes of all slices.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Adds a slice; false if there is no room for it.
+    pub(super) fn push(&mut self, slice: &'a [u8]) -> bool {
+        if self.count == SLICES_MAX {
+            return false;
+        }
+        self.slices[self.count] = IoSlice::new(slice);
+        self.count += 1;
+        self.bytes += slice.len();
+        true
+    }
+}
+
+impl<'a> std::ops::Deref for Slices<'a> {
+    type Target = [IoSlice<'a>];
+
+    fn deref(&self) -> &[IoSlice<'a>] {
+        &self.slices[..self.count]
     }
 }

@@ -118,7 +118,7 @@ impl Address for A6 {
 pub(crate) type Place = (u8, u32, u16);
 
 /// A key as the store takes it apart.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub(crate) struct Key {
     /// The routing table.
     pub(crate) table: u32,
@@ -224,6 +224,12 @@ impl<A: Address> Entry<A> {
     #[inline]
     pub(crate) fn key(&self) -> Key {
         Key { table: self.table, prefix: (self.address.bits(), self.len), place: self.place() }
+    }
+
+    /// Its prefix: left-aligned bits and length.
+    #[inline]
+    pub(crate) fn prefix(&self) -> (u128, u8) {
+        (self.address.bits(), self.len)
     }
 
     /// (tos, metric, ordinal).

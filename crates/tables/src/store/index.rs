@@ -77,6 +77,14 @@ impl Segment {
 }
 
 impl Index {
+    /// With room for about `len` numbers, so that it needn't grow to it.
+    pub(crate) fn with_capacity(len: usize) -> Index {
+        // A segment's share varies: a sixteenth more is enough for nearly all.
+        let words = len / SEGMENTS * 17 / 16 * 8 / 7 + SEGMENT_WORDS_MIN;
+        let segment = Segment { words: vec![0; words], used: 0 };
+        Index { segments: vec![segment; SEGMENTS], len: 0 }
+    }
+
     /// The number whose entry `matches`, among those with this hash.
     #[inline]
     pub(crate) fn find(&self, hash: u64, mut matches: impl FnMut(u32) -> bool) -> Option<u32> {
@@ -100,6 +108,12 @@ impl Index {
                 at = 0;
             }
         }
+    }
+
+    /// The first number with this hash's tag.
+    #[inline]
+    pub(crate) fn likely(&self, hash: u64) -> Option<u32> {
+        self.find(hash, |_| true)
     }
 
     /// Adds a number that is not there yet.

@@ -15,6 +15,7 @@ pub(crate) mod attrs;
 pub(crate) mod entry;
 pub(crate) mod index;
 pub(crate) mod neighbours;
+mod nodes;
 pub(crate) mod routes;
 pub(crate) mod slab;
 mod trie;

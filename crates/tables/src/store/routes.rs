@@ -8,10 +8,21 @@
 //! snapshot has them, find their whole path in the cache.
 
 use std::collections::BTreeMap;
+use std::hash::{BuildHasher, Hasher};
+
+use foldhash::fast::RandomState;
 
 use super::entry::{Address, Entry, Key, Value};
+use super::index::Index;
 use super::slab::Slab;
-use super::trie::{Root, Tries};
+use super::trie::{Root, Towards, Tries};
+
+/// Entries from which on an exact index is worth its making: before, the tries
+/// stay in the cache.
+const INDEX_WORTH: u32 = 16 * 1024;
+
+/// In the answer of [`Routes::find_many`].
+pub(crate) const NOT_FOUND: u32 = u32::MAX;
 
 /// The routes of one family.
 #[derive(Debug)]
@@ -21,6 +32,53 @@ pub(crate) struct Routes<A> {
     tables: BTreeMap<u32, Root>,
     /// Entries that are not absent.
     present: usize,
+    index: Indexed,
+}
+
+/// The exact index, as far as it has been made.
+#[derive(Debug, Default)]
+struct Indexed {
+    /// None: nobody asked for it.
+    index: Option<Index>,
+    /// Entries below this number are in it.
+    end: u32,
+    hasher: RandomState,
+}
+
+impl Indexed {
+    #[inline]
+    fn hash(&self, key: &Key) -> u64 {
+        let mut hasher = self.hasher.build_hasher();
+        let (bits, len) = key.prefix;
+        let (tos, metric, ordinal) = key.place;
+        hasher.write_u128(bits);
+        hasher.write_u64(u64::from(key.table) << 32 | u64::from(metric));
+        hasher.write_u32(u32::from(len) << 24 | u32::from(tos) << 16 | u32::from(ordinal));
+        hasher.finish()
+    }
+
+    /// An entry was made.
+    #[inline]
+    fn inserted(&mut self, key: &Key, at: u32) {
+        if self.index.is_some() && at <= self.end {
+            let hash = self.hash(key);
+            if let Some(index) = &mut self.index {
+                index.insert(hash, at);
+            }
+            self.end = self.end.max(at + 1);
+        }
+    }
+
+    /// An entry goes.
+    #[inline]
+    fn removed(&mut self, key: &Key, at: u32) {
+        if at < self.end {
+            let hash = self.hash(key);
+            if let Some(index) = &mut self.index {
+                index.remove(hash, at);
+            }
+        }
+    }
 }
 
 impl<A: Address> Default for Routes<A> {
@@ -30,6 +88,7 @@ impl<A: Address> Default for Routes<A> {
             tries: Tries::default(),
             tables: BTreeMap::new(),
             present: 0,
+            index: Indexed::default(),
         }
     }
 }
@@ -66,10 +125,31 @@ impl<A: Address> Routes<A> {
         self.entries[at].set_mark(mark);
     }
 
+    /// Is the route of this key, present, at this number?
+    #[inline]
+    pub(crate) fn is_at(&self, at: u32, key: &Key) -> bool {
+        let entry = &self.entries[at];
+        entry.value().is_present() && entry.key() == *key
+    }
+
     /// The first entry of a table and prefix.
     #[inline]
     pub(crate) fn first(&self, table: u32, prefix: (u128, u8)) -> Option<u32> {
-        self.tries.exact(*self.tables.get(&table)?, prefix)
+        self.exact(*self.tables.get(&table)?, prefix)
+    }
+
+    #[inline]
+    fn exact(&self, root: Root, prefix: (u128, u8)) -> Option<u32> {
+        self.tries.exact(root, prefix, |at| self.entries[at].prefix())
+    }
+
+    /// The trie refers to this entry for its prefix from now on; gives the one
+    /// that it referred to.
+    #[inline]
+    fn refer(&mut self, table: u32, at: u32) -> Option<u32> {
+        let entries = &self.entries;
+        let root = self.tables.entry(table).or_insert_with(|| self.tries.create());
+        self.tries.insert(root, entries[at].prefix(), at, |at| entries[at].prefix())
     }
 
     /// The entry behind this one, of the same table and prefix.
@@ -91,14 +171,111 @@ impl<A: Address> Routes<A> {
         }
     }
 
+    /// The entries of many keys at once, absent or not: one step of every walk
+    /// in turn, so that they wait for memory together. [`NOT_FOUND`]: either
+    /// there is none, or it is not the first of its prefix.
+    ///
+    /// # Panics
+    /// If `found` is shorter than `keys`.
+    pub(crate) fn find_many(&self, keys: &[Key], found: &mut [u32]) {
+        match &self.index.index {
+            Some(index) if self.index.end == self.entries.end() => {
+                for (key, found) in keys.iter().zip(&mut found[..]) {
+                    *found = index.likely(self.index.hash(key)).unwrap_or(NOT_FOUND);
+                }
+            }
+            _ => self.walk_many(keys, found),
+        }
+        for (key, found) in keys.iter().zip(&mut found[..]) {
+            if *found != NOT_FOUND && self.entries[*found].key() != *key {
+                *found = NOT_FOUND;
+            }
+        }
+    }
+
+    fn walk_many(&self, keys: &[Key], found: &mut [u32]) {
+        const NODE: u32 = 1 << 31;
+        let mut table = None;
+        for (key, found) in keys.iter().zip(&mut found[..]) {
+            // Most batches are of one table.
+            let root = match table {
+                Some((table, root)) if table == key.table => root,
+                _ => self.tables.get(&key.table).copied(),
+            };
+            table = Some((key.table, root));
+            *found = match root.map(|root| self.tries.start(root)) {
+                Some(Towards::Node(node)) => NODE | node,
+                _ => NOT_FOUND,
+            };
+        }
+        let mut walking = true;
+        while walking {
+            walking = false;
+            for (key, found) in keys.iter().zip(&mut found[..]) {
+                if *found == NOT_FOUND || *found & NODE == 0 {
+                    continue;
+                }
+                *found = match self.tries.step(*found & !NODE, key.prefix) {
+                    Towards::Node(node) => {
+                        walking = true;
+                        NODE | node
+                    }
+                    Towards::Slot(slot) => slot,
+                    Towards::Nothing => NOT_FOUND,
+                };
+            }
+        }
+    }
+
+    /// Goes on making the exact index, `count` entries of it. False: it is
+    /// complete, or not worth it.
+    pub(crate) fn make_index(&mut self, count: u32) -> bool {
+        let end = self.entries.end();
+        if self.index.index.is_none() {
+            if end < INDEX_WORTH {
+                return false;
+            }
+            self.index.index = Some(Index::with_capacity(self.present));
+        }
+        let until = end.min(self.index.end + count);
+        while self.index.end < until {
+            let at = self.index.end;
+            if self.entries[at].value().is_present() {
+                let key = self.entries[at].key();
+                self.index.inserted(&key, at);
+            }
+            self.index.end = at + 1;
+        }
+        until < end
+    }
+
     /// The entry of this key; made, absent, if there is none.
     pub(crate) fn find_or_insert(&mut self, key: &Key) -> u32 {
-        let root = *self.tables.entry(key.table).or_insert_with(|| self.tries.create());
-        let Some(first) = self.tries.exact(root, key.prefix) else {
-            let new = self.entries.insert(Entry::absent(key));
-            self.tries.insert(root, key.prefix, new);
+        if let Some(first) = self.first(key.table, key.prefix) {
+            return self.find_or_insert_behind(first, key);
+        }
+        let new = self.entries.insert(Entry::absent(key));
+        self.refer(key.table, new);
+        self.index.inserted(key, new);
+        new
+    }
+
+    /// As [`Routes::find_or_insert`], where there is most likely none.
+    pub(crate) fn insert_or_find(&mut self, key: &Key) -> u32 {
+        let new = self.entries.insert(Entry::absent(key));
+        let Some(first) = self.refer(key.table, new) else {
+            self.index.inserted(key, new);
             return new;
         };
+        // The prefix was there: back to how it was, and look.
+        self.refer(key.table, first);
+        self.entries[new] = Entry::default();
+        self.entries.remove(new);
+        self.find_or_insert_behind(first, key)
+    }
+
+    /// The entry of this key, or a new one, among those that begin with `first`.
+    fn find_or_insert_behind(&mut self, first: u32, key: &Key) -> u32 {
         let mut before = None;
         let mut next = Some(first);
         while let Some(at) = next {
@@ -113,11 +290,12 @@ impl<A: Address> Routes<A> {
             next = entry.next.checked_sub(1);
         }
         let new = self.entries.insert(Entry::absent(key));
+        self.index.inserted(key, new);
         self.entries[new].next = next.map_or(0, |at| at + 1);
         match before {
             Some(at) => self.entries[at].next = new + 1,
             None => {
-                self.tries.insert(root, key.prefix, new);
+                self.refer(key.table, new);
             }
         }
         new
@@ -127,19 +305,12 @@ impl<A: Address> Routes<A> {
     pub(crate) fn remove(&mut self, at: u32) {
         let key = self.entries[at].key();
         let next = self.following(at);
-        let Some(&root) = self.tables.get(&key.table) else { return };
-        let first = self.tries.exact(root, key.prefix);
+        let first = self.first(key.table, key.prefix);
         match (first == Some(at), next) {
             (true, Some(next)) => {
-                self.tries.insert(root, key.prefix, next);
+                self.refer(key.table, next);
             }
-            (true, None) => {
-                self.tries.remove(root, key.prefix);
-                if self.tries.is_empty(root) {
-                    self.tries.destroy(root);
-                    self.tables.remove(&key.table);
-                }
-            }
+            (true, None) => self.forget(key.table, key.prefix),
             (false, _) => {
                 let mut before = first;
                 while let Some(other) = before {
@@ -152,8 +323,20 @@ impl<A: Address> Routes<A> {
             }
         }
         self.put(at, Value::ABSENT);
+        self.index.removed(&key, at);
         self.entries[at] = Entry::default();
         self.entries.remove(at);
+    }
+
+    /// The trie no longer has this prefix.
+    fn forget(&mut self, table: u32, prefix: (u128, u8)) {
+        let Some(root) = self.tables.get_mut(&table) else { return };
+        let entries = &self.entries;
+        self.tries.remove(root, prefix, |at| entries[at].prefix());
+        if self.tries.is_empty(*root) {
+            self.tries.destroy(*root);
+            self.tables.remove(&table);
+        }
     }
 
     /// The longest match in one routing table: there, of the routes with tos 0
@@ -166,7 +349,8 @@ impl<A: Address> Routes<A> {
         usable: impl Fn(Value) -> bool,
     ) -> Option<u32> {
         let mut found = None;
-        self.tries.longest(*self.tables.get(&table)?, address, |first| {
+        let key = |at| self.entries[at].prefix();
+        self.tries.longest(*self.tables.get(&table)?, address, key, |first| {
             let mut best = None;
             let mut next = Some(first);
             while let Some(at) = next {
@@ -224,13 +408,15 @@ impl<A: Address> Routes<A> {
                     if !inside {
                         continue;
                     }
-                    let first = self.tries.exact(root, key.prefix);
+                    let first = self.exact(root, key.prefix);
                     if let Some(found) = present(first, Some(key.place)) {
                         return Some(found);
                     }
                 }
             }
-            while let Some((next, first)) = self.tries.next(root, within, prefix) {
+            while let Some((next, first)) =
+                self.tries.next(root, within, prefix, |at| self.entries[at].prefix())
+            {
                 if let Some(found) = present(Some(first), None) {
                     return Some(found);
                 }
@@ -255,6 +441,9 @@ impl<A: Address> Routes<A> {
 
     /// Bytes taken from the allocator, about.
     pub(crate) fn bytes(&self) -> usize {
-        self.entries.bytes() + self.tries.bytes() + self.tables.len() * 16
+        self.entries.bytes()
+            + self.tries.bytes()
+            + self.index.index.as_ref().map_or(0, Index::bytes)
+            + self.tables.len() * 16
     }
 }

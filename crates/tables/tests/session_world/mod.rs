@@ -7,19 +7,22 @@
 //! event, in every test: see [`End::apply`].
 #![allow(dead_code, unreachable_pub)] // Each test file uses its own part.
 
+mod end;
+pub mod expected;
+mod random;
+
 use std::collections::{BTreeMap, VecDeque};
 
+use expected::{entities, expected};
 use rtm_model::text::{Context, Filter};
 use rtm_model::{
-    Change, DigestKey, Digester, Digests, Entity, EntityKind, GroupId, HopFlags, HopSpec, Hops,
-    LinkId, LinkRef, Mac, NeighbourSpec, RouteSpec, RouteType, Verb,
+    Change, DigestKey, Digester, Digests, Entity, HopFlags, HopSpec, Hops, LinkRef, RouteSpec, Verb,
 };
-use rtm_tables::wire::records::Records;
 use rtm_tables::wire::{Done, GoodbyeReason, ItemFlags, ItemKind, LoadFlags, Role};
 use rtm_tables::{
-    BarrierReport, ClientConfig, ClientEvent, ClientSession, Compare, Epoch, Flush, Hub, HubLimits,
-    Millis, Peer, Progress, RecordOp, Replica, Revision, RouteCursor, ServerEvent, ServerSession,
-    SourceId, SourceSpec, Store, Table, TableLimits, Transport,
+    BarrierReport, ClientConfig, ClientSession, Compare, Epoch, Flush, Hub, HubLimits, Millis,
+    Peer, Progress, Replica, Revision, ServerEvent, ServerSession, SourceId, SourceSpec, Table,
+    TableLimits, Transport,
 };
 
 pub const KEY: DigestKey = DigestKey([0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210]);
@@ -48,6 +51,17 @@ impl Rng {
     pub fn one_in(&mut self, bound: usize) -> bool {
         self.below(bound) == 0
     }
+}
+
+/// Takes bytes off a pipe.
+fn take(pipe: &mut VecDeque<u8>, count: usize) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(count);
+    let (first, second) = pipe.as_slices();
+    let from_first = count.min(first.len());
+    bytes.extend_from_slice(&first[..from_first]);
+    bytes.extend_from_slice(&second[..count - from_first]);
+    pipe.drain(..count);
+    bytes
 }
 
 /// Tells the seed of a test that fails.
@@ -442,7 +456,7 @@ impl World {
         if let Some(cut) = end.cut_up {
             count = count.min((cut - end.delivered_up) as usize);
         }
-        let bytes: Vec<u8> = end.up.drain(..count).collect();
+        let bytes = take(&mut end.up, count);
         end.delivered_up += bytes.len() as u64;
         let cut = end.cut_up.is_some_and(|cut| end.delivered_up >= cut);
         self.handle(index, &bytes);
@@ -618,7 +632,8 @@ impl World {
                 break; // The hub names it when there is something.
             }
             assert!(slices.iter().all(|slice| !slice.is_empty()));
-            let bytes: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
+            let mut bytes = Vec::with_capacity(slices.bytes());
+            slices.iter().for_each(|slice| bytes.extend_from_slice(slice));
             assert_eq!(bytes.len(), slices.bytes());
             let mut room = end.connect.socket.saturating_sub(end.down.len()).min(bytes.len());
             if self.ragged && room > 0 && self.rng.one_in(2) {
@@ -666,7 +681,7 @@ impl World {
         if let Some(cut) = end.cut_down {
             count = count.min((cut - end.delivered_down) as usize);
         }
-        let mut bytes: Vec<u8> = end.down.drain(..count).collect();
+        let mut bytes = take(&mut end.down, count);
         end.delivered_down += bytes.len() as u64;
         end.seen.bytes += bytes.len() as u64;
         if let Some(tamper) = &mut end.tamper {
@@ -756,125 +771,6 @@ impl World {
         assert!(self.apply(self.admin, &Change::Route(Verb::Delete, spec)));
     }
 
-    /// A change of any kind; many are refused.
-    pub fn random_change(&mut self) -> Change {
-        let rng = &mut self.rng;
-        let name = |n: usize| LinkRef::Name(format!("eth{n}").parse().unwrap());
-        let hop = |rng: &mut Rng, six: bool| {
-            let gateway = if six {
-                format!("2001:db8::{}", 1 + rng.below(5))
-            } else {
-                format!("10.255.0.{}", 1 + rng.below(5))
-            };
-            HopSpec {
-                gateway: gateway.parse().ok(),
-                link: Some(name(rng.below(4))),
-                weight: 1 + rng.below(3) as u16,
-                flags: HopFlags::default(),
-            }
-        };
-        match rng.below(20) {
-            0..=11 => {
-                let six = rng.one_in(4);
-                let n = rng.below(40);
-                let text = match (six, rng.below(3)) {
-                    (false, 0) => format!("10.{n}.0.0/16"),
-                    (false, _) => format!("10.{}.{n}.0/24", n % 7),
-                    (true, _) => format!("2001:db8:{n:x}::/48"),
-                };
-                let mut spec = RouteSpec::new(text.parse().unwrap());
-                spec.table = [254, 254, 7][rng.below(3)];
-                spec.protocol = Some([4, 186][rng.below(2)]);
-                if rng.one_in(4) {
-                    spec.metric = Some(10 + rng.below(2) as u32);
-                }
-                let verb = [Verb::Replace, Verb::Replace, Verb::Append, Verb::Delete][rng.below(4)];
-                match rng.below(8) {
-                    0 => spec.kind = Some(RouteType::Blackhole),
-                    1 => spec.hops = Hops::Many(vec![hop(rng, six), hop(rng, six)]),
-                    2 => spec.hops = Hops::Named(1 + rng.below(3) as u32),
-                    _ => spec.hops = Hops::One(hop(rng, six)),
-                }
-                if verb == Verb::Delete {
-                    spec.hops = Hops::None;
-                    spec.kind = None;
-                    spec.protocol = None;
-                }
-                Change::Route(verb, spec)
-            }
-            12..=15 => {
-                let n = rng.below(12);
-                let ip =
-                    if rng.one_in(3) { format!("2001:db8::{n:x}") } else { format!("10.1.0.{n}") };
-                let spec = NeighbourSpec {
-                    ip: ip.parse().unwrap(),
-                    link: Some(name(rng.below(5))),
-                    mac: Some(Mac([2, 0, 0, 0, 0, rng.below(4) as u8])),
-                    state: None,
-                    flags: 0,
-                    protocol: 0,
-                };
-                let verb = if rng.one_in(3) { Verb::Delete } else { Verb::Replace };
-                Change::Neighbour(verb, spec)
-            }
-            16..=17 => {
-                let hops = (0..1 + rng.below(3)).map(|_| hop(rng, false)).collect();
-                let spec = rtm_model::GroupSpec { nhid: 1 + rng.below(3) as u32, hops };
-                let verb = if rng.one_in(5) { Verb::Delete } else { Verb::Replace };
-                Change::Group(verb, spec)
-            }
-            _ => {
-                let n = rng.below(6);
-                let spec = rtm_model::LinkSpec {
-                    ifindex: 1 + rng.below(5) as u32,
-                    name: format!("eth{n}").parse().unwrap(),
-                };
-                let verb = if rng.one_in(5) { Verb::Delete } else { Verb::Replace };
-                Change::Link(verb, spec)
-            }
-        }
-    }
-
-    /// One random thing that happens to the tables.
-    pub fn random_happening(&mut self) {
-        let source = if self.rng.one_in(2) { self.admin } else { self.kernel };
-        match self.rng.below(60) {
-            0 if self.flushes => {
-                let (routes, neighbours) = (self.rng.one_in(2), self.rng.one_in(2));
-                if routes || neighbours {
-                    self.flush(routes, neighbours);
-                }
-            }
-            1..=6 => {
-                let changes: Vec<Change> =
-                    (0..1 + self.rng.below(12)).map(|_| self.random_change()).collect();
-                self.hub.begin_turn(self.now);
-                let mut transaction = self.table.transaction(source).unwrap();
-                for change in &changes {
-                    let _ = transaction.apply(change);
-                }
-                transaction.commit(&mut self.hub);
-            }
-            7 => {
-                let changes: Vec<Change> =
-                    (0..1 + self.rng.below(30)).map(|_| self.random_change()).collect();
-                self.table.stage_begin(source).unwrap();
-                for change in &changes {
-                    let _ = self.table.stage(change);
-                    if self.rng.one_in(10) {
-                        self.turn();
-                    }
-                }
-                let give_up = self.rng.one_in(4);
-                self.end_stage(give_up);
-            }
-            _ => {
-                let change = self.random_change();
-                self.apply(source, &change);
-            }
-        }
-    }
-
     /// The digests that a client with this filter must have, computed from the
     /// table from scratch.
     pub fn expected(&self, filter: &str) -> Digests {
@@ -915,225 +811,6 @@ impl World {
             assert_eq!(has.keys, expected.keys, "client {index} {filter:?}");
         }
     }
-}
-
-/// Digests of what passes a filter, with the groups and links that it uses.
-pub fn expected(store: &Store, filter: &Filter) -> Digests {
-    let digester = digester();
-    let mut digests = Digests::default();
-    let mut macs = Vec::new();
-    for entity in used_entities(store, filter) {
-        let mut bytes = Vec::new();
-        entity.encode(&mut bytes);
-        digests.section(entity.kind()).add(digester.hash(entity.kind(), &bytes));
-        if let Entity::Neighbour(neighbour) = entity {
-            macs.extend(neighbour.value.mac);
-        }
-    }
-    macs.sort();
-    macs.dedup();
-    for mac in macs {
-        digests.keys.add(digester.mac(mac));
-    }
-    digests
-}
-
-/// What passes a filter; with all groups and links if that is everything.
-pub fn entities(store: &Store, filter: &Filter) -> Vec<Entity> {
-    let mut entities = used_entities(store, filter);
-    if filter.is_all() {
-        entities.retain(|entity| !matches!(entity, Entity::Link(_) | Entity::Group(_)));
-        let mut after = None;
-        while let Some(link) = store.next_link(after) {
-            after = Some(link.id);
-            entities.push(Entity::Link(*link));
-        }
-        let mut after = None;
-        while let Some(group) = store.next_group(after) {
-            after = Some(group.id);
-            entities.push(Entity::Group(group.clone()));
-        }
-    }
-    entities
-}
-
-/// What passes a filter, with the groups and links that it uses.
-pub fn used_entities(store: &Store, filter: &Filter) -> Vec<Entity> {
-    let (mut groups, mut links, mut entities) = (Vec::new(), Vec::new(), Vec::new());
-    let mut add = |entity: Entity| entities.push(entity);
-    let mut cursor = RouteCursor::all();
-    while let Some(route) = store.next_route(&mut cursor) {
-        if filter.matches_route(&route.key, &route.value) {
-            groups.push(route.value.group);
-            add(Entity::Route(route));
-        }
-    }
-    let mut after = None;
-    while let Some(neighbour) = store.next_neighbour(after.as_ref()) {
-        after = Some(neighbour.key);
-        if filter.matches_neighbour(&neighbour.key, &neighbour.value) {
-            links.extend(neighbour.key.link);
-            add(Entity::Neighbour(neighbour));
-        }
-    }
-    groups.sort();
-    groups.dedup();
-    for group in groups.into_iter().filter_map(|id| store.group(id)) {
-        links.extend(group.hops.iter().filter_map(|hop| hop.link));
-        add(Entity::Group(group.clone()));
-    }
-    links.sort();
-    links.dedup();
-    for link in links {
-        add(Entity::Link(*store.link(link).unwrap()));
-    }
-    entities
-}
-
-impl End {
-    /// Applies all that came, and checks what a client may rely on:
-    ///
-    /// - a record's links and groups are there before it (while live, and
-    ///   always if the session is filtered);
-    /// - while live, what is offered ends with the end of a transaction;
-    /// - at each END and MARK the digests are the daemon's;
-    /// - there, a filtered session has no link and no group that it doesn't use.
-    pub fn apply(&mut self) {
-        loop {
-            let strict = self.connect.filter.is_empty();
-            let event = match self.client.poll_event() {
-                Ok(Some(event)) => event,
-                Ok(None) => return,
-                Err(error) => {
-                    self.seen.failed = Some(error.to_string());
-                    return;
-                }
-            };
-            match event {
-                ClientEvent::Welcome(welcome) => {
-                    let same = welcome.epoch == self.replica.epoch();
-                    assert!(same || self.tamper.is_some());
-                }
-                ClientEvent::Begin { from } => {
-                    self.seen.begins.push(from);
-                    self.in_snapshot = from.0 == 0;
-                    if self.in_snapshot {
-                        self.replica.begin_snapshot();
-                    }
-                }
-                ClientEvent::Records(records) => {
-                    self.seen.batches += 1;
-                    let bytes = records.as_bytes().to_vec();
-                    let live = self.client.progress() == Progress::Live;
-                    let records = Records::new(&bytes, 1 << 20).unwrap();
-                    let ordered = live || !strict;
-                    self.records(records, live, ordered && self.tamper.is_none());
-                }
-                ClientEvent::Flush { what, .. } => {
-                    self.seen.flushes += 1;
-                    self.replica.flush(what);
-                }
-                ClientEvent::End(at) => {
-                    self.seen.ends += 1;
-                    if self.in_snapshot {
-                        self.replica.end_snapshot();
-                        self.in_snapshot = false;
-                    }
-                    self.compare(&at);
-                }
-                ClientEvent::Mark(at) => {
-                    self.seen.marks += 1;
-                    self.seen.asked += u64::from(at.ask);
-                    self.compare(&at);
-                }
-                ClientEvent::Item { id, kind, body, .. } => {
-                    self.seen.items.push((id, kind, body.to_vec()));
-                }
-                ClientEvent::Done(done) => {
-                    self.seen.dones.push((done.id, done.code, done.text.to_owned()));
-                }
-                ClientEvent::Goodbye { reason, text } => {
-                    self.seen.goodbye = Some((reason, text.to_owned()));
-                }
-                _ => panic!("an unknown event"),
-            }
-        }
-    }
-
-    fn records(&mut self, records: Records<'_>, live: bool, ordered: bool) {
-        let mut last = true;
-        for record in records {
-            last = record.last;
-            let result = match record.op {
-                RecordOp::Set => {
-                    self.seen.sets += 1;
-                    if ordered {
-                        self.check_resolves(record.kind, record.body);
-                    }
-                    self.replica.set(record.kind, record.body)
-                }
-                RecordOp::Delete => {
-                    self.seen.deletes += 1;
-                    self.replica.delete(record.kind, record.body)
-                }
-            };
-            if let Err(error) = result {
-                assert!(self.tamper.is_some(), "{error}");
-            }
-        }
-        assert!(last || !live, "half a transaction was offered");
-    }
-
-    /// Is what an entity refers to there?
-    fn check_resolves(&self, kind: EntityKind, body: &[u8]) {
-        let store = self.replica.store();
-        let links: Vec<LinkId> = match Entity::decode(kind, body).unwrap() {
-            Entity::Route(route) => {
-                let group = route.value.group;
-                let known = group == GroupId::NONE || store.group(group).is_some();
-                let (filter, seen) = (&self.connect.filter, &self.seen);
-                assert!(known, "{route:?} before its group, {filter:?} {seen:?}");
-                Vec::new()
-            }
-            Entity::Group(group) => group.hops.iter().filter_map(|hop| hop.link).collect(),
-            Entity::Neighbour(neighbour) => neighbour.key.link.into_iter().collect(),
-            Entity::Link(_) => Vec::new(),
-        };
-        for link in links {
-            let known = store.link(link).is_some();
-            assert!(
-                known,
-                "{kind:?} before its {link:?}, {:?} {:?}",
-                self.connect.filter, self.seen
-            );
-        }
-    }
-
-    fn compare(&mut self, at: &Compare) {
-        let agrees = self.replica.digests() == at.digests;
-        self.seen.differed += u64::from(!agrees);
-        self.seen.resyncs += u64::from(self.client.compared(at, agrees));
-        if self.tamper.is_none() {
-            if !agrees {
-                self.wrong = Some(*at);
-                return;
-            }
-            if self.exact_members && !self.filter.is_all() {
-                let all = Filter::default();
-                let used = expected_all(self.replica.store(), &all);
-                assert_eq!(self.replica.digests().links, used, "members that nobody uses");
-            }
-        }
-    }
-
-    pub fn state(&self, world: &World) -> &'static str {
-        let server = self.server.as_ref().unwrap();
-        server.info(&world.hub, world.now).state.name()
-    }
-}
-
-fn expected_all(store: &Store, filter: &Filter) -> rtm_model::Digest {
-    expected(store, filter).links
 }
 
 pub fn prefix(number: usize) -> rtm_model::Prefix {
