@@ -91,8 +91,8 @@ pub enum Event<'a> {
     },
     /// Until `Synced` neither order nor transactions hold.
     Begin {
-        /// A snapshot: what it doesn't name will be gone. Otherwise what
-        /// changed since `from`.
+        /// A snapshot: what it doesn't name is gone at its end, and told as
+        /// changes then. Otherwise what changed since `from`.
         snapshot: bool,
         /// The state that it begins with.
         from: Revision,

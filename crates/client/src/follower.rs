@@ -34,7 +34,6 @@
 //! **Stale.** Without a connection the replica stays readable, but
 //! [`Follower::state`] is `Waiting` or `Connecting`: what it holds may be old.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
@@ -73,8 +72,9 @@ pub struct Follower {
     replica: Option<Replica>,
     /// What the replica amounts to while there is no connection.
     held: Option<(Epoch, Revision)>,
-    /// Places to resume from instead: [`FollowConfig::since`], once filled.
-    since: VecDeque<(Epoch, Revision)>,
+    /// Where to resume from instead: [`FollowConfig::since`], once filled and
+    /// until the daemon has begun.
+    rewind: Option<(Epoch, Revision)>,
     /// Filling silently, for [`FollowConfig::since`].
     silent: bool,
     snapshot: bool,
@@ -125,7 +125,7 @@ impl Follower {
             retry_at: Some(Instant::now()),
             replica: None,
             held: None,
-            since: VecDeque::new(),
+            rewind: None,
             snapshot: false,
             fresh_connection: true,
             counts: Counts::default(),
@@ -310,7 +310,7 @@ impl Follower {
             ..ClientConfig::default()
         };
         let mut transport = Transport::new(connection, config, now);
-        let from = self.since.pop_front().or(self.held.filter(|held| held.1 != Revision(0)));
+        let from = self.rewind.or(self.held.filter(|held| held.1 != Revision(0)));
         transport.session.subscribe(from, &self.config.filter);
         self.state =
             if transport.connection.is_connecting() { State::Connecting } else { State::Greeting };
@@ -406,7 +406,6 @@ impl Follower {
             match event {
                 ClientEvent::Welcome(welcome) => {
                     self.counts.connects += 1;
-                    self.backoff.reset();
                     match &mut self.replica {
                         Some(replica) if replica.epoch() == welcome.epoch => {}
                         // Another history: what is held stays, stale, until the
@@ -420,6 +419,7 @@ impl Follower {
                     tell(Event::Connected { epoch: welcome.epoch, role: welcome.role });
                 }
                 ClientEvent::Begin { from } => {
+                    self.rewind = None;
                     self.snapshot = from == Revision(0);
                     self.counts.snapshots += u64::from(self.snapshot);
                     let first = std::mem::take(&mut self.fresh_connection);
@@ -461,9 +461,18 @@ impl Follower {
                 }
                 ClientEvent::End(at) => {
                     if let (true, Some(replica)) = (self.snapshot, &mut self.replica) {
-                        replica.end_snapshot();
+                        let tells = self.config.changes && tells;
+                        let revision = at.revision;
+                        replica.end_snapshot_with(&mut |store, key| {
+                            if tells {
+                                let change = Change { revision, last: true, key, new: None, store };
+                                tell(Event::Change(change));
+                            }
+                        });
                     }
                     self.state = State::Live;
+                    // Not before: a daemon that only greets isn't pressed.
+                    self.backoff.reset();
                     let agrees = self.compare(&at, tell);
                     if !agrees {
                         continue;
@@ -522,7 +531,7 @@ impl Follower {
             let _ = transport.flush();
             let _ = self.epoll.delete(&transport.connection);
         }
-        self.since.push_back(since);
+        self.rewind = Some(since);
         self.state = State::Waiting;
         self.retry_at = Some(Instant::now());
         true

@@ -259,6 +259,35 @@ fn a_digest_that_differs_brings_a_snapshot() {
 }
 
 #[test]
+fn what_a_snapshot_does_not_name_is_told_to_be_gone() {
+    let (connection, mut peer) = pair();
+    let config = FollowConfig { changes: true, ..alone() };
+    let mut follower = Follower::on(connection, config).unwrap();
+    let daemon = thread::spawn(move || {
+        let mut world = World::new(1);
+        world.apply(&["route add 10.0.0.0/8 dev e1", "route add 11.0.0.0/8 dev e1"]);
+        peer.send(&world.welcome());
+        let walk = world.walk(Revision(0));
+        peer.send(&walk);
+        world.apply(&["route del 10.0.0.0/8"]);
+        let walk = world.walk(Revision(0));
+        peer.send(&walk);
+        peer.expect("HELLO ");
+        peer.expect("SUBSCRIBE 0:0");
+        peer.expect("GOODBYE");
+    });
+    let lines = follow(&mut follower, "synced 3");
+    follower.goodbye();
+    daemon.join().unwrap();
+    assert_eq!(
+        lines[lines.len() - 2..],
+        ["change 3: 10.0.0.0/8 dev e1 -> ", "synced 3"],
+        "{lines:?}"
+    );
+    assert_eq!(follower.replica().unwrap().store().counts().routes4, 1);
+}
+
+#[test]
 fn who_is_killed_does_not_come_back() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("s");

@@ -67,7 +67,7 @@ fn everybody_has_the_same_table() {
     let path = dir.path().join("s");
     let address = Address::Unix(path.clone());
     // A small journal, so that who stops reading falls out of it.
-    let limits = HubLimits { journal_bytes: 64 << 10, ..HubLimits::default() };
+    let limits = HubLimits { journal_bytes: 256 << 10, ..HubLimits::default() };
     let daemon = Mini::start(&path, 1, limits);
     let follow = |name: &str, filter: &str| {
         let config =
@@ -77,25 +77,26 @@ fn everybody_has_the_same_table() {
     let mut early = follow("early", "");
     let mut slow = follow("slow", "");
     let mut narrow = follow("narrow", "root 10.0.0.0/24 routes");
-    let first = load(&address, routes(0, 3_000));
-    assert_eq!(first, Revision(3_000));
+    let first = load(&address, routes(0, 30_000));
+    assert_eq!(first, Revision(30_000));
     // Two at once; the slow one doesn't read meanwhile.
     let ours = reach(&mut early, first);
     let mut late = follow("late", "");
     assert_eq!(reach(&mut late, first), ours);
-    let second = load(&address, routes(0, 6_000).map(|line| line.replace("192.0.2", "198.51.100")));
+    let second =
+        load(&address, routes(0, 60_000).map(|line| line.replace("192.0.2", "198.51.100")));
     let digests = reach(&mut early, second);
     assert_ne!(digests, ours);
     assert_eq!(reach(&mut late, second), digests);
     assert_eq!(reach(&mut slow, second), digests);
     assert!(slow.counts().snapshots + slow.counts().catch_ups >= 1, "{slow:?}");
-    assert!(slow.counts().records < 15_000, "{slow:?}");
+    assert!(slow.counts().records < 150_000, "{slow:?}");
     reach(&mut narrow, second);
     let store = narrow.replica().unwrap().store();
     assert_eq!(store.counts().routes4, 256);
     assert!(store.lookup(254, "10.0.0.9".parse().unwrap()).is_some());
     assert!(store.lookup(254, "10.0.1.9".parse().unwrap()).is_none());
-    assert_eq!(early.replica().unwrap().store().counts().routes4, 6_000);
+    assert_eq!(early.replica().unwrap().store().counts().routes4, 60_000);
     for follower in [&mut early, &mut late, &mut slow, &mut narrow] {
         follower.goodbye();
         assert_eq!(follower.state(), State::Ended);
