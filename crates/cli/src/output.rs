@@ -93,17 +93,17 @@ impl Out {
     }
 }
 
-/// A JSON array that is written entry by entry.
+/// A JSON array that is written entry by entry. Nothing is written before the
+/// first, so that a command which is refused leaves no half of one behind.
 pub(crate) struct JsonArray {
     pretty: bool,
     first: bool,
 }
 
 impl JsonArray {
-    /// `[`
-    pub(crate) fn begin(out: &mut Out, pretty: bool) -> io::Result<JsonArray> {
-        out.text(if pretty { "[ " } else { "[" })?;
-        Ok(JsonArray { pretty, first: true })
+    /// An array.
+    pub(crate) fn new(pretty: bool) -> JsonArray {
+        JsonArray { pretty, first: true }
     }
 
     /// One entry, which `write` writes.
@@ -112,6 +112,9 @@ impl JsonArray {
         out: &mut Out,
         write: impl FnOnce(&mut JsonWriter<'_, Bytes<'_>>) -> fmt::Result,
     ) -> io::Result<()> {
+        if self.first {
+            self.begin(out)?;
+        }
         let mut buffer = out.buffer();
         let mut json = JsonWriter::in_array(&mut buffer, self.pretty, self.first);
         self.first = false;
@@ -119,9 +122,16 @@ impl JsonArray {
         out.spill()
     }
 
-    /// `]`
+    /// Its end.
     pub(crate) fn end(self, out: &mut Out) -> io::Result<()> {
+        if self.first {
+            self.begin(out)?;
+        }
         out.text(if self.pretty && !self.first { " ]\n" } else { "]\n" })
+    }
+
+    fn begin(&self, out: &mut Out) -> io::Result<()> {
+        out.text(if self.pretty { "[ " } else { "[" })
     }
 }
 

@@ -1,10 +1,10 @@
 //! What routes and neighbours refer to: links and groups, as an answer brings
-//! them, or as a replica holds them.
+//! them. (A replica's store resolves by itself.)
 
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use rtm_client::{Item, ItemFlags, ItemKind, Store};
+use rtm_client::{Item, ItemFlags, ItemKind};
 use rtm_model::text::Resolve;
 use rtm_model::{Entity, EntityKind, Group, GroupId, Link, LinkId};
 
@@ -58,19 +58,5 @@ impl Resolve for Known {
 
     fn group(&self, id: GroupId) -> Option<Cow<'_, Group>> {
         self.groups.get(&id.0).map(Cow::Borrowed)
-    }
-}
-
-/// A replica's links and groups.
-#[derive(Clone, Copy)]
-pub(crate) struct Held<'a>(pub(crate) &'a Store);
-
-impl Resolve for Held<'_> {
-    fn link(&self, id: LinkId) -> Option<Link> {
-        self.0.link(id).copied()
-    }
-
-    fn group(&self, id: GroupId) -> Option<Cow<'_, Group>> {
-        self.0.group(id).map(Cow::Borrowed)
     }
 }

@@ -17,7 +17,6 @@ use super::digest;
 use crate::env::Env;
 use crate::failure::{Failure, Result};
 use crate::output::say;
-use crate::resolve::Held;
 
 /// How long the end waits for a synchronisation that is under way.
 const SETTLE: Duration = Duration::from_secs(5);
@@ -25,7 +24,7 @@ const SETTLE: Duration = Duration::from_secs(5);
 pub(crate) fn run(env: &mut Env<'_>, run: &ClientRun) -> Result<()> {
     let stop = Stop::new().map_err(Failure::refused)?;
     let terminal = io::stdin().is_terminal() && env.out.is_terminal();
-    let with_menu = !run.once && (run.menu || terminal && !run.count && !run.verify);
+    let with_menu = !run.once && (run.menu || terminal && !run.count);
     let mut follower = env.follow(FollowConfig {
         name: run.name.as_deref().unwrap_or("rtm-client").to_owned(),
         // Who only counts needs no copy.
@@ -160,7 +159,7 @@ fn tables(env: &mut Env<'_>, follower: &Follower) -> Result<()> {
     let Some(replica) = follower.replica() else { return Ok(()) };
     let store = replica.store();
     let printer = env.printer();
-    let (heading, resolve) = (Heading::default(), Held(store));
+    let heading = Heading::default();
     let extra = Extra { details: printer.details, ..Extra::default() };
     let (json, pretty) = (env.options.json, env.options.pretty);
     let mut cursor = RouteCursor::all();
@@ -172,9 +171,9 @@ fn tables(env: &mut Env<'_>, follower: &Follower) -> Result<()> {
         let mut buffer = env.out.buffer();
         if json {
             let mut json = JsonWriter::in_array(&mut buffer, pretty, first);
-            printer.route_json(&mut json, &route.key, &route.value, &resolve, &heading, &extra)
+            printer.route_json(&mut json, &route.key, &route.value, store, &heading, &extra)
         } else {
-            printer.route(&mut buffer, &route.key, &route.value, &resolve, &heading, &extra)
+            printer.route(&mut buffer, &route.key, &route.value, store, &heading, &extra)
         }
         .map_err(io::Error::other)?;
         env.out.spill()?;
@@ -190,9 +189,9 @@ fn tables(env: &mut Env<'_>, follower: &Follower) -> Result<()> {
         let mut buffer = env.out.buffer();
         if json {
             let mut json = JsonWriter::in_array(&mut buffer, pretty, first);
-            printer.neighbour_json(&mut json, key, value, &resolve, &heading)
+            printer.neighbour_json(&mut json, key, value, store, &heading)
         } else {
-            printer.neighbour(&mut buffer, key, value, &resolve, &heading)
+            printer.neighbour(&mut buffer, key, value, store, &heading)
         }
         .map_err(io::Error::other)?;
         env.out.spill()?;

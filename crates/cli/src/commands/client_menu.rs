@@ -20,7 +20,6 @@ use super::client;
 use crate::env::Env;
 use crate::failure::{Failure, Result};
 use crate::output::Out;
-use crate::resolve::Held;
 use crate::run;
 
 const MENU: &str = "
@@ -186,7 +185,7 @@ impl Menu {
         for _ in 0..self.page() {
             let Some(route) = store.next_route(&mut cursor) else { return stale(env, follower) };
             let mut buffer = env.out.buffer();
-            route_menu_row(&mut buffer, &route.key, &route.value, &Held(store))
+            route_menu_row(&mut buffer, &route.key, &route.value, store)
                 .map_err(io::Error::other)?;
             env.out.spill()?;
         }
@@ -207,7 +206,7 @@ impl Menu {
                 return stale(env, follower);
             };
             let mut buffer = env.out.buffer();
-            neighbour_menu_row(&mut buffer, &neighbour.key, &neighbour.value, &Held(store))
+            neighbour_menu_row(&mut buffer, &neighbour.key, &neighbour.value, store)
                 .map_err(io::Error::other)?;
             env.out.spill()?;
             after = Some(neighbour.key);
@@ -244,7 +243,7 @@ fn look_up(env: &mut Env<'_>, follower: &Follower, line: &str) -> Result<()> {
     let (printer, heading) = (env.printer(), Heading::default());
     let extra = Extra { details: printer.details, ..Extra::default() };
     printer
-        .route(&mut env.out.buffer(), &route.key, &route.value, &Held(store), &heading, &extra)
+        .route(&mut env.out.buffer(), &route.key, &route.value, store, &heading, &extra)
         .map_err(io::Error::other)?;
     stale(env, follower)
 }
@@ -295,7 +294,12 @@ fn grammar(env: &mut Env<'_>, line: &str) -> Result<()> {
         | Command::Status
         | Command::Digest { .. }
         | Command::Sync(_)
-        | Command::SourceList => run::run(env, command),
+        | Command::SourceList => {
+            let result = run::run(env, command);
+            // Nobody listens on that connection until the next line.
+            env.close();
+            result
+        }
         _ => Err(Failure::usage(
             "menu: this command goes on for long, or asks; run it as rtm, in another terminal",
         )),

@@ -14,7 +14,6 @@ use crate::clock::Clock;
 use crate::env::Env;
 use crate::failure::{Failure, Result};
 use crate::output::{Out, say};
-use crate::resolve::Held;
 
 pub(crate) fn run(env: &mut Env<'_>, monitor: &Monitor) -> Result<()> {
     let stop = Stop::new().map_err(Failure::refused)?;
@@ -168,7 +167,7 @@ impl Show<'_> {
 
     fn change(&mut self, change: &Change<'_>, out: &mut Out) -> io::Result<()> {
         let heading = self.heading(change.new.is_none());
-        let resolve = Held(change.store);
+        let resolve = change.store;
         let old = change.new.is_none().then(|| change.old()).flatten();
         let Some(entity) = change.new.or(old.as_ref()) else {
             return self.unknown(change, &heading, out);
@@ -185,7 +184,7 @@ impl Show<'_> {
                     &mut json,
                     &route.key,
                     &route.value,
-                    &resolve,
+                    resolve,
                     &heading,
                     &extra,
                 ),
@@ -193,12 +192,12 @@ impl Show<'_> {
                     &mut json,
                     &neighbour.key,
                     &neighbour.value,
-                    &resolve,
+                    resolve,
                     &heading,
                 ),
                 Entity::Link(link) => printer.link_json(&mut json, link, &heading),
                 Entity::Group(group) if group.nhid != 0 => {
-                    printer.group_json(&mut json, group, &resolve, &heading)
+                    printer.group_json(&mut json, group, resolve, &heading)
                 }
                 Entity::Group(_) => return Ok(()),
             }
@@ -208,14 +207,14 @@ impl Show<'_> {
         let mut buffer = out.buffer();
         match entity {
             Entity::Route(route) => {
-                printer.route(&mut buffer, &route.key, &route.value, &resolve, &heading, &extra)
+                printer.route(&mut buffer, &route.key, &route.value, resolve, &heading, &extra)
             }
             Entity::Neighbour(neighbour) => {
-                printer.neighbour(&mut buffer, &neighbour.key, &neighbour.value, &resolve, &heading)
+                printer.neighbour(&mut buffer, &neighbour.key, &neighbour.value, resolve, &heading)
             }
             Entity::Link(link) => printer.link(&mut buffer, link, &heading),
             Entity::Group(group) if group.nhid != 0 => {
-                printer.group(&mut buffer, group, &resolve, &heading)
+                printer.group(&mut buffer, group, resolve, &heading)
             }
             Entity::Group(_) => Ok(()),
         }

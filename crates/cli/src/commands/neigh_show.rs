@@ -14,10 +14,7 @@ pub(crate) fn run(env: &mut Env<'_>, selector: &NeighbourSelector) -> Result<()>
     printer.hide = Hide::of_neighbours(selector);
     let mut known = Known::default();
     let heading = Heading::default();
-    let mut json = match env.options.json {
-        true => Some(JsonArray::begin(&mut env.out, env.options.pretty)?),
-        false => None,
-    };
+    let mut json = env.options.json.then(|| JsonArray::new(env.options.pretty));
     env.ask(&line, &mut |item, out| {
         let Some(Entity::Neighbour(neighbour)) = known.entity(&item)? else { return Ok(()) };
         let (key, value) = (&neighbour.key, &neighbour.value);

@@ -25,7 +25,7 @@ pub(crate) fn run(env: &mut Env<'_>, get: &RouteGet) -> Result<()> {
         unreachable: false,
     };
     if env.options.json {
-        answers.json = Some(JsonArray::begin(&mut env.out, env.options.pretty)?);
+        answers.json = Some(JsonArray::new(env.options.pretty));
     }
     let done = env.ask_any(&line, &mut |item, out| answers.item(&item, out))?;
     answers.close(&mut env.out)?;

@@ -189,11 +189,13 @@ fn refused(name: &str, outcome: &Outcome, places: &Positions, atomic: bool) -> F
         Some(place) => format!("line {place}: "),
         None => String::new(),
     };
-    let applied = outcome.so_far(atomic);
-    Failure::Said {
-        code: u8::try_from(*code).unwrap_or(2),
-        line: format!("route load: {name}: {place}{text}; {applied}"),
+    let code = u8::try_from(*code).unwrap_or(2);
+    if *position == 0 {
+        // The stream as such was refused.
+        return Failure::Said { code, line: format!("route load: {text}") };
     }
+    let applied = outcome.so_far(atomic);
+    Failure::Said { code, line: format!("route load: {name}: {place}{text}; {applied}") }
 }
 
 fn report(env: &mut Env<'_>, name: &str, outcome: &Outcome, empty: bool) -> Result<()> {

@@ -22,7 +22,7 @@ pub(crate) fn run(env: &mut Env<'_>, show: &RouteShow) -> Result<()> {
     let mut list =
         List { printer, json: None, known: Known::default(), sources: HashMap::new(), best: None };
     if env.options.json {
-        list.json = Some(JsonArray::begin(&mut env.out, env.options.pretty)?);
+        list.json = Some(JsonArray::new(env.options.pretty));
     }
     env.ask(&line, &mut |item, out| list.item(&item, out))?;
     match list.json {

@@ -175,8 +175,7 @@ fn all() -> String {
         "rtm: routes and neighbours, the same for everybody\n\n\
          Usage: rtm [OPTIONS] OBJECT [COMMAND] ...\n       rtm [OPTIONS] -batch FILE|-\n\nCommands:\n",
     );
-    let topics = TOPICS.iter().filter(|topic| !topic.words.starts_with('-'));
-    list(&mut text, topics.map(|topic| (topic.words.to_owned(), topic.about)));
+    list(&mut text, TOPICS.iter().map(|topic| (topic.words.to_owned(), topic.about)));
     text.push_str("\nOptions:\n");
     let forms = |option: &GlobalOption| {
         let forms = option.forms.join(", ");
@@ -185,7 +184,7 @@ fn all() -> String {
     list(&mut text, OPTIONS.iter().map(|option| (forms(option), option.about)));
     text.push_str(
         "\nExamples:\n  rtm route add 10.0.0.0/8 via 192.0.2.1 dev eth0\n  rtm route show 10.0.0.0/8\n  \
-         rtm monitor\n\nWords can be shortened (rtm r s). 'rtm OBJECT COMMAND --help' has the details.\n\
+         rtm monitor\n  rtm -batch changes.txt --atomic\n\nWords can be shortened (rtm r s). 'rtm OBJECT COMMAND --help' has the details.\n\
          Exit codes: 0 done, 1 usage or bad data, 2 refused, 3 no daemon, 4 timed out or not all agreed.\n",
     );
     text
@@ -295,6 +294,47 @@ mod tests {
             assert!(!topic.usage.is_empty(), "{}", topic.words);
             assert!(!topic.about.ends_with('.'), "{}", topic.words);
         }
+    }
+
+    #[test]
+    fn every_example_is_a_command() {
+        use rtm_model::text::{Context, parse_args};
+        for topic in TOPICS {
+            let command = topic.example.rsplit("| ").next().unwrap_or_default();
+            let command = command.split(" >").next().unwrap_or_default();
+            let words: Vec<&str> = command.split(' ').skip(1).collect();
+            if let Err(error) = parse_args(&words, &Context::default()) {
+                panic!("{command}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_verb_of_this_version_has_help() {
+        use rtm_model::text::{objects, verbs};
+        let later = ["lookup", "mq", "tour", "help", "neighbor", "neighbour"];
+        let later_verbs = ["help", "prepend", "image", "reconcile"];
+        for (word, object) in objects().filter(|(word, _)| !later.contains(word)) {
+            for verb in verbs(object).iter().filter(|verb| !later_verbs.contains(verb)) {
+                let text = text(&[word.to_owned(), (*verb).to_owned()]);
+                // What stands behind such a word is a value, not a verb.
+                let whole = matches!(word, "flush" | "completion");
+                let verb = if whole { "" } else { verb };
+                let verb = if matches!(word, "client" | "source") && verb == "show" {
+                    "list"
+                } else {
+                    verb
+                };
+                let usage = format!("Usage: rtm {word} {verb}");
+                assert!(text.starts_with(usage.trim_end()), "{word} {verb}: {text}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_manual_page_is_that_of_the_table() {
+        let page = include_str!("../../man/rtm.1");
+        assert_eq!(page, man(), "`rtm help --man > crates/cli/man/rtm.1` makes it anew");
     }
 
     #[test]
