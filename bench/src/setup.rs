@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use crate::broker::protocol::Protocol;
 use crate::broker::server::Server;
 use crate::changes::Replay;
+use crate::harness::ended;
 use crate::routes::{self, Route};
 use crate::rtm;
 
@@ -26,6 +27,7 @@ impl Setup {
     pub(crate) fn new(data: PathBuf, routes_max: Option<usize>, only: Vec<String>) -> Result<Self> {
         let data = data.canonicalize().with_context(|| format!("data {}", data.display()))?;
         let directory = tempfile::Builder::new().prefix("rtm-bench").tempdir()?;
+        ended::remove_if_ended(directory.path().to_owned())?;
         Ok(Self { data, routes_max, only, directory, routes: OnceCell::new() })
     }
 

@@ -7,6 +7,7 @@ pub(crate) mod rounds;
 pub(crate) mod stats;
 
 pub(crate) mod clock;
+pub(crate) mod ended;
 pub(crate) mod machine;
 pub(crate) mod results;
 pub(crate) mod stamps;
