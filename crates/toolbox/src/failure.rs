@@ -115,6 +115,10 @@ fn advice(error: &ipc::Error) -> Option<&'static str> {
         ipc::Error::Mq(mq::Error::TooLarge { .. }) => {
             "ask for less, or with CAP_SYS_RESOURCE, or raise the limit"
         }
+        ipc::Error::Mq(mq::Error::TooManyQueues { .. })
+        | ipc::Error::SysV(sysv::Error::TooMany { .. }) => {
+            "rm removes one, ls --limits shows the limit and what is used"
+        }
         ipc::Error::Ring(ring::Error::Damaged { .. }) => "rm and create make a new one",
         ipc::Error::Ring(ring::Error::OtherFraming { framing, .. }) => match *framing {
             "bytes" => "leave out --messages",

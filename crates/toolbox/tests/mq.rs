@@ -6,7 +6,8 @@ use std::process::Command;
 
 use ipc::signal::Signal;
 use support::{
-    CProgram, Key, Name, Running, as_nobody, fails, is_root, not_run, ok, run, seen, with_input,
+    CProgram, Key, Name, Running, as_nobody, fails, in_own_ipc_namespace, is_root, not_run, ok,
+    run, seen, with_input,
 };
 
 #[test]
@@ -398,4 +399,49 @@ fn keys_of_files_are_ftoks() {
     assert!(stat.contains(&format!("id             {}", id.trim())), "{stat}");
     ok(&format!("mq rm --sysv --ftok {path}:A"));
     fails("mq create --sysv --ftok /nonexistent:A", 2, &["/nonexistent: ftok: No such file"]);
+}
+
+#[test]
+fn as_many_queues_as_the_system_allows() {
+    let test = "as_many_queues_as_the_system_allows";
+    // The limit holds for who has CAP_SYS_RESOURCE no more: take that away.
+    let script = "echo 1 > /proc/sys/fs/mqueue/queues_max
+        echo 1 > /proc/sys/kernel/msgmni
+        exec setpriv --bounding-set -sys_resource --inh-caps -sys_resource sh -c '
+        ipc mq create /a || exit 9
+        ipc mq create /b; echo $?
+        ipc mq create --sysv --key 7 >/dev/null || exit 9
+        ipc mq create --sysv --key 8; echo $?
+        ipc mq ls --limits -r --noheadings | grep queues_max
+        ipc mq ls --sysv --limits -r --noheadings | grep MSGMNI'";
+    let Some(run) = in_own_ipc_namespace(test, script) else { return };
+    assert_eq!(run.out, "2\n2\nqueues_max queues 1 1\nMSGMNI queues 1 1\n", "{}", run.err);
+    let lines: Vec<&str> = run.err.lines().collect();
+    assert_eq!(
+        lines,
+        [
+            "ipc: mq create: /b: there are as many queues as /proc/sys/fs/mqueue/queues_max allows, 1; \
+             rm removes one, ls --limits shows the limit and what is used",
+            "ipc: mq create: queue with key 0x00000008: the system has as many as kernel.msgmni allows, 1; \
+             rm removes one, ls --limits shows the limit and what is used",
+        ]
+    );
+}
+
+#[test]
+fn a_system_v_queue_removed_under_a_receiver() {
+    let key = Key::new();
+    let id = ok(&format!("mq create --sysv --key {key}"));
+    let id = id.trim();
+    // With and without a time limit: one sleeps in the kernel, the other looks.
+    let waiting = Running::start(&format!("mq recv --sysv {id}"));
+    waiting.until_in(&[70]); // msgrcv
+    let limited = Running::start(&format!("mq recv --sysv {id} --timeout 60s"));
+    limited.until_in(&[230, 35]); // clock_nanosleep, nanosleep
+    ok(&format!("mq rm --sysv {id}"));
+    for waiting in [waiting, limited] {
+        let run = waiting.end();
+        assert_eq!((run.code, run.out.as_str()), (2, ""), "{run:?}");
+        assert!(run.err.contains(&format!("queue {id}: was removed")), "{}", run.err);
+    }
 }

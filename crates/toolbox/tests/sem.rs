@@ -278,3 +278,26 @@ fn a_robust_mutex_inside_a_segment() {
     assert_eq!(c.ok(&["mutex_lock", &s.0, "0"]), "owner died\n");
     assert_eq!(c.ok(&["mutex_lock", &s.0, "0"]), "locked\n");
 }
+
+#[test]
+fn as_many_sets_as_the_system_allows() {
+    let test = "as_many_sets_as_the_system_allows";
+    // SEMMSL, SEMMNS, SEMOPM, SEMMNI.
+    let script = "echo '2 32000 500 1' > /proc/sys/kernel/sem
+        ipc sem create --sysv --key 7 >/dev/null || exit 9
+        ipc sem create --sysv --key 8; echo $?
+        ipc sem rm --sysv --key 7
+        ipc sem create --sysv --key 9 --count 3; echo $?
+        ipc sem ls --sysv --limits -r --noheadings | head -n 2";
+    let Some(run) = support::in_own_ipc_namespace(test, script) else { return };
+    assert_eq!(run.out, "2\n2\nSEMMNI sets 1 0\nSEMMSL semaphores in a set 2 -\n", "{}", run.err);
+    let lines: Vec<&str> = run.err.lines().collect();
+    assert_eq!(
+        lines,
+        [
+            "ipc: sem create: semaphore set with key 0x00000008: the system has as many as SEMMNI \
+             (or SEMMNS) of kernel.sem allows, 1; rm removes one, ls --limits shows the limit and what is used",
+            "ipc: sem create: semaphore set with key 0x00000009: 3 is not between 1 and SEMMSL of kernel.sem, 2",
+        ]
+    );
+}

@@ -283,3 +283,25 @@ fn seals_are_shown_and_added() {
     fails(&format!("map seal {}:999999", std::process::id()), 2, &["No such file", "/proc/"]);
     assert_eq!(run("map seal 1").code, 1);
 }
+
+#[test]
+fn as_many_segments_as_the_system_allows() {
+    let test = "as_many_segments_as_the_system_allows";
+    let script = "echo 1 > /proc/sys/kernel/shmmni
+        ipc shm create --sysv --key 7 --size 10 >/dev/null || exit 9
+        ipc shm create --sysv --key 8 --size 10; echo $?
+        echo 4096 > /proc/sys/kernel/shmmax
+        ipc shm create --sysv --key 9 --size 4097; echo $?
+        ipc shm ls --sysv --limits -r --noheadings | head -n 1";
+    let Some(run) = support::in_own_ipc_namespace(test, script) else { return };
+    assert_eq!(run.out, "2\n2\nSHMMNI segments 1 1\n", "{}", run.err);
+    let lines: Vec<&str> = run.err.lines().collect();
+    assert_eq!(
+        lines,
+        [
+            "ipc: shm create: segment with key 0x00000008: the system has as many as kernel.shmmni \
+             (or kernel.shmall) allows, 1; rm removes one, ls --limits shows the limit and what is used",
+            "ipc: shm create: segment with key 0x00000009: 4097 is not between 1 and kernel.shmmax, 4096",
+        ]
+    );
+}

@@ -254,9 +254,13 @@ impl Queue {
             return attempt(0);
         }
         let mut pause = LOOK_FIRST;
+        let mut seen = false;
         loop {
             match attempt(libc::IPC_NOWAIT) {
-                Err(Error::WouldBlock { .. } | Error::NoMessage { .. }) => {}
+                Err(Error::WouldBlock { .. } | Error::NoMessage { .. }) => seen = true,
+                // It was there at the last look: to who sleeps in the kernel
+                // the same is told as "removed".
+                Err(Error::Missing { object }) if seen => return Err(Error::Removed { object }),
                 other => return other,
             }
             if deadline.passed() {

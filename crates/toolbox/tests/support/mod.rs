@@ -115,6 +115,25 @@ pub(crate) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
+/// Runs lines of a shell as root in an IPC namespace of their own, in which
+/// `ipc` is the real binary: for the system's limits, which are set there
+/// without touching anybody else's. `None` where that isn't possible.
+pub(crate) fn in_own_ipc_namespace(test: &str, script: &str) -> Option<Run> {
+    if !is_root() {
+        not_run(test, "unshare --ipc needs root");
+        return None;
+    }
+    let binaries = Path::new(env!("CARGO_BIN_EXE_ipc")).parent().unwrap();
+    let path = format!("{}:{}", binaries.display(), std::env::var("PATH").unwrap());
+    let output = Command::new("unshare")
+        .args(["--ipc", "sh", "-c", script])
+        .env("PATH", path)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    Some(seen(&output))
+}
+
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
 /// A POSIX name of this test's own; what has it at the end is removed.
