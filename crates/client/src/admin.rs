@@ -8,11 +8,11 @@
 //! made, and the daemon's answer counts them. Neither side can hold the other
 //! up for good, because whoever waits for room to write reads meanwhile.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rtm_model::Change;
-use rtm_tables::wire::{self, ItemFlags, ItemKind, LoadFlags, Welcome};
+use rtm_tables::wire::{self, DescriptorKind, ItemFlags, ItemKind, LoadFlags, Welcome};
 use rtm_tables::{ClientConfig, ClientEvent, Revision};
 use rustix::event::PollFlags;
 
@@ -167,6 +167,29 @@ impl Admin {
             }
         }
         Ok(answer.unwrap_or_default())
+    }
+
+    /// Asks for a descriptor and waits for it.
+    ///
+    /// # Errors
+    /// [`Error::NoDescriptor`], and the connection's.
+    pub fn descriptor(&mut self, kind: DescriptorKind) -> Result<OwnedFd, Error> {
+        self.transport.session.want(kind);
+        let mut answer = None;
+        while answer.is_none() {
+            step(&mut self.transport, None, &mut |event| {
+                if let ClientEvent::Descriptor { given, text, .. } = event {
+                    answer = Some((given, text.to_owned()));
+                }
+            })?;
+        }
+        let (given, why) = answer.unwrap_or_default();
+        let descriptor = if given { self.transport.take_descriptor() } else { None };
+        descriptor.ok_or_else(|| Error::NoDescriptor {
+            address: self.address().clone(),
+            kind,
+            why: if given { "it announced one and sent none".to_owned() } else { why },
+        })
     }
 
     /// Begins a stream of changes.

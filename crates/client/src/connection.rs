@@ -4,6 +4,7 @@
 //! Nothing here waits but [`Connection::open`] and [`wait`]; who has a loop of
 //! its own uses [`Connection::start`] and the descriptor.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -214,11 +215,31 @@ impl Connection {
         &self.address
     }
 
-    /// Reads once.
+    /// Reads once, and takes the descriptor that came with the bytes, if one
+    /// did: behind those in `descriptors`, close-on-exec.
     ///
     /// # Errors
-    /// The system's; ECONNRESET is an end and no error.
-    pub fn read(&self, buffer: &mut [u8]) -> Result<Read, SystemError> {
+    /// The system's; ECONNRESET is an end and no error. EMSGSIZE: more
+    /// descriptors came than a daemon sends, or this process has no room for one.
+    pub fn read(
+        &self,
+        buffer: &mut [u8],
+        descriptors: &mut VecDeque<OwnedFd>,
+    ) -> Result<Read, SystemError> {
+        if let Address::Unix(_) = self.address {
+            return match ipc::descriptors::receive(&self.fd, buffer, 1) {
+                Ok(received) if received.bytes == 0 => Ok(Read::End),
+                Ok(received) => {
+                    descriptors.extend(received.descriptors);
+                    Ok(Read::Bytes(received.bytes))
+                }
+                Err(error) => match error.errno() {
+                    Errno::AGAIN => Ok(Read::Nothing),
+                    Errno::CONNRESET => Ok(Read::End),
+                    errno => Err(SystemError::new("recvmsg", &self.address, errno)),
+                },
+            };
+        }
         loop {
             return match rustix::io::read(&self.fd, &mut *buffer) {
                 Ok(0) => Ok(Read::End),

@@ -4,7 +4,7 @@ use std::fmt;
 
 use ipc::SystemError;
 use rtm_tables::ClientTimeout;
-use rtm_tables::wire::{GoodbyeReason, WireError};
+use rtm_tables::wire::{DescriptorKind, GoodbyeReason, WireError};
 
 use crate::address::Address;
 use crate::connection::ConnectError;
@@ -64,6 +64,15 @@ pub enum Error {
         /// When.
         timeout: ClientTimeout,
     },
+    /// The daemon gives no descriptor.
+    NoDescriptor {
+        /// Who.
+        address: Address,
+        /// What for.
+        kind: DescriptorKind,
+        /// What it said.
+        why: String,
+    },
     /// A system call failed.
     System(SystemError),
 }
@@ -85,7 +94,9 @@ impl Error {
                 _ => ExitClass::Refused,
             },
             Error::Silent { .. } => ExitClass::TimedOut,
-            Error::Entity { .. } | Error::System(_) => ExitClass::Refused,
+            Error::Entity { .. } | Error::NoDescriptor { .. } | Error::System(_) => {
+                ExitClass::Refused
+            }
         }
     }
 
@@ -126,6 +137,9 @@ impl fmt::Display for Error {
             Error::Protocol { address, error } => write!(f, "protocol: {address}: {error}"),
             Error::Entity { address, why } => write!(f, "protocol: {address}: {why}"),
             Error::Silent { address, timeout } => write!(f, "no answer: {address}: {timeout}"),
+            Error::NoDescriptor { address, kind, why } => {
+                write!(f, "no {}: {address}: {why}", kind.name())
+            }
             Error::System(error) => error.fmt(f),
         }
     }

@@ -494,6 +494,12 @@ impl Follower {
                     let text = text.to_owned();
                     return Err(Error::Goodbye { address: address.clone(), reason, text });
                 }
+                // Nothing asks for one here; whatever comes is closed.
+                ClientEvent::Descriptor { given, .. } => {
+                    if given {
+                        drop(transport.take_descriptor());
+                    }
+                }
                 // Answers to requests: a follower asks none.
                 ClientEvent::Item { .. } | ClientEvent::Done(_) => {}
                 _ => {}

@@ -47,5 +47,7 @@ pub use event::{Change, Counts, Event, FollowConfig, Sink, State, Turn};
 pub use follower::Follower;
 pub use stop::Stop;
 
-pub use rtm_tables::wire::{GoodbyeReason, ItemFlags, ItemKind, Role, Welcome, WireError};
+pub use rtm_tables::wire::{
+    DescriptorKind, GoodbyeReason, ItemFlags, ItemKind, Role, Welcome, WireError,
+};
 pub use rtm_tables::{Epoch, Flush, Replica, Revision, RouteCursor, Store, StoreCounts};

@@ -1,11 +1,17 @@
 //! A session on its connection: bytes from the one to the other.
 
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
 use std::time::Instant;
 
+use ipc::{Errno, SystemError};
 use rtm_tables::{ClientConfig, ClientSession, Millis};
 
 use crate::connection::{Connection, Read};
 use crate::error::Error;
+
+/// Descriptors that may wait for their frames: the daemon sends one at a time.
+const DESCRIPTORS_MAX: usize = 8;
 
 /// How long a daemon on TCP may be silent: it sends heartbeats every 10 s.
 const DEAD_MS: u64 = 30_000;
@@ -13,6 +19,9 @@ const DEAD_MS: u64 = 30_000;
 pub(crate) struct Transport {
     pub(crate) connection: Connection,
     pub(crate) session: ClientSession,
+    /// Descriptors that came beside the bytes, for DESCRIPTOR frames that are
+    /// still in the session's buffer.
+    descriptors: VecDeque<OwnedFd>,
     began: Instant,
     /// The daemon takes no more bytes. What it sent before, a goodbye perhaps,
     /// is still to be read.
@@ -25,7 +34,13 @@ impl Transport {
         if matches!(connection.address(), crate::Address::Tcp(..)) {
             config.dead_ms = Some(DEAD_MS);
         }
-        Transport { connection, session: ClientSession::new(config, 0), began: now, deaf: false }
+        Transport {
+            connection,
+            session: ClientSession::new(config, 0),
+            descriptors: VecDeque::new(),
+            began: now,
+            deaf: false,
+        }
     }
 
     /// The session's time.
@@ -79,9 +94,13 @@ impl Transport {
     /// must have been polled. Says how much came and whether more may be there.
     pub(crate) fn fill(&mut self, now: Instant) -> Result<Fill, Error> {
         let now = self.millis(now);
+        if self.descriptors.len() > DESCRIPTORS_MAX {
+            let error = SystemError::new("recvmsg", self.connection.address(), Errno::MSGSIZE);
+            return Err(Error::System(error));
+        }
         let space = self.session.space();
         let room = space.len();
-        match self.connection.read(space) {
+        match self.connection.read(space, &mut self.descriptors) {
             Err(error) if has_closed(&error) => Ok(Fill { bytes: 0, drained: true, ended: true }),
             Err(error) => Err(Error::System(error)),
             Ok(Read::Bytes(count)) => {
@@ -91,6 +110,12 @@ impl Transport {
             Ok(Read::Nothing) => Ok(Fill { bytes: 0, drained: true, ended: false }),
             Ok(Read::End) => Ok(Fill { bytes: 0, drained: true, ended: true }),
         }
+    }
+
+    /// The descriptor of the DESCRIPTOR frame that was just polled; `None`: a
+    /// daemon that announces one and sends none.
+    pub(crate) fn take_descriptor(&mut self) -> Option<OwnedFd> {
+        self.descriptors.pop_front()
     }
 
     /// The end of the stream.

@@ -324,7 +324,10 @@ impl Daemon {
 
     fn publish(&mut self, memory: &mut Memory) -> bool {
         let more = self.core.hub.publish(&mut self.core.table, PUBLISH);
-        memory.published = self.core.table.revision().0;
+        let revision = self.core.table.revision().0;
+        if std::mem::replace(&mut memory.published, revision) != revision {
+            self.clients.wake_pipes();
+        }
         while let Some(token) = self.core.hub.poll_ready() {
             self.clients.queue_ready(ClientToken::from_number(token));
         }

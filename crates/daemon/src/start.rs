@@ -76,6 +76,9 @@ pub(crate) fn run(args: &Args) -> Result<(), StartError> {
     let path = directory.socket();
     let unix = ipc::unix::Listener::bind(&path, ipc::unix::Kind::Stream, SOCKET_MODE)
         .map_err(|e| failed(e.to_string()))?;
+    // Where the kernel can, it keeps descriptors away from us; elsewhere our
+    // reads drop them.
+    let _ = ipc::descriptors::refuse(&unix);
     let loader = match &args.load {
         Some(file) => Some(Loader::start(file).map_err(failed)?),
         None => None,

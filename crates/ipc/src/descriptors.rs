@@ -77,10 +77,25 @@ pub fn send(
     bytes: &[u8],
     descriptors: &[BorrowedFd<'_>],
 ) -> Result<usize, Error> {
+    send_slices(socket, &[IoSlice::new(bytes)], descriptors)
+}
+
+/// [`send`], with the bytes in several pieces.
+///
+/// # Errors
+/// Those of [`send`].
+///
+/// Source: [unix(7)](https://man7.org/linux/man-pages/man7/unix.7.html), `SCM_RIGHTS`.
+#[doc(alias = "sendmsg")]
+pub fn send_slices(
+    socket: impl AsFd,
+    slices: &[IoSlice<'_>],
+    descriptors: &[BorrowedFd<'_>],
+) -> Result<usize, Error> {
     if descriptors.len() > PER_MESSAGE_MAX {
         return Err(Error::TooMany { count: descriptors.len(), limit: PER_MESSAGE_MAX });
     }
-    if bytes.is_empty() && !descriptors.is_empty() {
+    if slices.iter().all(|slice| slice.is_empty()) && !descriptors.is_empty() {
         return Err(Error::NoData {});
     }
     let mut space = vec![MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(descriptors.len()))];
@@ -90,12 +105,32 @@ pub fn send(
         debug_assert!(fits, "the space was made for exactly this message");
     }
     loop {
-        let iov = [IoSlice::new(bytes)];
-        match rustix::net::sendmsg(&socket, &iov, &mut control, SendFlags::NOSIGNAL) {
+        match rustix::net::sendmsg(&socket, slices, &mut control, SendFlags::NOSIGNAL) {
             Ok(n) => return Ok(n),
             Err(Errno::INTR) => {}
             Err(errno) => return Err(SystemError::new("sendmsg", "socket", errno).into()),
         }
+    }
+}
+
+/// Has the kernel refuse descriptors that peers send to this socket
+/// (`SO_PASSRIGHTS` off: their `sendmsg` fails with EPERM). A listener hands it
+/// on to the sockets that it accepts. Without it a `read` that takes no control
+/// messages throws descriptors away; but the last close of one is then the
+/// reader's to wait for. Returns false where the kernel (before 6.16) can't.
+///
+/// # Errors
+/// ENOTSOCK, and EOPNOTSUPP on a socket that isn't a Unix one.
+///
+/// Source: the kernel's `net/unix/af_unix.c`, `include/uapi/asm-generic/socket.h`.
+#[doc(alias = "SO_PASSRIGHTS")]
+pub fn refuse(socket: impl AsFd) -> Result<bool, SystemError> {
+    /// Not in libc yet.
+    const SO_PASSRIGHTS: i32 = 83;
+    match crate::sockopt::set(socket.as_fd(), libc::SOL_SOCKET, SO_PASSRIGHTS, 0_i32) {
+        Ok(()) => Ok(true),
+        Err(Errno::NOPROTOOPT) => Ok(false),
+        Err(errno) => Err(SystemError::new("setsockopt(SO_PASSRIGHTS)", "socket", errno)),
     }
 }
 

@@ -15,8 +15,8 @@ use rtm_model::{
 };
 use rtm_tables::wire::records::WireRecord;
 use rtm_tables::wire::{
-    ClientFrame, DaemonFrame, Done, FEATURE_ACK, Frame, GoodbyeReason, Hello, ItemFlags, ItemKind,
-    LoadFlags, Role, Subscribe, SubscribeMode, Welcome,
+    ClientFrame, DaemonFrame, DescriptorKind, Done, FEATURE_ACK, Frame, GoodbyeReason, Hello,
+    ItemFlags, ItemKind, LoadFlags, Role, Subscribe, SubscribeMode, Welcome,
 };
 use rtm_tables::{Epoch, Flush, RecordOp, Revision};
 
@@ -118,6 +118,9 @@ fn client_frames() -> Vec<(&'static str, ClientFrame<'static>)> {
         ("client-load-admin", ClientFrame::Load { id: 11, flags: LoadFlags::FORCE, source: "" }),
         ("client-load-end", ClientFrame::LoadEnd { id: 10, give_up: false }),
         ("client-load-end-give-up", ClientFrame::LoadEnd { id: 10, give_up: true }),
+        ("client-want-image", ClientFrame::Want { kind: DescriptorKind::Image }),
+        ("client-want-signal-pipe", ClientFrame::Want { kind: DescriptorKind::SignalPipe }),
+        ("client-want-wake-pipe", ClientFrame::Want { kind: DescriptorKind::WakePipe }),
         ("client-cancel", ClientFrame::Cancel { id: 9 }),
     ];
     frames.extend(changes);
@@ -335,6 +338,19 @@ fn every_frame_is_as_its_golden_file() {
         "daemon-goodbye",
         &DaemonFrame::Goodbye { reason: GoodbyeReason::Killed, text: "killed by an admin" },
     );
+    for (name, kind, given, text) in [
+        ("daemon-descriptor-image", DescriptorKind::Image, true, ""),
+        ("daemon-descriptor-signal-pipe", DescriptorKind::SignalPipe, true, ""),
+        ("daemon-descriptor-wake-pipe", DescriptorKind::WakePipe, true, ""),
+        (
+            "daemon-descriptor-refused",
+            DescriptorKind::Image,
+            false,
+            "no descriptor goes through TCP",
+        ),
+    ] {
+        check_daemon(&mut seen, name, &DaemonFrame::Descriptor { kind, given, text });
+    }
     for (kind, body) in bodies() {
         let name = format!("daemon-set-{kind:?}").to_lowercase();
         let set = WireRecord { revision, last: false, op: RecordOp::Set, kind, body: &body };

@@ -177,6 +177,7 @@ impl Clients {
                     self.reply(token, id, &reply, core);
                 }
             }
+            ServerEvent::Want { kind } => self.want(token, kind),
             ServerEvent::Hello { name } => {
                 tracing::debug!(name, session = token.number(), "hello");
             }
@@ -342,11 +343,25 @@ fn write(client: &mut Client, core: &mut Core) -> Sent {
             let more = client.session.wants_write(&core.hub);
             return if more { Sent::Share } else { Sent::All };
         }
-        let written = match rustix::io::writev(client.fd.as_fd(), &slices) {
+        let written = if slices.carries_descriptor() {
+            // It is there: the session was asked to announce it.
+            let Some(attachment) = &client.attachment else { return Sent::Gone };
+            let descriptor = [attachment.descriptor()];
+            let sent = ipc::descriptors::send_slices(&client.fd, &slices, &descriptor);
+            sent.map_err(|error| error.errno())
+        } else {
+            rustix::io::writev(client.fd.as_fd(), &slices)
+        };
+        let carried = slices.carries_descriptor();
+        let written = match written {
             Ok(written) => written,
             Err(Errno::AGAIN | Errno::INTR) => 0,
+            // ETOOMANYREFS, too: it has more on their way to it than it may.
             Err(_) => return Sent::Gone,
         };
+        if carried && written > 0 {
+            client.attachment = None;
+        }
         client.session.transmitted(written, core.now, &mut core.hub);
         core.counters.bytes_out += written as u64;
         if written < wanted {

@@ -17,6 +17,7 @@
 //! stays at the front for the next turn, so nobody starves.
 
 pub(crate) mod accept;
+mod descriptors;
 mod io;
 mod steps;
 
@@ -50,6 +51,9 @@ struct Queued {
 /// A connection.
 pub(crate) struct Client {
     fd: OwnedFd,
+    /// The descriptor that goes with the frame of its last WANT.
+    attachment: Option<descriptors::Attachment>,
+    pipes: descriptors::Pipes,
     pub(crate) session: ServerSession,
     token: ClientToken,
     uid: Option<u32>,
@@ -123,6 +127,10 @@ pub(crate) struct Clients {
     orphans: Vec<steps::Orphan>,
     /// Descriptors there may be for connections.
     descriptors: usize,
+    /// Of these, the ends of pipes that the daemon holds for clients.
+    pipes: usize,
+    /// Who has a wake pipe, or had one.
+    wakers: Vec<ClientToken>,
     totals: SessionTotals,
     buffer: Vec<u8>,
 }
@@ -147,6 +155,8 @@ impl Clients {
             timers: BinaryHeap::new(),
             orphans: Vec::new(),
             descriptors,
+            pipes: 0,
+            wakers: Vec::new(),
             totals: SessionTotals::default(),
             buffer: vec![0; io::READ_BYTES],
         }
@@ -159,7 +169,7 @@ impl Clients {
 
     /// How many there may be: as configured, or as descriptors allow.
     pub(crate) fn sessions_max(&self, core: &Core) -> usize {
-        (core.config.limits.sessions_max.0 as usize).min(self.descriptors)
+        (core.config.limits.sessions_max.0 as usize).min(self.descriptors - self.pipes)
     }
 
     /// What is counted over all sessions that are or were.
@@ -250,6 +260,8 @@ impl Clients {
             ServerSession::new(peer, token.number(), self.sessions, &mut core.hub, core.now);
         slot.client = Some(Box::new(Client {
             fd,
+            attachment: None,
+            pipes: descriptors::Pipes::default(),
             session,
             token,
             uid: peer.uid,
@@ -294,6 +306,7 @@ impl Clients {
                 }
             }
         }
+        self.pipes -= client.pipes.count();
         self.totals.add(&client.session, core);
         let who = client.requester();
         if let Some((_, mut job)) = client.job.take() {

@@ -43,9 +43,9 @@ use crate::Millis;
 use crate::record::{Epoch, Flush, Revision};
 use crate::wire::records::{self, Records};
 use crate::wire::{
-    ClientFrame, DaemonFrame, Done, FEATURE_ACK, FRAME_BYTES_MAX, Frame, GREETING_BYTES_MAX,
-    GoodbyeReason, Hello, ItemFlags, ItemKind, LoadFlags, Subscribe, SubscribeMode, VERSION,
-    VERSION_LOWEST, Welcome, WireError, frame_type,
+    ClientFrame, DaemonFrame, DescriptorKind, Done, FEATURE_ACK, FRAME_BYTES_MAX, Frame,
+    GREETING_BYTES_MAX, GoodbyeReason, Hello, ItemFlags, ItemKind, LoadFlags, Subscribe,
+    SubscribeMode, VERSION, VERSION_LOWEST, Welcome, WireError, frame_type,
 };
 
 /// Bytes of the buffer that a socket is read into: large enough that a busy
@@ -152,6 +152,15 @@ pub enum ClientEvent<'a> {
     },
     /// The end of an answer, or of a load.
     Done(Done<'a>),
+    /// The answer to [`ClientSession::want`].
+    Descriptor {
+        /// What it is for.
+        kind: DescriptorKind,
+        /// The next of the descriptors that came beside the bytes is this one.
+        given: bool,
+        /// Why none is; empty if one is.
+        text: &'a str,
+    },
     /// The daemon ends the session; nothing follows.
     Goodbye {
         /// Why.
@@ -280,6 +289,12 @@ impl ClientSession {
         let id = self.id();
         ClientFrame::Request { id, line }.encode(&mut self.out);
         id
+    }
+
+    /// Asks for a descriptor; [`ClientEvent::Descriptor`] answers. Only a Unix
+    /// socket carries any.
+    pub fn want(&mut self, kind: DescriptorKind) {
+        ClientFrame::Want { kind }.encode(&mut self.out);
     }
 
     /// An answer is no longer wanted: no more items; its end still comes.
@@ -576,7 +591,7 @@ impl ClientSession {
                 return Ok(Step::Skipped);
             }
             DaemonFrame::Goodbye { .. } => self.progress = Progress::Closed,
-            DaemonFrame::Item { .. } | DaemonFrame::Done(_) => {}
+            DaemonFrame::Item { .. } | DaemonFrame::Done(_) | DaemonFrame::Descriptor { .. } => {}
         }
         Ok(Step::Frame)
     }
@@ -660,6 +675,9 @@ fn event_of(frame: DaemonFrame<'_>) -> Option<ClientEvent<'_>> {
         DaemonFrame::Flush { revision, what } => ClientEvent::Flush { revision, what },
         DaemonFrame::Item { id, kind, flags, body } => ClientEvent::Item { id, kind, flags, body },
         DaemonFrame::Done(done) => ClientEvent::Done(done),
+        DaemonFrame::Descriptor { kind, given, text } => {
+            ClientEvent::Descriptor { kind, given, text }
+        }
         DaemonFrame::Goodbye { reason, text } => ClientEvent::Goodbye { reason, text },
         DaemonFrame::Record(_) | DaemonFrame::Heartbeat => return None,
     })

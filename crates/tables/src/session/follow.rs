@@ -219,7 +219,12 @@ impl ServerSession {
     pub fn slices<'a>(&'a self, hub: &'a Hub, bytes_max: usize) -> Slices<'a> {
         let mut slices = Slices::new();
         if !self.out.is_empty() {
-            slices.push(self.out.pending());
+            let (own, descriptor) = self.out.next_part();
+            slices.push(own);
+            slices.descriptor = descriptor;
+            if own.len() < self.out.len() {
+                return slices;
+            }
         }
         let (Some(view), Stage::Open) = (self.view, self.stage) else { return slices };
         let room = bytes_max.saturating_sub(slices.bytes).max(1);

@@ -4,7 +4,7 @@ use rtm_model::Change;
 
 use crate::Millis;
 use crate::record::Revision;
-use crate::wire::{LoadFlags, Role, WireError};
+use crate::wire::{DescriptorKind, LoadFlags, Role, WireError};
 
 /// How a client reached the daemon.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -99,6 +99,13 @@ pub enum ServerEvent {
         from: Revision,
         /// The filter's text; empty: everything.
         filter: String,
+    },
+    /// It wants a descriptor: answer now, with
+    /// [`crate::ServerSession::descriptor`] or
+    /// [`crate::ServerSession::no_descriptor`].
+    Want {
+        /// What for.
+        kind: DescriptorKind,
     },
     /// One line of the grammar. No other request comes until
     /// [`crate::ServerSession::done`] has ended its answer.

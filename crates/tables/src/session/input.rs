@@ -6,7 +6,7 @@
 //!
 //! ```text
 //!   HELLO ... SUBSCRIBE, ACK, RESYNC, HEARTBEAT, CANCEL, GOODBYE    taken at once
-//!             REQUEST, LOAD      one at a time: the next waits until the answer is
+//!             REQUEST, LOAD, WANT   one at a time: the next waits until the answer is
 //!                                given and the output has room, and reading stops
 //!             LOAD, CHANGE ..., LOAD_END                 nothing else of its kind in between
 //! ```
@@ -51,7 +51,7 @@ impl ServerSession {
     }
 
     fn takes_requests(&self) -> bool {
-        self.answering.is_none() && self.out.room() >= ANSWER_ROOM
+        self.answering.is_none() && self.out.room() >= ANSWER_ROOM && !self.out.has_descriptor()
     }
 
     /// Bytes came (at most [`ServerSession::read_limit`]): the next event in
@@ -173,8 +173,9 @@ impl ServerSession {
             Ok(None) => return Next::Wait,
             Err(error) => return self.failed(error, now, hub),
         };
-        self.blocked = matches!(frame.frame_type, frame_type::REQUEST | frame_type::LOAD)
-            && !self.takes_requests();
+        let answered =
+            matches!(frame.frame_type, frame_type::REQUEST | frame_type::LOAD | frame_type::WANT);
+        self.blocked = answered && !self.takes_requests();
         if self.blocked {
             return Next::Wait;
         }
@@ -242,6 +243,7 @@ impl ServerSession {
                 return Ok(Some(ServerEvent::Goodbye));
             }
             ClientFrame::Heartbeat => {}
+            ClientFrame::Want { kind } => return Ok(Some(ServerEvent::Want { kind })),
             ClientFrame::Request { id, line } => {
                 if self.loading.is_some() {
                     return Err(unexpected("the load must end first"));

@@ -4,6 +4,9 @@
 //! holds answers, greetings, the rest of a frame of which the socket took only
 //! a part, and what a walk of its own encodes. It is bounded, and allocated
 //! only while there is something in it.
+//!
+//! A descriptor goes with the first byte of its frame, so that byte must be the
+//! first of a write: what stands before it is written by itself.
 
 use std::io::IoSlice;
 
@@ -18,18 +21,41 @@ pub(super) struct Output {
     bytes: Vec<u8>,
     /// How many of them are sent.
     sent: usize,
+    /// Where the frame begins that a descriptor is to go with.
+    attached: Option<usize>,
     limit: usize,
 }
 
 impl Output {
     pub(super) fn new(limit: usize) -> Output {
         // Below this not even the largest record would fit.
-        Output { bytes: Vec::new(), sent: 0, limit: limit.max(16 << 10) }
+        Output { bytes: Vec::new(), sent: 0, attached: None, limit: limit.max(16 << 10) }
     }
 
     /// What waits to be sent.
     pub(super) fn pending(&self) -> &[u8] {
         &self.bytes[self.sent..]
+    }
+
+    /// What is to be written next: all that waits, or what stands before a frame
+    /// that a descriptor goes with. `true`: the descriptor goes with its first
+    /// byte.
+    pub(super) fn next_part(&self) -> (&[u8], bool) {
+        match self.attached {
+            Some(at) if at > self.sent => (&self.bytes[self.sent..at], false),
+            attached => (self.pending(), attached.is_some()),
+        }
+    }
+
+    /// Is a descriptor still to go?
+    pub(super) fn has_descriptor(&self) -> bool {
+        self.attached.is_some()
+    }
+
+    /// A descriptor goes with the frame that is appended next.
+    pub(super) fn attach(&mut self) {
+        debug_assert!(self.attached.is_none(), "one descriptor at a time");
+        self.attached = Some(self.bytes.len());
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -46,7 +72,14 @@ impl Output {
 
     /// So many bytes were sent.
     pub(super) fn consume(&mut self, count: usize) {
+        if count > 0 && self.attached == Some(self.sent) {
+            self.attached = None;
+        }
         self.sent += count;
+        debug_assert!(
+            self.attached.is_none_or(|at| at >= self.sent),
+            "a descriptor was passed over"
+        );
         if self.is_empty() {
             self.bytes = Vec::new();
             self.sent = 0;
@@ -63,6 +96,7 @@ impl Output {
     pub(super) fn append(&mut self, count: usize) -> &mut Vec<u8> {
         if self.sent > 0 {
             self.bytes.drain(..self.sent);
+            self.attached = self.attached.map(|at| at - self.sent);
             self.sent = 0;
         }
         let wanted = self.bytes.len() + count;
@@ -97,11 +131,18 @@ pub struct Slices<'a> {
     slices: [IoSlice<'a>; SLICES_MAX],
     pub(super) count: usize,
     pub(super) bytes: usize,
+    pub(super) descriptor: bool,
 }
 
 impl<'a> Slices<'a> {
     pub(super) fn new() -> Slices<'a> {
-        Slices { slices: [IoSlice::new(&[]); SLICES_MAX], count: 0, bytes: 0 }
+        Slices { slices: [IoSlice::new(&[]); SLICES_MAX], count: 0, bytes: 0, descriptor: false }
+    }
+
+    /// Does a descriptor go with the first byte: the one of the answer that
+    /// [`crate::ServerSession::descriptor`] gave last?
+    pub fn carries_descriptor(&self) -> bool {
+        self.descriptor
     }
 
     /// All bytes of all slices.

@@ -36,7 +36,9 @@ use crate::session::info::{Peer, SessionInfo, SessionState, Transport};
 use crate::session::output::Output;
 use crate::table::Table;
 use crate::walk::Walk;
-use crate::wire::{CHANGE_FRAME_BYTES_MAX, DaemonFrame, Done, GoodbyeReason, ItemFlags, ItemKind};
+use crate::wire::{
+    CHANGE_FRAME_BYTES_MAX, DaemonFrame, DescriptorKind, Done, GoodbyeReason, ItemFlags, ItemKind,
+};
 
 /// The largest frame that a client may send, and the most bytes of its input
 /// that a session ever keeps: the largest change fits.
@@ -54,6 +56,10 @@ const FAREWELL_MS: Millis = 1_000;
 /// After so many bytes of answers it is the turn of what the session follows,
 /// if something of that waits.
 const ANSWERS_PER_TURN: usize = 16 * 1024;
+
+/// Descriptors that one session may be given in its life: enough for an image
+/// that doubles until it is as large as it can get, many times over.
+const DESCRIPTORS_MAX: u32 = 64;
 
 /// Bytes of an ITEM frame in front of the item.
 const ITEM_HEAD_BYTES: usize = 24;
@@ -105,6 +111,9 @@ pub struct ServerSession {
     pub(super) answering: Option<u64>,
     pub(super) loading: Option<Loading>,
 
+    /// Descriptors that it may still be given.
+    descriptors_left: u32,
+
     pub(super) out: Output,
     /// The largest frame that the client takes.
     pub(super) frame_bytes_max: usize,
@@ -150,6 +159,7 @@ impl ServerSession {
             paused: false,
             answering: None,
             loading: None,
+            descriptors_left: DESCRIPTORS_MAX,
             out: Output::new(limits.session_output_bytes),
             frame_bytes_max: crate::wire::GREETING_BYTES_MAX,
             follow: Follow::No,
@@ -206,6 +216,41 @@ impl ServerSession {
         }
         let text = cut(done.text);
         DaemonFrame::Done(Done { text, ..*done }).encode(self.out.append(72 + text.len() + 7));
+    }
+
+    /// Answers a WANT with a descriptor, which goes with the slices that say so
+    /// ([`crate::Slices::carries_descriptor`]). False: it can't have one, and is
+    /// told why.
+    pub fn descriptor(&mut self, kind: DescriptorKind) -> bool {
+        if self.stage != Stage::Open || self.out.has_descriptor() {
+            return false;
+        }
+        if self.peer.transport != Transport::Unix {
+            self.no_descriptor(
+                kind,
+                "no descriptor goes through TCP; a Unix socket would be right",
+            );
+            return false;
+        }
+        if self.descriptors_left == 0 {
+            let text = "this session has been given 64 descriptors, which is all it can have";
+            self.no_descriptor(kind, text);
+            return false;
+        }
+        self.descriptors_left -= 1;
+        self.out.attach();
+        DaemonFrame::Descriptor { kind, given: true, text: "" }.encode(self.out.append(16));
+        true
+    }
+
+    /// Answers a WANT without one.
+    pub fn no_descriptor(&mut self, kind: DescriptorKind, text: &str) {
+        if self.stage != Stage::Open {
+            return;
+        }
+        let text = cut(text);
+        let frame = DaemonFrame::Descriptor { kind, given: false, text };
+        frame.encode(self.out.append(16 + text.len() + 7));
     }
 
     /// The request or load that is being answered.

@@ -7,7 +7,7 @@ use rtm_model::Change;
 
 use super::bytes::{Writer, padded_text, tlvs, u16_at, u32_at, u64_at};
 use super::change::{decode_change, encode_change};
-use super::{Frame, MAGIC, MUST_UNDERSTAND, WireError, frame_type};
+use super::{DescriptorKind, Frame, MAGIC, MUST_UNDERSTAND, WireError, frame_type};
 use crate::record::{Epoch, Revision};
 
 /// The longest name of a client or a source, in bytes.
@@ -100,6 +100,11 @@ pub enum ClientFrame<'a> {
     Goodbye,
     /// The answer to a HEARTBEAT.
     Heartbeat,
+    /// A descriptor is wanted.
+    Want {
+        /// What for.
+        kind: DescriptorKind,
+    },
     /// One line of the grammar, to be answered.
     Request {
         /// Chosen by the client; the answer carries it.
@@ -163,6 +168,9 @@ impl<'a> ClientFrame<'a> {
             }
             ClientFrame::Goodbye => Writer::new(out, t::CLIENT_GOODBYE, 0).finish(),
             ClientFrame::Heartbeat => Writer::new(out, t::CLIENT_HEARTBEAT, 0).finish(),
+            ClientFrame::Want { kind } => {
+                Writer::new(out, t::WANT, MUST_UNDERSTAND).u32(kind.number()).u32(0).finish();
+            }
             ClientFrame::Request { id, line } => {
                 Writer::new(out, t::REQUEST, MUST_UNDERSTAND)
                     .u64(*id)
@@ -220,6 +228,10 @@ impl<'a> ClientFrame<'a> {
             }
             t::CLIENT_GOODBYE => ClientFrame::Goodbye,
             t::CLIENT_HEARTBEAT => ClientFrame::Heartbeat,
+            t::WANT => {
+                at_least(8)?;
+                ClientFrame::Want { kind: DescriptorKind::from_number(u32_at(body, 0)) }
+            }
             t::REQUEST => {
                 at_least(8)?;
                 let line = padded_text(&body[8..]).ok_or(frame.wrong("the line is not UTF-8"))?;

@@ -5,7 +5,7 @@ use rtm_model::{Digest, DigestKey, Digests};
 use super::bytes::{Writer, padded_text, u16_at, u32_at, u64_at};
 use super::item::{ItemFlags, ItemKind};
 use super::records::{self, WireRecord};
-use super::{Frame, MAGIC, MUST_UNDERSTAND, WireError, frame_type};
+use super::{DescriptorKind, Frame, MAGIC, MUST_UNDERSTAND, WireError, frame_type};
 use crate::record::{Epoch, Flush, Revision};
 
 /// What a session may do; decided once, when it is accepted.
@@ -174,6 +174,15 @@ pub enum DaemonFrame<'a> {
         /// One line for people.
         text: &'a str,
     },
+    /// The answer to a WANT.
+    Descriptor {
+        /// What it is for.
+        kind: DescriptorKind,
+        /// A descriptor goes with the first byte of this frame.
+        given: bool,
+        /// Why none goes with it; empty if one does.
+        text: &'a str,
+    },
     /// SET or DELETE.
     Record(WireRecord<'a>),
     /// A whole flush.
@@ -253,6 +262,13 @@ impl<'a> DaemonFrame<'a> {
                     .bytes(text.as_bytes())
                     .finish();
             }
+            DaemonFrame::Descriptor { kind, given, text } => {
+                Writer::new(out, t::DESCRIPTOR, MUST_UNDERSTAND)
+                    .u32(kind.number())
+                    .u32(u32::from(*given))
+                    .bytes(text.as_bytes())
+                    .finish();
+            }
             DaemonFrame::Record(record) => records::encode(
                 out,
                 record.op,
@@ -323,6 +339,19 @@ impl<'a> DaemonFrame<'a> {
                 at_least(8)?;
                 DaemonFrame::Goodbye {
                     reason: GoodbyeReason::from_number(u32_at(body, 0)),
+                    text: padded_text(&body[8..]).ok_or(frame.wrong("the text is not UTF-8"))?,
+                }
+            }
+            t::DESCRIPTOR => {
+                at_least(8)?;
+                let given = match u32_at(body, 4) {
+                    0 => false,
+                    1 => true,
+                    _ => return Err(frame.wrong("given is neither 0 nor 1")),
+                };
+                DaemonFrame::Descriptor {
+                    kind: DescriptorKind::from_number(u32_at(body, 0)),
+                    given,
                     text: padded_text(&body[8..]).ok_or(frame.wrong("the text is not UTF-8"))?,
                 }
             }

@@ -24,6 +24,7 @@ mod bytes;
 mod change;
 mod client;
 mod daemon;
+mod descriptor;
 mod item;
 pub mod records;
 
@@ -33,6 +34,7 @@ pub use change::{CHANGE_FRAME_BYTES_MAX, decode_change, encode_change};
 pub use client::{ClientFrame, Hello, LoadFlags, NAME_BYTES_MAX, Subscribe, SubscribeMode};
 pub use daemon::{DaemonFrame, Done, GoodbyeReason, Role, Welcome};
 pub(crate) use daemon::{END_BYTES, MARK_BYTES};
+pub use descriptor::DescriptorKind;
 pub use item::{ItemFlags, ItemKind};
 
 /// What every HELLO and WELCOME begins with.
@@ -82,6 +84,8 @@ pub mod frame_type {
     pub const CLIENT_GOODBYE: u16 = 0x05;
     /// Client: the answer to a HEARTBEAT.
     pub const CLIENT_HEARTBEAT: u16 = 0x06;
+    /// Client: asks for a descriptor.
+    pub const WANT: u16 = 0x07;
     /// Client: one line of the grammar.
     pub const REQUEST: u16 = 0x10;
     /// Client: begins a stream of changes.
@@ -104,6 +108,8 @@ pub mod frame_type {
     pub const HEARTBEAT: u16 = 0x85;
     /// Daemon: the last frame.
     pub const GOODBYE: u16 = 0x86;
+    /// Daemon: the answer to WANT; a descriptor goes with it, or none.
+    pub const DESCRIPTOR: u16 = 0x87;
     /// Daemon: an entity is now this; + its kind.
     pub const SET: u16 = 0x90;
     /// Daemon: an entity is gone; + its kind.
@@ -201,6 +207,7 @@ pub fn name_of(frame_type: u16) -> &'static str {
         t::RESYNC => "RESYNC",
         t::CLIENT_GOODBYE | t::GOODBYE => "GOODBYE",
         t::CLIENT_HEARTBEAT | t::HEARTBEAT => "HEARTBEAT",
+        t::WANT => "WANT",
         t::REQUEST => "REQUEST",
         t::LOAD => "LOAD",
         t::CHANGE => "CHANGE",
@@ -210,6 +217,7 @@ pub fn name_of(frame_type: u16) -> &'static str {
         t::BEGIN => "BEGIN",
         t::END => "END",
         t::MARK => "MARK",
+        t::DESCRIPTOR => "DESCRIPTOR",
         0x91..=0x95 => "SET",
         0xa1..=0xa5 => "DELETE",
         t::FLUSH => "FLUSH",
