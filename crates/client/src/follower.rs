@@ -495,11 +495,7 @@ impl Follower {
                     return Err(Error::Goodbye { address: address.clone(), reason, text });
                 }
                 // Nothing asks for one here; whatever comes is closed.
-                ClientEvent::Descriptor { given, .. } => {
-                    if given {
-                        drop(transport.take_descriptor());
-                    }
-                }
+                ClientEvent::Descriptor { given: true, .. } => drop(transport.take_descriptor()),
                 // Answers to requests: a follower asks none.
                 ClientEvent::Item { .. } | ClientEvent::Done(_) => {}
                 _ => {}

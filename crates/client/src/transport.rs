@@ -135,7 +135,6 @@ pub(crate) struct Fill {
 }
 
 /// That the daemon has closed is no news about a system call.
-fn has_closed(error: &ipc::SystemError) -> bool {
-    use ipc::Errno;
+fn has_closed(error: &SystemError) -> bool {
     matches!(error.errno, Errno::PIPE | Errno::CONNRESET | Errno::NOTCONN | Errno::TIMEDOUT)
 }
