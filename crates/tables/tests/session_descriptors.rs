@@ -50,7 +50,7 @@ impl Ends {
     }
 
     /// The client's bytes to the daemon, which gives what is wanted.
-    fn to_daemon(&mut self) {
+    fn deliver_up(&mut self) {
         let bytes = self.client.output().to_vec();
         self.client.transmitted(bytes.len());
         let mut input = &bytes[..];
@@ -64,7 +64,7 @@ impl Ends {
     }
 
     /// Writes of at most `step` bytes, until nothing is left.
-    fn to_client(&mut self, step: usize) {
+    fn deliver_down(&mut self, step: usize) {
         loop {
             self.server.fill(&mut self.hub, &mut self.table, 100);
             let slices = self.server.slices(&self.hub, 1 << 16);
@@ -114,12 +114,12 @@ fn with_the_first_byte_of_its_frame_at_any_cut() {
         ends.client.subscribe(None, "");
         ends.client.want(DescriptorKind::SignalPipe);
         ends.client.want(DescriptorKind::Image);
-        ends.to_daemon();
-        ends.to_client(step);
+        ends.deliver_up();
+        ends.deliver_down(step);
         ends.add_routes(20);
         ends.client.want(DescriptorKind::Image);
-        ends.to_daemon();
-        ends.to_client(step);
+        ends.deliver_up();
+        ends.deliver_down(step);
         let kinds: Vec<_> = ends.told.iter().map(|told| (told.0, told.1)).collect();
         let wanted = [
             (DescriptorKind::WakePipe, true),
@@ -137,8 +137,8 @@ fn with_the_first_byte_of_its_frame_at_any_cut() {
 fn not_over_tcp_and_not_without_end() {
     let mut ends = Ends::new(Transport::Tcp);
     ends.client.want(DescriptorKind::Image);
-    ends.to_daemon();
-    ends.to_client(usize::MAX);
+    ends.deliver_up();
+    ends.deliver_down(usize::MAX);
     assert_eq!((ends.told.len(), ends.carried), (1, 0));
     assert!(ends.told[0].2.contains("Unix socket"), "{:?}", ends.told);
 
@@ -146,8 +146,8 @@ fn not_over_tcp_and_not_without_end() {
     for _ in 0..70 {
         ends.client.want(DescriptorKind::Image);
     }
-    ends.to_daemon();
-    ends.to_client(usize::MAX);
+    ends.deliver_up();
+    ends.deliver_down(usize::MAX);
     assert_eq!((ends.told.len(), ends.carried), (70, 64));
     assert!(ends.told[64..].iter().all(|told| !told.1 && told.2.contains("64")));
 }
@@ -156,7 +156,7 @@ fn not_over_tcp_and_not_without_end() {
 fn a_frame_split_off_says_where_it_begins() {
     let mut ends = Ends::new(Transport::Unix);
     ends.client.want(DescriptorKind::Image);
-    ends.to_daemon();
+    ends.deliver_up();
     // WELCOME is written by itself, then the frame with its descriptor.
     let slices = ends.server.slices(&ends.hub, 1 << 16);
     assert!(!slices.carries_descriptor());
