@@ -5,7 +5,7 @@ mod support;
 
 use std::collections::VecDeque;
 use std::io::Write;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 
 use rtm_tables::wire::{
@@ -152,25 +152,4 @@ fn a_pipe_that_is_not_read_holds_nobody_up() {
     }
     assert_eq!(rustix::io::ioctl_fionread(&pipe).unwrap(), 4096);
     assert!(gone.want(DescriptorKind::WakePipe).is_ok(), "the closed one was forgotten");
-}
-
-/// A descriptor whose last close waits (a TCP socket that lingers) must not be
-/// the daemon's to close.
-#[test]
-fn the_daemon_takes_no_descriptor() {
-    let rtmd = Rtmd::start(&[]);
-    let mut admin = Client::unix(&rtmd, "admin");
-    admin.must("status");
-    let before = open_files(&rtmd);
-    let taker = Taker::new(&rtmd, "giver");
-    let file = std::fs::File::open("/proc/self/status").unwrap();
-    let mut bytes = Vec::new();
-    ClientFrame::Heartbeat.encode(&mut bytes);
-    let sent = ipc::descriptors::send(&taker.stream, &bytes, &[file.as_fd()]);
-    let (a, _b) = ipc::unix::pair(ipc::unix::Kind::Stream).unwrap();
-    if ipc::descriptors::refuse(&a).unwrap() {
-        assert_eq!(sent.unwrap_err().errno(), ipc::Errno::PERM);
-    }
-    admin.must("status");
-    assert_eq!(open_files(&rtmd), before + 1);
 }

@@ -46,14 +46,18 @@ impl Ends {
             };
             self.table.apply(admin, &change, &mut self.hub).unwrap();
         }
-        self.hub.publish(&mut self.table, usize::MAX);
+        self.hub.publish(&mut self.table, 1 << 20);
     }
 
     /// The client's bytes to the daemon, which gives what is wanted.
     fn deliver_up(&mut self) {
         let bytes = self.client.output().to_vec();
         self.client.transmitted(bytes.len());
-        let mut input = &bytes[..];
+        self.handle(&bytes);
+    }
+
+    fn handle(&mut self, bytes: &[u8]) {
+        let mut input = bytes;
         while let Some(event) =
             self.server.handle_bytes(&mut input, 0, &mut self.hub, &mut self.table)
         {
@@ -80,12 +84,8 @@ impl Ends {
             self.server.transmitted(taken.len(), 0, &mut self.hub);
             self.client.handle_bytes(taken, 0);
             self.events();
-            let mut none: &[u8] = &[];
-            while self.server.wants_input() {
-                let event = self.server.handle_bytes(&mut none, 0, &mut self.hub, &mut self.table);
-                if let Some(ServerEvent::Want { kind }) = event {
-                    self.server.descriptor(kind);
-                }
+            if self.server.wants_input() {
+                self.handle(&[]);
             }
         }
     }
