@@ -20,9 +20,7 @@ pub(crate) fn run(env: &mut Env<'_>, command: Command) -> Result<()> {
         Command::RouteGet(get) => route_get::run(env, &get),
         Command::RouteFlush(selector) => flush::routes(env, &selector),
         Command::RouteLoad(load) => match load.format {
-            Format::Mrt | Format::IpDump => {
-                Err(Failure::not_in_this_version(&format!("--format {}", load.format.name())))
-            }
+            Format::IpDump => Err(Failure::not_in_this_version("--format ip-dump")),
             _ => route_load::run(env, &load),
         },
         Command::RouteSave(save) => match save.format {

@@ -252,3 +252,47 @@ fn loads_as_json() {
     );
     assert_eq!(value["digest"], files.daemon.json(&["digest"])["routes"]);
 }
+
+/// The real samples, as they come from the collectors, cut off.
+#[test]
+fn a_public_dump_reads_to_its_cut() {
+    let Some(data) = rtm_e2e::require::data("a_public_dump_reads_to_its_cut") else { return };
+    let files = Files::new();
+    let sample = data.join("rib.20140523.0600-first1MB.mrt.bz2");
+    let sample = sample.to_str().unwrap();
+    let output = files.daemon.run(&["route", "load", sample]);
+    assert_eq!(output.code, Some(1), "a dump that is cut off is no whole one");
+    assert_eq!(
+        output.err,
+        format!(
+            "rtm: route load: {sample}: byte 15273283 of the unpacked stream: the bzip2 stream is cut off; \
+             a whole file would be right; 9072 before it were applied, revision 9072\n"
+        )
+    );
+    assert!(output.out.starts_with("9072 routes in "), "{}", output.out);
+    assert!(output.out.ends_with("\n9072 prefixes, 270005 entries, 35 peers\n"), "{}", output.out);
+    assert_eq!(files.routes(), 9_072);
+    assert_eq!(
+        files.daemon.rtm(&["route", "show", "1.0.0.0/24"]),
+        "1.0.0.0/24 via 4.69.184.193 proto bgp \n"
+    );
+    // All or nothing is nothing.
+    files.flush();
+    let output = files.daemon.run(&["route", "load", sample, "--atomic"]);
+    assert!(output.err.ends_with("would be right; nothing was applied\n"), "{}", output.err);
+    assert_eq!((files.routes(), output.out.as_str()), (0, ""));
+    // One peer's, as a source of its own.
+    let args = ["-j", "route", "load", sample, "--format", "mrt", "--peer", "167.142.3.6"];
+    let output = files.daemon.run(&args);
+    let said: serde_json::Value = serde_json::from_str(&output.out).unwrap();
+    assert_eq!(said["routes"], 2_629);
+    assert_eq!(said["dump"]["without"], 9_072 - 2_629);
+    let sample = data.join("rib6.20151101.0600-first1MB.mrt.bz2");
+    let output = files.daemon.run(&["route", "load", sample.to_str().unwrap()]);
+    assert!(output.err.contains("byte 12131168 of the unpacked stream"), "{}", output.err);
+    assert!(output.out.ends_with("\n6870 prefixes, 149578 entries, 27 peers\n"), "{}", output.out);
+    assert_eq!(files.routes(), 2_629 + 6_870);
+    let output = files.load("10.0.0.0/8\n", "--spread --peer 3");
+    assert_eq!(output.code, Some(1));
+    assert_eq!(output.err, "rtm: option: --peer: FILE has no peers; an MRT dump would be right\n");
+}

@@ -92,7 +92,6 @@ const LATER: &[&str] = &[
     "monitor --exec true",
     "tour",
     "source reconcile kernel",
-    "route load x --format mrt",
     "route load x --format ip-dump",
     "route save --format ip-dump",
 ];

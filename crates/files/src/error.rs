@@ -43,7 +43,7 @@ pub enum ErrorKind {
     },
     /// The compressed stream is damaged, or something else follows it.
     Corrupt {
-        /// `gzip`, `zstd`, `bzip2` or `JSON`.
+        /// `gzip`, `zstd`, `bzip2`, `JSON` or `MRT`.
         what: &'static str,
         /// What the decoder says.
         why: String,
@@ -58,6 +58,9 @@ pub enum ErrorKind {
         /// The limit in bytes.
         bytes_max: usize,
     },
+    /// A whole dump, but not one that can be taken: the text says why and what
+    /// would be right.
+    Unusable(String),
     /// The last line, or JSON itself, is not finished.
     Unfinished,
     /// A list of prefixes, and nobody said which next hops they have.
@@ -89,17 +92,17 @@ impl fmt::Display for FileError {
             ),
             ErrorKind::NotInThisVersion { format } => write!(
                 f,
-                "format {format}: not in this version; prefixes, ip, ip-json or batch would be right"
+                "format {format}: not in this version; prefixes, ip, ip-json, batch or mrt would be right"
             ),
             ErrorKind::UnknownFormat => write!(
                 f,
-                "{}: no known format; a list of prefixes, lines of 'ip route', its JSON, or batch lines would be right",
+                "{}: no known format; a list of prefixes, lines of 'ip route', its JSON, batch lines or an MRT dump would be right",
                 self.at
             ),
             kind => {
                 write!(f, "{}: ", self.at)?;
                 match kind {
-                    ErrorKind::Entry(why) => f.write_str(why),
+                    ErrorKind::Entry(why) | ErrorKind::Unusable(why) => f.write_str(why),
                     ErrorKind::Truncated { compression } => {
                         write!(f, "the {compression} stream is cut off; a whole file would be right")
                     }

@@ -2,8 +2,8 @@
 //!
 //! A file is unpacked (plain, gzip, zstd or bzip2, several streams behind one
 //! another, the output capped), its format is found out (a list of prefixes,
-//! the lines of `ip route`, the array of `ip -json route`, batch lines), and
-//! each entry becomes a [`Change`](rtm_model::Change). Whatever is wrong is
+//! the lines of `ip route`, the array of `ip -json route`, batch lines, a table
+//! dump in MRT), and each entry becomes a [`Change`](rtm_model::Change). Whatever is wrong is
 //! named by its line, or by its byte where a stream has no lines.
 //!
 //! The crate reads from any [`std::io::Read`]; it opens nothing, and knows
@@ -15,9 +15,11 @@
 mod duplicates;
 mod error;
 mod lines;
+mod mrt;
 mod reader;
 mod unpack;
 
 pub use error::{At, ErrorKind, FileError};
+pub use mrt::DumpCounts;
 pub use reader::{Item, Options, Progress, Reader};
-pub use unpack::{Compression, UNPACKED_BYTES_MAX};
+pub use unpack::{Compression, MRT_UNPACKED_BYTES_MAX, UNPACKED_BYTES_MAX};

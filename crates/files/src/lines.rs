@@ -35,6 +35,11 @@ impl<R: Read> Lines<R> {
         &self.unpacked
     }
 
+    /// The stream may unpack to this.
+    pub(crate) fn set_bytes_max(&mut self, bytes_max: u64) {
+        self.unpacked.set_bytes_max(bytes_max);
+    }
+
     /// The number of the current line.
     pub(crate) fn number(&self) -> u64 {
         self.number
@@ -103,6 +108,24 @@ impl<R: Read> Lines<R> {
             self.consume(len + 1);
             let carriage_return = len > 0 && self.buffer[start + len - 1] == b'\r';
             return Ok(Some((start, start + len - usize::from(carriage_return))));
+        }
+    }
+
+    /// Appends the next `count` bytes to `out`; false: the stream ended before.
+    pub(crate) fn take(&mut self, count: usize, out: &mut Vec<u8>) -> Result<bool, FileError> {
+        let mut missing = count;
+        loop {
+            let window = self.window();
+            let taken = window.len().min(missing);
+            out.extend_from_slice(&window[..taken]);
+            self.consume(taken);
+            missing -= taken;
+            if missing == 0 {
+                return Ok(true);
+            }
+            if !self.more()? {
+                return Ok(false);
+            }
         }
     }
 

@@ -5,18 +5,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rtm_model::text::{
-    Command, Context, Format, JsonObjects, LineJoiner, LoadHops, TextError, detect_format,
-    json_route, line_text, parse_line, parse_printed_route, prefix_line,
+    Command, Context, Format, JsonObjects, LineJoiner, LoadHops, PeerChoice, TextError,
+    detect_format, json_route, line_text, parse_line, parse_printed_route, prefix_line,
 };
 use rtm_model::{Change, Family, Verb};
 
 use crate::duplicates::Duplicates;
 use crate::error::{At, ErrorKind, FileError};
 use crate::lines::{ENTRY_BYTES_MAX, Lines};
-use crate::unpack::{Compression, UNPACKED_BYTES_MAX, Unpacked};
+use crate::mrt::{Dump, DumpCounts};
+use crate::unpack::{Compression, MRT_UNPACKED_BYTES_MAX, UNPACKED_BYTES_MAX, Unpacked};
+
+/// What a binary format is known by.
+const BINARY_HEAD_BYTES: usize = 12;
 
 /// How a file is read.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
     /// Its format; [`Format::Auto`]: found out from its first line.
     pub format: Format,
@@ -24,19 +28,11 @@ pub struct Options {
     pub hops: Option<LoadHops>,
     /// The family of a `default` that nothing else tells.
     pub family: Option<Family>,
-    /// What the file may unpack to.
-    pub unpacked_bytes_max: u64,
-}
-
-impl Default for Options {
-    fn default() -> Options {
-        Options {
-            format: Format::Auto,
-            hops: None,
-            family: None,
-            unpacked_bytes_max: UNPACKED_BYTES_MAX,
-        }
-    }
+    /// Which peer's routes of an MRT dump.
+    pub peer: PeerChoice,
+    /// What the file may unpack to; `None`: [`UNPACKED_BYTES_MAX`], for MRT
+    /// [`MRT_UNPACKED_BYTES_MAX`].
+    pub unpacked_bytes_max: Option<u64>,
 }
 
 /// One entry of a file.
@@ -92,6 +88,7 @@ pub struct Reader<R: Read> {
     /// A line of `ip` that was read and may be continued by `nexthop` lines.
     ahead: Option<(u64, String)>,
     joiner: LineJoiner,
+    dump: Dump,
     failed: bool,
 }
 
@@ -104,16 +101,20 @@ impl<R: Read> Reader<R> {
     pub fn new(input: R, options: Options) -> Result<Reader<R>, FileError> {
         let progress = Progress::default();
         let packed = Arc::clone(&progress.packed_bytes);
-        let unpacked = Unpacked::new(input, packed, options.unpacked_bytes_max)?;
+        let bytes_max = options.unpacked_bytes_max.unwrap_or(UNPACKED_BYTES_MAX);
+        let unpacked = Unpacked::new(input, packed, bytes_max)?;
         let mut lines = Lines::new(unpacked);
         let format = match options.format {
             Format::Auto => find_format(&mut lines)?,
             format => Some(format),
         };
         match format {
-            Some(format @ (Format::IpDump | Format::Mrt)) => {
+            Some(format @ Format::IpDump) => {
                 let kind = ErrorKind::NotInThisVersion { format: format.name() };
                 return Err(FileError { at: At::Byte(0), kind });
+            }
+            Some(Format::Mrt) if options.unpacked_bytes_max.is_none() => {
+                lines.set_bytes_max(MRT_UNPACKED_BYTES_MAX);
             }
             Some(Format::Prefixes) if options.hops.is_none() => {
                 return Err(FileError { at: At::Line(1), kind: ErrorKind::NoNextHops });
@@ -129,6 +130,7 @@ impl<R: Read> Reader<R> {
             objects: JsonObjects::default(),
             ahead: None,
             joiner: LineJoiner::default(),
+            dump: Dump::new(options.peer),
             failed: false,
         })
     }
@@ -146,6 +148,11 @@ impl<R: Read> Reader<R> {
     /// How many entries named the key of an earlier one: the last wins.
     pub fn duplicates(&self) -> u64 {
         self.duplicates.count
+    }
+
+    /// What an MRT dump has held so far, of all its peers; `None`: it is none.
+    pub fn dump_counts(&self) -> Option<DumpCounts> {
+        (self.format == Some(Format::Mrt)).then(|| self.dump.counts())
     }
 
     /// How many bytes of the unpacked stream were taken.
@@ -168,7 +175,8 @@ impl<R: Read> Reader<R> {
             return Ok(None);
         }
         let result = match self.format {
-            None | Some(Format::Auto | Format::IpDump | Format::Mrt) => Ok(None),
+            None | Some(Format::Auto | Format::IpDump) => Ok(None),
+            Some(Format::Mrt) => self.dump.next(&mut self.lines),
             Some(Format::Prefixes) => self.next_prefix(),
             Some(Format::Ip) => self.next_ip(),
             Some(Format::IpJson) => self.next_object(),
@@ -343,6 +351,13 @@ fn offered(change: Change) -> Result<Change, String> {
 /// Reads until the first line that says something is in the window, and asks
 /// what it is. `None`: there is none.
 fn find_format<R: Read>(lines: &mut Lines<R>) -> Result<Option<Format>, FileError> {
+    while lines.window().len() < BINARY_HEAD_BYTES && lines.more()? {}
+    let head = lines.window();
+    if let Some(format @ (Format::IpDump | Format::Mrt)) =
+        detect_format(&head[..head.len().min(BINARY_HEAD_BYTES)])
+    {
+        return Ok(Some(format));
+    }
     let mut number = 1;
     let mut start = 0;
     loop {
@@ -620,8 +635,10 @@ mod tests {
     #[test]
     fn formats_of_later_versions_say_so() {
         assert_eq!(
-            read(&[0x53, 0x7e, 0xe6, 0, 0, 13, 0, 1, 0, 0, 0, 9], Options::default()),
-            ["format mrt: not in this version; prefixes, ip, ip-json or batch would be right"]
+            read(&[0x24, 0x12, 0x31, 0x45, 0, 13, 0, 1, 0, 0, 0, 9], Options::default()),
+            [
+                "format ip-dump: not in this version; prefixes, ip, ip-json, batch or mrt would be right"
+            ]
         );
     }
 

@@ -15,6 +15,10 @@ use crate::error::{At, ErrorKind, FileError};
 /// full tables as text, and what a bomb of 1 MiB would exceed.
 pub const UNPACKED_BYTES_MAX: u64 = 1 << 30;
 
+/// The same for MRT, which is read as a stream and of which one route in dozens
+/// of entries is kept: the largest collectors' dumps unpack to some 4 GiB.
+pub const MRT_UNPACKED_BYTES_MAX: u64 = 16 << 30;
+
 /// How a zstd frame's window may be at most, as `zstd -d` has it without
 /// `--long`: 128 MiB of memory.
 const ZSTD_WINDOW_LOG_MAX: u32 = 27;
@@ -121,6 +125,10 @@ impl<R: Read> Unpacked<R> {
 
     pub(crate) fn compression(&self) -> Compression {
         self.compression
+    }
+
+    pub(crate) fn set_bytes_max(&mut self, bytes_max: u64) {
+        self.bytes_max = bytes_max;
     }
 
     /// Reads some; 0 is the end of the last stream.

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use rtm_model::text::{
     Barrier, ClientRun, Command, Context, FlushWhat, Format, LoadHops, Lookup, LookupInput,
-    Monitor, NeighbourSelector, NudStates, Object, Options, Peer, Position, PrefixRule, RouteGet,
-    RouteLoad, RouteSave, RouteSelector, RouteShow, Shell, Topic, Wait, WaitFor, objects,
+    Monitor, NeighbourSelector, NudStates, Object, Options, Peer, PeerChoice, Position, PrefixRule,
+    RouteGet, RouteLoad, RouteSave, RouteSelector, RouteShow, Shell, Topic, Wait, WaitFor, objects,
     parse_args, parse_line, verbs,
 };
 use rtm_model::{Change, Family, LinkRef, NeighbourSpec, NudState, Verb};
@@ -133,6 +133,7 @@ fn other_verbs_of_routes() {
         file: "f".into(),
         format: Format::Auto,
         hops: None,
+        peer: PeerChoice::Best,
         atomic: false,
         force: false,
         source: None,
@@ -157,9 +158,21 @@ fn other_verbs_of_routes() {
                 via: Some("10.1.1.1".parse().unwrap()),
                 dev: Some("e".parse().unwrap()),
             }),
-            ..load
+            ..load.clone()
         }),
     );
+    for (word, peer) in [
+        ("best", PeerChoice::Best),
+        ("0", PeerChoice::Index(0)),
+        ("65535", PeerChoice::Index(u16::MAX)),
+        ("10.1.1.1", PeerChoice::Address("10.1.1.1".parse().unwrap())),
+        ("2001:db8::1", PeerChoice::Address("2001:db8::1".parse().unwrap())),
+    ] {
+        check(
+            &format!("route load f --format mrt --peer {word}"),
+            Command::RouteLoad(RouteLoad { format: Format::Mrt, peer, ..load.clone() }),
+        );
+    }
     let save = |file: Option<&str>, format| {
         Command::RouteSave(RouteSave { file: file.map(Into::into), format })
     };
@@ -510,12 +523,16 @@ fn what_is_wrong_gets_one_clear_line() {
             "--format: xml: not a format; one of auto, prefixes, ip, ip-json, ip-dump, batch, mrt",
         ),
         (
+            "route load f --peer 65536",
+            "--peer: 65536: not a peer; best, its number (0 to 65535) or its address",
+        ),
+        (
             "route load f --spread --dev e",
             "--spread: --spread: next hops are given already; either --spread or --via and --dev",
         ),
         (
             "route load f --rubbish",
-            "option: --rubbish: unknown here; one of --format, --via, --dev, --spread, --atomic, --force, --source",
+            "option: --rubbish: unknown here; one of --format, --via, --dev, --spread, --peer, --atomic, --force, --source",
         ),
         ("route save f --format ip", "--format: ip: not a format; one of batch, ip-dump"),
         (

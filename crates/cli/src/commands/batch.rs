@@ -196,7 +196,7 @@ impl Batch<'_> {
         let mut admin = env.take_admin()?;
         let options = LoadOptions { atomic, force: self.force, source: None };
         let mut stream = admin.load(&options);
-        let mut places = Positions::default();
+        let mut places = Positions::of_lines();
         let mut next = Some(Step::Change(number, change));
         let sent = loop {
             match next.take() {

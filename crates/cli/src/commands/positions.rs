@@ -1,4 +1,4 @@
-//! Which line each change of a stream stood on.
+//! Which line (or byte, where a file has none) each change of a stream stood on.
 //!
 //! A daemon's answer names a change by its number. Files are mostly one change
 //! a line, so only where number and line drift apart is anything kept: a
@@ -7,14 +7,25 @@
 use serde_json::Value;
 
 /// From a change's number, counted from 1, to its place.
-#[derive(Default)]
 pub(crate) struct Positions {
+    /// What places are called.
+    unit: &'static str,
     count: u64,
     /// (number, place) from which on both go up by one.
     runs: Vec<(u64, u64)>,
 }
 
 impl Positions {
+    /// Places that are lines.
+    pub(crate) fn of_lines() -> Positions {
+        Positions { unit: "line", count: 0, runs: Vec::new() }
+    }
+
+    /// Places that are bytes of the unpacked stream.
+    pub(crate) fn of_bytes() -> Positions {
+        Positions { unit: "byte", ..Positions::of_lines() }
+    }
+
     /// The next change stands at `place`.
     pub(crate) fn next(&mut self, place: u64) {
         self.count += 1;
@@ -37,11 +48,16 @@ impl Positions {
         Some(place + (number - first))
     }
 
-    /// What the daemon said of a change that it refused, with its line.
+    /// The same in words, to stand before a reason.
+    pub(crate) fn words(&self, number: u64) -> String {
+        self.at(number).map_or(String::new(), |place| format!("{} {place}: ", self.unit))
+    }
+
+    /// What the daemon said of a change that it refused, with its place.
     pub(crate) fn refusal(&self, said: &str) -> String {
         let (place, text) = self.split(said);
         match place {
-            Some(line) => format!("line {line}: {text}"),
+            Some(place) => format!("{} {place}: {text}", self.unit),
             None => text,
         }
     }
@@ -60,7 +76,7 @@ mod tests {
 
     #[test]
     fn each_change_finds_its_line() {
-        let mut positions = Positions::default();
+        let mut positions = Positions::of_lines();
         let places = [1, 2, 3, 7, 8, 20, 19, 21, 22];
         for place in places {
             positions.next(place);
@@ -73,5 +89,9 @@ mod tests {
         assert_eq!(positions.runs.len(), 5);
         assert_eq!(positions.refusal(r#"{"position":4,"text":"no"}"#), "line 7: no");
         assert_eq!(positions.refusal("no"), "no");
+        assert_eq!((positions.words(4).as_str(), positions.words(0).as_str()), ("line 7: ", ""));
+        let mut positions = Positions::of_bytes();
+        positions.next(900);
+        assert_eq!(positions.words(1), "byte 900: ");
     }
 }

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rtm_client::{Done, Load, LoadOptions};
-use rtm_files::{At, FileError, Item, Options, Reader};
-use rtm_model::text::{LoadHops, RouteLoad};
+use rtm_files::{At, DumpCounts, FileError, Item, Options, Reader};
+use rtm_model::text::{Format, LoadHops, PeerChoice, RouteLoad};
 use serde_json::json;
 
 use super::positions::Positions;
@@ -50,10 +50,16 @@ pub(crate) fn run(env: &mut Env<'_>, load: &RouteLoad) -> Result<()> {
         format: load.format,
         hops: load.hops,
         family: env.options.family,
+        peer: load.peer,
         ..Options::default()
     };
     check_hops(load)?;
     let mut reader = Reader::new(input, options).map_err(|error| wrong(&error))?;
+    if load.peer != PeerChoice::Best && !matches!(reader.format(), None | Some(Format::Mrt)) {
+        return Err(Failure::usage(format_args!(
+            "option: --peer: {name} has no peers; an MRT dump would be right"
+        )));
+    }
     let bar = progress_bar(size);
     let admin = env.admin()?;
     let mut stream = admin.load(&LoadOptions {
@@ -70,9 +76,15 @@ pub(crate) fn run(env: &mut Env<'_>, load: &RouteLoad) -> Result<()> {
         done,
         bad_lines: sent.bad_lines,
         duplicates: reader.duplicates(),
+        dump: reader.dump_counts(),
         seconds: began.elapsed().as_secs_f64(),
     };
     if let Some(error) = &sent.error {
+        if outcome.dump.is_some() && !give_up {
+            // Public dumps are large, and often only the beginning of one is
+            // at hand: what is whole of it counts, and is told.
+            report(env, name, &outcome, false)?;
+        }
         let applied = outcome.so_far(load.atomic);
         return Err(Failure::usage(format_args!("route load: {name}: {error}; {applied}")));
     }
@@ -118,7 +130,11 @@ fn send(
     name: &str,
     bar: &ProgressBar,
 ) -> Result<Sent> {
-    let mut sent = Sent { places: Positions::default(), bad_lines: 0, error: None };
+    let places = match reader.format() {
+        Some(Format::IpJson | Format::Mrt | Format::IpDump) => Positions::of_bytes(),
+        _ => Positions::of_lines(),
+    };
+    let mut sent = Sent { places, bad_lines: 0, error: None };
     let progress = reader.progress();
     let mut drawn = Instant::now();
     loop {
@@ -160,6 +176,7 @@ struct Outcome {
     done: Done,
     bad_lines: u64,
     duplicates: u64,
+    dump: Option<DumpCounts>,
     seconds: f64,
 }
 
@@ -185,10 +202,7 @@ impl Outcome {
 
 fn refused(name: &str, outcome: &Outcome, places: &Positions, atomic: bool) -> Failure {
     let Done { code, position, text, .. } = &outcome.done;
-    let place = match places.at(*position) {
-        Some(place) => format!("line {place}: "),
-        None => String::new(),
-    };
+    let place = places.words(*position);
     let code = u8::try_from(*code).unwrap_or(2);
     if *position == 0 {
         // The stream as such was refused.
@@ -201,12 +215,12 @@ fn refused(name: &str, outcome: &Outcome, places: &Positions, atomic: bool) -> F
 fn report(env: &mut Env<'_>, name: &str, outcome: &Outcome, empty: bool) -> Result<()> {
     let digest = env.ask_json("digest")?.0.into_iter().next().unwrap_or_default();
     let digest = digest["routes"].as_str().unwrap_or_default().to_owned();
-    let Outcome { done, bad_lines, duplicates, seconds } = outcome;
+    let Outcome { done, bad_lines, duplicates, dump, seconds } = outcome;
     let routes = outcome.routes();
     let rate = if *seconds > 0.0 { (routes as f64 / seconds) as u64 } else { 0 };
     let failed = bad_lines + done.failed;
     if env.options.json {
-        let value = json!({
+        let mut value = json!({
             "routes": routes,
             "applied": done.applied,
             "unchanged": done.unchanged,
@@ -217,6 +231,15 @@ fn report(env: &mut Env<'_>, name: &str, outcome: &Outcome, empty: bool) -> Resu
             "revision": done.revision.0,
             "digest": digest,
         });
+        if let Some(dump) = dump {
+            value["dump"] = json!({
+                "prefixes": dump.prefixes,
+                "entries": dump.entries,
+                "peers": dump.peers,
+                "without": dump.without,
+                "passed_over": dump.passed_over,
+            });
+        }
         return Ok(env.out.json(&value, env.options.pretty)?);
     }
     if empty {
@@ -230,6 +253,17 @@ fn report(env: &mut Env<'_>, name: &str, outcome: &Outcome, empty: bool) -> Resu
         "{routes} routes in {seconds:.3} s, {rate} routes/s, revision {}, digest {digest}",
         done.revision.0
     ))?;
+    if let Some(DumpCounts { prefixes, entries, peers, without, passed_over, .. }) = dump {
+        env.out.line(format_args!("{prefixes} prefixes, {entries} entries, {peers} peers"))?;
+        for (count, what) in [
+            (*without, "prefixes without a next hop of the peer asked for"),
+            (*passed_over, "records passed over: not unicast routes"),
+        ] {
+            if count > 0 {
+                env.out.line(format_args!("{count} {what}"))?;
+            }
+        }
+    }
     for (count, what) in [
         (done.unchanged, "unchanged"),
         (*duplicates, "duplicates in the file, of which the last counts"),

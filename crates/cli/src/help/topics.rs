@@ -157,6 +157,7 @@ pub(crate) const TOPICS: &[Topic] = &[
         words: "route load",
         usage: &[
             "FILE|- [--format FORMAT] [--via GW --dev LINK | --spread]",
+            "FILE|- [--format mrt] [--peer best|INDEX|ADDRESS]",
             "FILE|- [--atomic] [--force] [--source NAME] ...",
         ],
         about: "Loads a file of routes: plain, gzip, zstd or bzip2",
@@ -165,9 +166,13 @@ pub(crate) const TOPICS: &[Topic] = &[
             "content: what it no longer names is deleted. Prints routes, seconds, routes/s, revision, digest.",
         ],
         options: &[
-            ("--format FORMAT", "auto, prefixes, ip (lines of 'ip route'), ip-json, batch"),
+            ("--format FORMAT", "auto, prefixes, ip (lines of 'ip route'), ip-json, batch, mrt"),
             ("--via GW, --dev LINK", "the next hop of a plain list of prefixes"),
             ("--spread", "or next hops by the rule of the test data (docs/benchmarks.md)"),
+            (
+                "--peer PEER",
+                "whose routes of an MRT dump: a number, an address, or of each prefix the best",
+            ),
             ("--atomic", "all or nothing; without it, what came before a bad line stays"),
             ("--force", "go on behind bad lines; the exit code is 1 all the same"),
             ("--source NAME", "the source whose whole content this is"),

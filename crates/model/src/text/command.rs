@@ -219,6 +219,19 @@ pub enum LoadHops {
     Spread,
 }
 
+/// Whose routes are taken of a dump that has those of many peers.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum PeerChoice {
+    /// Of each prefix the best: the shortest AS path, then the lowest origin,
+    /// then the lowest peer address.
+    #[default]
+    Best,
+    /// The peer with this number in the dump's table, from 0.
+    Index(u16),
+    /// The peer with this address.
+    Address(IpAddr),
+}
+
 /// `route load`.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct RouteLoad {
@@ -228,6 +241,8 @@ pub struct RouteLoad {
     pub format: Format,
     /// Next hops, if the file has none.
     pub hops: Option<LoadHops>,
+    /// `--peer`: whose routes of an MRT dump.
+    pub peer: PeerChoice,
     /// `--atomic`: one transaction.
     pub atomic: bool,
     /// `--force`: go on after a bad line.

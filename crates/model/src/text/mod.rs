@@ -72,7 +72,8 @@ mod write;
 pub use change::{write_change, write_neighbour_line, write_route_line};
 pub use command::{
     Barrier, ClientRun, Command, FlushWhat, Format, LoadHops, Lookup, LookupInput, Monitor, Object,
-    Peer, Position, RouteGet, RouteLoad, RouteSave, RouteShow, Shell, Topic, Wait, WaitFor,
+    Peer, PeerChoice, Position, RouteGet, RouteLoad, RouteSave, RouteShow, Shell, Topic, Wait,
+    WaitFor,
 };
 pub use error::{At, PLACE_BYTES_MAX, TextError};
 pub use file::{detect_format, line_text, prefix_line, spread};

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::command::{
-    Command, Format, LoadHops, Object, RouteGet, RouteLoad, RouteSave, RouteShow,
+    Command, Format, LoadHops, Object, PeerChoice, RouteGet, RouteLoad, RouteSave, RouteShow,
 };
 use super::error::TextError;
 use super::options::Options;
@@ -13,6 +13,7 @@ use super::value;
 use super::words::{Cursor, Word};
 use super::{Context, neighbour, route};
 use crate::change::{Change, Verb};
+use crate::prefix::parse_address;
 use crate::route::TABLE_MAIN;
 
 pub(super) fn route_command(
@@ -145,11 +146,24 @@ fn format(word: Word<'_>, allowed: &[Format]) -> Result<Format, TextError> {
     })
 }
 
+fn peer_choice(word: Word<'_>) -> Result<PeerChoice, TextError> {
+    if word.text == "best" {
+        return Ok(PeerChoice::Best);
+    }
+    if let Ok(index) = word.text.parse() {
+        return Ok(PeerChoice::Index(index));
+    }
+    parse_address(word.text).map(PeerChoice::Address).ok_or_else(|| {
+        TextError::new("--peer", word, "not a peer", "best, its number (0 to 65535) or its address")
+    })
+}
+
 fn route_load(cursor: &mut Cursor<'_, '_>, options: &Options) -> Result<Command, TextError> {
     let mut file: Option<Word<'_>> = None;
     let mut kind = Format::Auto;
     let (mut via, mut dev): (Option<IpAddr>, _) = (None, None);
     let mut spread: Option<Word<'_>> = None;
+    let mut peer = PeerChoice::Best;
     let mut source = None;
     while let Some(word) = cursor.next() {
         if !word.is_option() {
@@ -172,6 +186,10 @@ fn route_load(cursor: &mut Cursor<'_, '_>, options: &Options) -> Result<Command,
                 dev = Some(value::link("--dev", value)?);
             }
             "--spread" => spread = Some(word),
+            "--peer" => {
+                let value = option_value(word, cursor, "--peer best, INDEX or ADDRESS")?;
+                peer = peer_choice(value)?;
+            }
             "--source" => {
                 let value = option_value(word, cursor, "--source NAME would be right")?;
                 source = Some(source_name(value)?.into());
@@ -180,7 +198,7 @@ fn route_load(cursor: &mut Cursor<'_, '_>, options: &Options) -> Result<Command,
                 return Err(unexpected(
                     "route load",
                     word,
-                    "--format, --via, --dev, --spread, --atomic, --force, --source",
+                    "--format, --via, --dev, --spread, --peer, --atomic, --force, --source",
                 ));
             }
         }
@@ -206,6 +224,7 @@ fn route_load(cursor: &mut Cursor<'_, '_>, options: &Options) -> Result<Command,
         file: file.text.into(),
         format: kind,
         hops,
+        peer,
         atomic: options.atomic,
         force: options.force,
         source,
