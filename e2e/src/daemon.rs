@@ -23,6 +23,16 @@ impl Daemon {
         )
     }
 
+    /// Starts one with this configuration.
+    pub fn start_with(configuration: &str, args: &[&str]) -> Daemon {
+        let directory =
+            tempfile::Builder::new().prefix("rtm-e2e-").tempdir().expect("a temporary directory");
+        let path = directory.path().join("test.toml");
+        std::fs::write(&path, configuration).expect("a configuration");
+        let path = path.to_str().expect("a path of text").to_owned();
+        Daemon::start_in(directory, &[&["--config", &path], args].concat())
+    }
+
     /// Starts one in a directory that may hold what an earlier one left.
     pub fn start_in(directory: TempDir, args: &[&str]) -> Daemon {
         let mut command = Command::new(binary("rtmd"));
@@ -69,6 +79,13 @@ impl Daemon {
         all.extend(args);
         let text = self.rtm(&all);
         serde_json::from_str(&text).unwrap_or_else(|e| panic!("rtm {all:?}: {e}: {text}"))
+    }
+
+    /// Ends it as a service manager would: what it left, and its directory.
+    pub fn stop(self) -> (Output, TempDir) {
+        let Daemon { process, directory } = self;
+        process.signal(15);
+        (process.finish(), directory)
     }
 
     /// Kills it as a crash would, and keeps its directory.

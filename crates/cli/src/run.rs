@@ -3,8 +3,9 @@
 use rtm_model::text::{Command, Format, Topic};
 
 use crate::commands::{
-    batch, change, client, client_list, completion, digest, flush, latency, monitor, neigh_show,
-    reload, route_get, route_load, route_save, route_show, source, stat, status, sync, wait,
+    batch, change, client, client_list, completion, digest, flush, latency, monitor, mq,
+    neigh_show, reload, route_get, route_load, route_save, route_show, source, stat, status, sync,
+    wait,
 };
 use crate::env::Env;
 use crate::failure::{Failure, Result};
@@ -56,7 +57,7 @@ pub(crate) fn run(env: &mut Env<'_>, command: Command) -> Result<()> {
         Command::Lookup(_) => Err(Failure::not_in_this_version("lookup")),
         Command::StatusImage => Err(Failure::not_in_this_version("status image")),
         Command::SourceReconcile(_) => Err(Failure::not_in_this_version("source reconcile")),
-        Command::MqSend { .. } => Err(Failure::not_in_this_version("mq send")),
+        Command::MqSend { text, priority } => mq::send(env, &text, priority),
         Command::Tour => Err(Failure::not_in_this_version("tour")),
         _ => Err(Failure::not_in_this_version("this command")),
     }

@@ -88,7 +88,6 @@ const LATER: &[&str] = &[
     "status image",
     "client --mapped",
     "client --keys",
-    "mq send x",
     "monitor --exec true",
     "tour",
     "source reconcile kernel",

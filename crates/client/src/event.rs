@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use rtm_model::{Digests, Entity, EntityKey};
-use rtm_tables::wire::Role;
+use rtm_tables::wire::{RejectedBy, Role};
 use rtm_tables::{Epoch, Flush, Revision, Store};
 
 use crate::error::Error;
@@ -22,6 +22,8 @@ pub struct FollowConfig {
     /// Tell each change ([`Event::Change`])? Without it batches are applied
     /// faster.
     pub changes: bool,
+    /// Be told of changes that the daemon rejected ([`Event::Rejected`])?
+    pub rejected: bool,
     /// Come back after a break?
     pub reconnect: bool,
     /// Where to begin in a history, for who wants to be told what changed
@@ -37,6 +39,7 @@ impl Default for FollowConfig {
             filter: String::new(),
             replica: true,
             changes: false,
+            rejected: false,
             reconnect: true,
             since: None,
         }
@@ -121,6 +124,15 @@ pub enum Event<'a> {
     Marked {
         /// Which.
         revision: Revision,
+    },
+    /// Somebody's change was rejected. Only with [`FollowConfig::rejected`].
+    Rejected {
+        /// Where it came in.
+        by: RejectedBy,
+        /// The priority of a message.
+        priority: u32,
+        /// One line: what, where, why.
+        text: &'a str,
     },
     /// A digest differed. A snapshot is on its way.
     Differed {

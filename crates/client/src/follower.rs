@@ -41,7 +41,7 @@ use std::time::{Duration, Instant};
 use ipc::epoll::{Epoll, Interest};
 use rtm_model::{Entity, EntityKey};
 use rtm_tables::wire::records::{Records, WireRecord};
-use rtm_tables::wire::{FEATURE_ACK, Welcome};
+use rtm_tables::wire::{FEATURE_ACK, FEATURE_REJECTED, Welcome};
 use rtm_tables::{
     ClientConfig, ClientEvent, Compare, Epoch, RecordOp, Replica, ReplicaRecord, Revision,
 };
@@ -306,7 +306,8 @@ impl Follower {
     fn begin(&mut self, connection: Connection, now: Instant) {
         let config = ClientConfig {
             name: self.config.name.clone(),
-            features: if self.config.replica { FEATURE_ACK } else { 0 },
+            features: if self.config.replica { FEATURE_ACK } else { 0 }
+                | if self.config.rejected { FEATURE_REJECTED } else { 0 },
             ..ClientConfig::default()
         };
         let mut transport = Transport::new(connection, config, now);
@@ -496,6 +497,9 @@ impl Follower {
                 }
                 // Nothing asks for one here; whatever comes is closed.
                 ClientEvent::Descriptor { given: true, .. } => drop(transport.take_descriptor()),
+                ClientEvent::Rejected { by, priority, text } => {
+                    tell(Event::Rejected { by, priority, text });
+                }
                 // Answers to requests: a follower asks none.
                 ClientEvent::Item { .. } | ClientEvent::Done(_) => {}
                 _ => {}

@@ -32,6 +32,7 @@ mod connection;
 mod error;
 mod event;
 mod follower;
+mod post;
 mod stop;
 mod transport;
 
@@ -45,9 +46,10 @@ pub use connection::{CONNECT_TIMEOUT, ConnectError, Connection, Read, wait};
 pub use error::{Error, ExitClass};
 pub use event::{Change, Counts, Event, FollowConfig, Sink, State, Turn};
 pub use follower::Follower;
+pub use post::{PostError, post};
 pub use stop::Stop;
 
 pub use rtm_tables::wire::{
-    DescriptorKind, GoodbyeReason, ItemFlags, ItemKind, Role, Welcome, WireError,
+    DescriptorKind, GoodbyeReason, ItemFlags, ItemKind, RejectedBy, Role, Welcome, WireError,
 };
 pub use rtm_tables::{Epoch, Flush, Replica, Revision, RouteCursor, Store, StoreCounts};

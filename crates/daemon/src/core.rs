@@ -11,6 +11,7 @@ use rtm_tables::{
 };
 
 use crate::config::Config;
+use crate::feeds::commands::Feeds;
 use crate::requests::wait::Waits;
 use crate::wakeup::ClientToken;
 
@@ -23,6 +24,10 @@ pub(crate) enum Requester {
     Console,
     /// The file of `--load`.
     Loader,
+    /// The message queue.
+    Queue,
+    /// The FIFO.
+    Fifo,
 }
 
 /// What is counted since the start, for `rtm stat`.
@@ -69,6 +74,8 @@ pub(crate) struct Core {
     released: bool,
     /// Somebody wants the configuration to be read again.
     pub(crate) reload_asked: bool,
+    /// What came in without a session, and what of it was rejected.
+    pub(crate) feeds: Feeds,
     /// What is counted.
     pub(crate) counters: Counters,
     /// The turn's time, in milliseconds since the start.
@@ -92,6 +99,7 @@ impl Core {
             holder: None,
             released: false,
             reload_asked: false,
+            feeds: Feeds::default(),
             counters: Counters::default(),
             now: 0,
         }

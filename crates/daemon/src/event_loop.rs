@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   wait ──> orders   signals, the console's lines
-//!            feeds    connections and the file are read; changes are applied
+//!            feeds    connections, the file, queue and FIFO are read; changes are applied
 //!            jobs     listings, staged loads, barriers: one slice each
 //!            upkeep   sweeps, what a flush left behind: one slice
 //!            publish  the turn's records become visible to the sessions
@@ -29,6 +29,8 @@ use crate::clients::accept::{Listener, Reserve};
 use crate::config::Overrides;
 use crate::console::Console;
 use crate::core::Core;
+use crate::feeds::fifo::Fifo;
+use crate::feeds::queue::Queue;
 use crate::file_load::Loader;
 use crate::requests::Reply;
 use crate::requests::status::Facts;
@@ -77,6 +79,8 @@ struct Woken {
     console_input: bool,
     console_room: bool,
     loader: bool,
+    queue: bool,
+    fifo: bool,
 }
 
 /// The daemon.
@@ -92,6 +96,8 @@ pub(crate) struct Daemon {
     pub(crate) signals: Signals,
     pub(crate) console: Option<Console>,
     pub(crate) loader: Option<Loader>,
+    pub(crate) queue: Option<Queue>,
+    pub(crate) fifo: Option<Fifo>,
     pub(crate) overrides: Overrides,
     pub(crate) facts: Facts,
     pub(crate) manager: ServiceManager,
@@ -120,6 +126,12 @@ impl Daemon {
         }
         if let Some(loader) = &self.loader {
             self.epoll.add(loader.event(), W::Loader.number(), Interest::READ)?;
+        }
+        if let Some(queue) = &self.queue {
+            queue.watch(&self.epoll)?;
+        }
+        if let Some(fifo) = &self.fifo {
+            fifo.watch(&self.epoll)?;
         }
         if let Some(console) = &self.console {
             self.epoll.add(console.room(), W::ConsoleRoom.number(), Interest::READ)?;
@@ -163,12 +175,16 @@ impl Daemon {
             let late = self.publish(&mut memory);
             clock.ended(Stage::Publish, late, &mut self.turns);
 
+            self.clients.tell_rejections(&mut self.core);
             let late = self.clients.send_some(&mut self.core, clock.last() + SEND);
             clock.ended(Stage::Send, late, &mut self.turns);
 
             let late = self.clients.handle_timeouts(&mut self.core, TIMERS);
             if let Some(console) = &mut self.console {
                 console.handle_timeout(self.core.now);
+            }
+            if let Some(fifo) = &mut self.fifo {
+                fifo.handle_timeout(&mut self.core);
             }
             clock.ended(Stage::Timers, late, &mut self.turns);
 
@@ -209,6 +225,7 @@ impl Daemon {
             self.clients.poll_timeout(),
             self.core.hub.poll_timeout(),
             self.console.as_ref().and_then(Console::poll_timeout),
+            self.fifo.as_ref().and_then(Fifo::poll_timeout),
             memory.closed_until,
             drain,
         ]
@@ -233,6 +250,8 @@ impl Daemon {
                 Wakeup::ConsoleInput => woken.console_input = true,
                 Wakeup::ConsoleRoom => woken.console_room = true,
                 Wakeup::Loader => woken.loader = true,
+                Wakeup::Queue => woken.queue = true,
+                Wakeup::Fifo => woken.fifo = true,
                 Wakeup::Client(token) => self.clients.woken(token, event),
             }
         }
@@ -309,6 +328,15 @@ impl Daemon {
                 }
             }
         }
+        // So are these: each has its part of the turn, whoever floods.
+        if let Some(queue) = self.queue.as_mut().filter(|_| woken.queue || memory.feeding) {
+            let until = Instant::now() + FEEDS / 4;
+            more |= queue.take_some(&mut self.core, &self.epoll, until);
+        }
+        if let Some(fifo) = self.fifo.as_mut().filter(|_| woken.fifo || memory.feeding) {
+            let until = Instant::now() + FEEDS / 4;
+            more |= fifo.take_some(&mut self.core, &self.epoll, until);
+        }
         memory.feeding = more;
         late || more
     }
@@ -342,7 +370,7 @@ impl Daemon {
             if let Some(console) = &mut self.console {
                 console.wake();
             }
-            memory.feeding |= self.loader.is_some();
+            memory.feeding = true;
         }
         if !self.core.waits.is_empty() {
             self.clients.touched(&self.core);
@@ -391,6 +419,8 @@ impl Daemon {
                 self.unix = None;
                 self.tcp = None;
                 self.loader = None;
+                self.queue = None;
+                self.fifo = None;
                 memory.drain = Some(Drain { deadline: self.core.now + DRAIN_MS, said: false });
             }
             Some(drain) => {

@@ -12,6 +12,7 @@ mod wakeup;
 
 mod clients;
 mod core;
+mod feeds;
 mod load;
 mod requests;
 

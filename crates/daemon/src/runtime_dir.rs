@@ -17,6 +17,11 @@ const SOCKET: &str = "rtm.sock";
 const LOCK: &str = "rtmd.lock";
 /// The daemon's process id, for people and scripts.
 const PID: &str = "rtmd.pid";
+/// The FIFO.
+const FIFO: &str = "commands";
+
+/// The system's runtime directory: its POSIX names are short.
+const SYSTEM: &str = "/run/rtm";
 
 /// The mode of root's directory: everybody may reach the socket.
 const MODE_ROOT: u32 = 0o755;
@@ -71,6 +76,19 @@ impl fmt::Display for RuntimeDirError {
 
 impl std::error::Error for RuntimeDirError {}
 
+/// The POSIX name of the daemon in a directory: `/rtm` for the system's, else
+/// with a hash of the directory, so that two daemons never meet.
+pub(crate) fn posix_name(directory: &Path) -> String {
+    use std::hash::Hasher;
+    use std::os::unix::ffi::OsStrExt;
+    if directory == Path::new(SYSTEM) {
+        return "/rtm".to_owned();
+    }
+    let mut hasher = siphasher::sip::SipHasher13::new();
+    hasher.write(directory.as_os_str().as_bytes());
+    format!("/rtm-{:08x}", hasher.finish() as u32)
+}
+
 /// An error's text without the number that Rust appends.
 pub(crate) fn errno_text(error: &std::io::Error) -> String {
     error.raw_os_error().map_or_else(
@@ -118,7 +136,7 @@ impl Environment {
             return (PathBuf::from(first), false);
         }
         if self.uid == 0 {
-            return (PathBuf::from("/run/rtm"), false);
+            return (PathBuf::from(SYSTEM), false);
         }
         match self.xdg_runtime_dir.as_ref().filter(|path| path.is_dir()) {
             Some(path) => (path.join("rtm"), false),
@@ -166,6 +184,11 @@ impl RuntimeDir {
     /// The path of the socket.
     pub(crate) fn socket(&self) -> PathBuf {
         self.path.join(SOCKET)
+    }
+
+    /// The path of the FIFO.
+    pub(crate) fn fifo(&self) -> PathBuf {
+        self.path.join(FIFO)
     }
 
     /// Removes what a killed daemon may have left. The socket is not touched
@@ -278,6 +301,15 @@ mod tests {
 
     fn acquire(path: &Path) -> Result<RuntimeDir, RuntimeDirError> {
         RuntimeDir::acquire(&Environment::of_process(Some(path.to_owned())))
+    }
+
+    #[test]
+    fn names_are_per_directory() {
+        assert_eq!(posix_name(Path::new("/run/rtm")), "/rtm");
+        let (first, second) = (posix_name(Path::new("/tmp/a")), posix_name(Path::new("/tmp/b")));
+        assert_ne!(first, second);
+        assert_eq!(first, posix_name(Path::new("/tmp/a")));
+        assert_eq!(first.len(), "/rtm-01234567".len());
     }
 
     #[test]

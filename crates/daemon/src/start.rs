@@ -15,6 +15,8 @@ use crate::console::Console;
 use crate::console::input::Input;
 use crate::core::Core;
 use crate::event_loop::{Daemon, reload_reply};
+use crate::feeds::fifo::Fifo;
+use crate::feeds::queue::Queue;
 use crate::file_load::Loader;
 use crate::log::Log;
 use crate::requests::Reply;
@@ -90,6 +92,19 @@ pub(crate) fn run(args: &Args) -> Result<(), StartError> {
         let listener = ipc::tcp::Listener::bind(address.0);
         listener.map_err(|error| warnings.push(format!("listen.tcp: {error}"))).ok()
     });
+    // What can't be made is a warning: the daemon runs on without.
+    let queue = match Queue::create(directory.path(), &config.queue) {
+        Ok((queue, said)) => {
+            warnings.extend(said);
+            Some(queue)
+        }
+        Err(why) => {
+            warnings.push(why);
+            None
+        }
+    };
+    let fifo = Fifo::create(&directory.fifo(), config.fifo.mode.0);
+    let fifo = fifo.map_err(|why| warnings.push(why)).ok();
     let epoll = Rc::new(Epoll::new().map_err(|e| failed(e.to_string()))?);
     let mut reserve = Reserve::default();
     reserve.fill();
@@ -98,6 +113,8 @@ pub(crate) fn run(args: &Args) -> Result<(), StartError> {
     let facts = Facts {
         runtime_dir: directory.path().display().to_string(),
         socket: path.display().to_string(),
+        queue: queue.as_ref().map(|queue| (queue.name().to_owned(), queue.sizes())),
+        fifo: fifo.as_ref().map(|_| directory.fifo().display().to_string()),
         tcp: tcp_address.map(|address| format!("tcp://{address}")),
         since: since_1970(),
         started: Instant::now(),
@@ -126,6 +143,8 @@ pub(crate) fn run(args: &Args) -> Result<(), StartError> {
         signals,
         console,
         loader,
+        queue,
+        fifo,
         overrides,
         facts,
         manager: ServiceManager::of_environment(),
@@ -252,6 +271,12 @@ fn try_reload(daemon: &mut Daemon) -> Result<Reply, String> {
     }
     if config.listen != old.listen {
         changed.push("listen.tcp needs a restart".to_owned());
+    }
+    if config.queue != old.queue {
+        changed.push("queue needs a restart".to_owned());
+    }
+    if config.fifo != old.fifo {
+        changed.push("fifo needs a restart".to_owned());
     }
     *daemon.core.table.limits_mut() = table_limits(&config);
     daemon.core.hub.set_limits(hub_limits(&config));

@@ -50,7 +50,7 @@ pub(crate) struct TurnStats {
     /// Whole turns, from waking up to sleeping.
     pub(crate) turns: Histogram,
     stages: [StageStats; Stage::COUNT],
-    wakeups: [u64; 7],
+    wakeups: [u64; 9],
 }
 
 /// The clock of one turn.
@@ -99,14 +99,25 @@ impl TurnStats {
             Wakeup::ConsoleRoom => 4,
             Wakeup::Loader => 5,
             Wakeup::Signal => 6,
+            Wakeup::Queue => 7,
+            Wakeup::Fifo => 8,
         };
         self.wakeups[kind] += 1;
     }
 
     /// Wakeups by kind of descriptor.
     pub(crate) fn wakeups(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
-        let names =
-            ["listener", "tcp-listener", "client", "console", "console-room", "file", "signal"];
+        let names = [
+            "listener",
+            "tcp-listener",
+            "client",
+            "console",
+            "console-room",
+            "file",
+            "signal",
+            "queue",
+            "fifo",
+        ];
         names.into_iter().zip(self.wakeups)
     }
 

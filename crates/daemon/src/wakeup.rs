@@ -45,6 +45,10 @@ pub(crate) enum Wakeup {
     ConsoleRoom,
     /// The thread that reads `--load`'s file has something, or ended.
     Loader,
+    /// The message queue has a message.
+    Queue,
+    /// The FIFO has bytes.
+    Fifo,
     /// A connection.
     Client(ClientToken),
 }
@@ -61,6 +65,8 @@ impl Wakeup {
             Wakeup::ConsoleInput => 3,
             Wakeup::ConsoleRoom => 4,
             Wakeup::Loader => 5,
+            Wakeup::Queue => 6,
+            Wakeup::Fifo => 7,
             Wakeup::Client(token) => CLIENT | token.0,
         }
     }
@@ -74,6 +80,8 @@ impl Wakeup {
             3 => Wakeup::ConsoleInput,
             4 => Wakeup::ConsoleRoom,
             5 => Wakeup::Loader,
+            6 => Wakeup::Queue,
+            7 => Wakeup::Fifo,
             number if number & CLIENT != 0 => Wakeup::Client(ClientToken(number & !CLIENT)),
             _ => return None,
         })

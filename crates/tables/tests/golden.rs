@@ -16,7 +16,7 @@ use rtm_model::{
 use rtm_tables::wire::records::WireRecord;
 use rtm_tables::wire::{
     ClientFrame, DaemonFrame, DescriptorKind, Done, FEATURE_ACK, Frame, GoodbyeReason, Hello,
-    ItemFlags, ItemKind, LoadFlags, Role, Subscribe, SubscribeMode, Welcome,
+    ItemFlags, ItemKind, LoadFlags, RejectedBy, Role, Subscribe, SubscribeMode, Welcome,
 };
 use rtm_tables::{Epoch, Flush, RecordOp, Revision};
 
@@ -420,6 +420,15 @@ fn every_frame_is_as_its_golden_file() {
             position: 1006,
             text: "route add 10.0.0.0/8: exists",
         }),
+    );
+    check_daemon(
+        &mut seen,
+        "daemon-rejected",
+        &DaemonFrame::Rejected {
+            by: RejectedBy::Queue,
+            priority: 7,
+            text: "route frob: frob: not known",
+        },
     );
     // A file that no frame belongs to any more would say nothing.
     let files: BTreeSet<String> = std::fs::read_dir(folder())

@@ -10,6 +10,7 @@ pub(crate) mod digest;
 pub(crate) mod flush;
 pub(crate) mod latency;
 pub(crate) mod monitor;
+pub(crate) mod mq;
 pub(crate) mod neigh_show;
 mod positions;
 pub(crate) mod reload;

@@ -22,6 +22,7 @@ pub(crate) fn run(env: &mut Env<'_>, monitor: &Monitor) -> Result<()> {
         name: "rtm-monitor".into(),
         filter: monitor.filter().to_string(),
         changes: true,
+        rejected: monitor.rejected,
         since,
         ..FollowConfig::default()
     })?;
@@ -97,6 +98,9 @@ impl Show<'_> {
                     (true, Some(store)) => self.all(store, *revision, out),
                     _ => Ok(()),
                 }
+            }
+            Event::Rejected { by, priority, text } if self.monitor.rejected => {
+                self.rejected(by.name(), *priority, text, out)
             }
             Event::Lost { error, pause: Some(_) } => {
                 say(format_args!("rtm: {error}; trying again"));
@@ -263,6 +267,19 @@ impl Show<'_> {
             .heading(&mut buffer, &self.heading(false), "[FLUSH]")
             .map_err(io::Error::other)?;
         out.line(format_args!("Flushed {} ", names.join(" ")))
+    }
+
+    /// A message or a line that the daemon rejected.
+    fn rejected(&self, by: &str, priority: u32, text: &str, out: &mut Out) -> io::Result<()> {
+        if self.json {
+            let value = serde_json::json!({ "rejected": text, "feed": by, "priority": priority });
+            return out.json(&value, self.pretty);
+        }
+        let mut buffer = out.buffer();
+        self.printer
+            .heading(&mut buffer, &self.heading(false), "[REJECTED]")
+            .map_err(io::Error::other)?;
+        out.line(format_args!("Rejected {by} priority {priority}: {text}"))
     }
 
     fn snapshot(&self, out: &mut Out) -> io::Result<()> {

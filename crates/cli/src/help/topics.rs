@@ -256,6 +256,17 @@ pub(crate) const TOPICS: &[Topic] = &[
         example: "rtm monitor route root 10.0.0.0/8",
     },
     Topic {
+        words: "mq send",
+        usage: &["TEXT [--prio N]"],
+        about: "Posts a command on the daemon's message queue",
+        more: &[
+            "One message is one transaction; it may have several lines. There is no answer:",
+            "what is rejected is shown by 'rtm monitor all' and counted in 'rtm status'.",
+        ],
+        options: &[("--prio N", "higher ones are taken first; 0 unless given, at most 32767")],
+        example: "rtm mq send 'route add 10.0.0.0/8 via 10.1.1.1 dev eth0' --prio 5",
+    },
+    Topic {
         words: "wait route",
         usage: &["SELECTOR... [--gone] [--timeout S]"],
         about: "Waits until a route is there, for scripts",

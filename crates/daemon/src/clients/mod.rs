@@ -477,6 +477,29 @@ impl Clients {
         false
     }
 
+    /// Tells rejected changes to those that asked to be told.
+    pub(crate) fn tell_rejections(&mut self, core: &mut Core) {
+        if core.feeds.rejections.is_empty() {
+            return;
+        }
+        let rejections = std::mem::take(&mut core.feeds.rejections);
+        for place in 0..self.slots.len() {
+            let Some(client) = &mut self.slots[place].client else { continue };
+            if !client.session.wants_rejected() {
+                continue;
+            }
+            for rejection in &rejections {
+                let (by, priority) = (rejection.by, rejection.priority);
+                if !client.session.rejected(by, priority, &rejection.text) {
+                    // It has no room: that it missed some is seen in the counts.
+                    break;
+                }
+            }
+            let token = client.token;
+            self.queue_answer(token);
+        }
+    }
+
     /// Closes those that have ended.
     pub(crate) fn close_ended(&mut self, core: &mut Core) {
         while let Some(token) = self.ended.pop() {

@@ -200,7 +200,7 @@ impl Clients {
             .touched()
             .filter_map(|who| match who {
                 Requester::Client(token) => Some(token),
-                Requester::Console | Requester::Loader => None,
+                Requester::Console | Requester::Loader | Requester::Queue | Requester::Fifo => None,
             })
             .collect();
         for token in touched {

@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 pub(crate) use file::load;
-pub(crate) use value::{Count, ListenAddress, Size};
+pub(crate) use value::{Count, ListenAddress, Mode, QueueName, Size};
 
 use crate::log::Level;
 
@@ -34,6 +34,10 @@ pub(crate) struct Config {
     pub(crate) roles: RoleNames,
     /// `[listen]`
     pub(crate) listen: Listen,
+    /// `[queue]`
+    pub(crate) queue: QueueConfig,
+    /// `[fifo]`
+    pub(crate) fifo: FifoConfig,
     /// `[distance]`: by source (`admin`, `files`, `kernel`) or protocol.
     pub(crate) distance: Distances,
     /// `[log]`
@@ -124,6 +128,47 @@ pub(crate) struct Listen {
     pub(crate) tcp: Option<ListenAddress>,
 }
 
+/// `[queue]`: the POSIX message queue. Who may write it may change routes and
+/// neighbours.
+#[derive(Clone, PartialEq, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct QueueConfig {
+    /// Its name; none: `/rtm`, or `/rtm-` with a hash of the directory.
+    pub(crate) name: Option<QueueName>,
+    /// Messages that it holds.
+    pub(crate) depth: Count<1, 65_536>,
+    /// The longest message. One is executed in one turn, so this bounds what a
+    /// turn takes.
+    pub(crate) message_bytes: Size<64, { 16 * KIB }>,
+    /// Its mode.
+    pub(crate) mode: Mode,
+}
+
+impl Default for QueueConfig {
+    fn default() -> QueueConfig {
+        QueueConfig {
+            name: None,
+            depth: Count(10),
+            message_bytes: Size(4 * KIB),
+            mode: Mode(0o600),
+        }
+    }
+}
+
+/// `[fifo]`: the FIFO `commands` in the runtime directory.
+#[derive(Clone, PartialEq, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct FifoConfig {
+    /// Its mode.
+    pub(crate) mode: Mode,
+}
+
+impl Default for FifoConfig {
+    fn default() -> FifoConfig {
+        FifoConfig { mode: Mode(0o600) }
+    }
+}
+
 /// `[distance]`: trust by source or protocol.
 #[derive(Clone, PartialEq, Debug, Default, Deserialize)]
 #[serde(transparent)]
@@ -210,7 +255,9 @@ mod tests {
         limits.transaction_bytes_max = None;
         let distance = std::mem::take(&mut config.distance);
         assert_eq!((distance.admin(), distance.files()), (DISTANCE_ADMIN, DISTANCE_FILES));
-        // TCP is off by default: what stands there is an example.
+        // TCP is off by default, and the queue's name the directory's: what stands
+        // there are examples.
+        assert!(config.queue.name.take().is_some());
         assert!(config.listen.tcp.take().is_some());
         assert_eq!(config, Config::default());
     }
@@ -219,7 +266,7 @@ mod tests {
     fn every_key_is_documented() {
         let documented: toml::Table = documented().parse().unwrap();
         // The keys are read from the error that an unknown one gets.
-        for section in ["", "limits", "roles", "listen", "log"] {
+        for section in ["", "limits", "roles", "listen", "queue", "fifo", "log"] {
             let text = match section {
                 "" => "no-such-key = 1".to_owned(),
                 section => format!("[{section}]\nno-such-key = 1"),

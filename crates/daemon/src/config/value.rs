@@ -125,6 +125,46 @@ impl<'de> Deserialize<'de> for ListenAddress {
     }
 }
 
+/// Permission bits: text like "0600".
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Mode(pub(crate) u32);
+
+impl<'de> Deserialize<'de> for Mode {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let octal = !text.is_empty() && text.bytes().all(|byte| matches!(byte, b'0'..=b'7'));
+        match u32::from_str_radix(&text, 8) {
+            Ok(mode) if octal && mode <= 0o666 && mode & 0o111 == 0 => Ok(Mode(mode)),
+            _ => Err(de::Error::custom(format!(
+                "\"{}\" is no mode; octal text from \"0600\" to \"0666\" would be right",
+                text.escape_debug()
+            ))),
+        }
+    }
+}
+
+/// A POSIX message queue's name: `/name`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct QueueName(pub(crate) String);
+
+impl<'de> Deserialize<'de> for QueueName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let rest = text.strip_prefix('/').unwrap_or_default();
+        let right = !rest.is_empty()
+            && rest.len() < 255
+            && !matches!(rest, "." | "..")
+            && rest.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/');
+        if right {
+            return Ok(QueueName(text));
+        }
+        Err(de::Error::custom(format!(
+            "\"{}\" is no name for a queue; a slash and a name, like \"/rtm-lab\", would be right",
+            text.escape_debug()
+        )))
+    }
+}
+
 /// A log level's name.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct LevelName(pub(crate) Level);

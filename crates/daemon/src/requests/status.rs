@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::{Answer, Around, Reply, Step};
 use crate::core::Core;
+use crate::feeds::commands::FeedStats;
 use crate::log::Log;
 use crate::time::utc;
 
@@ -19,6 +20,11 @@ pub(crate) struct Facts {
     pub(crate) socket: String,
     /// The TCP address, if there is one.
     pub(crate) tcp: Option<String>,
+    /// The message queue's name, how many messages it holds and how long they
+    /// may be.
+    pub(crate) queue: Option<(String, (usize, usize))>,
+    /// The FIFO's path.
+    pub(crate) fifo: Option<String>,
     /// When it started: for people, and to count from.
     pub(crate) since: Duration,
     /// The same moment.
@@ -62,7 +68,7 @@ pub(crate) fn status(core: &Core, around: &Around<'_>, out: &mut dyn Answer) -> 
         .collect();
     let wakeups: serde_json::Map<String, Value> =
         turns.wakeups().map(|(name, count)| (name.to_owned(), count.into())).collect();
-    let value = json!({
+    let mut value = json!({
         "version": env!("CARGO_PKG_VERSION"),
         "pid": std::process::id(),
         "since": utc(facts.since),
@@ -106,7 +112,38 @@ pub(crate) fn status(core: &Core, around: &Around<'_>, out: &mut dyn Answer) -> 
             "wakeups": wakeups,
         },
     });
+    value["queue"] = queue(core, facts);
+    value["fifo"] = fifo(core, facts);
     say(&value, out)
+}
+
+/// The message queue: `null` where there is none.
+fn queue(core: &Core, facts: &Facts) -> Value {
+    let Some((name, (depth, message_bytes))) = &facts.queue else { return Value::Null };
+    let mut value = feed(&core.feeds.queue);
+    value["name"] = json!(name);
+    value["depth"] = json!(depth);
+    value["message_bytes"] = json!(message_bytes);
+    value
+}
+
+/// The FIFO.
+fn fifo(core: &Core, facts: &Facts) -> Value {
+    let Some(path) = &facts.fifo else { return Value::Null };
+    let mut value = feed(&core.feeds.fifo);
+    value["path"] = json!(path);
+    value
+}
+
+fn feed(stats: &FeedStats) -> Value {
+    json!({
+        "messages": stats.messages,
+        "bytes": stats.bytes,
+        "applied": stats.applied,
+        "unchanged": stats.unchanged,
+        "rejected": stats.rejected,
+        "overruns": stats.overruns,
+    })
 }
 
 /// `stat`: counters that only grow, and a few that don't.

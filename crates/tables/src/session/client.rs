@@ -44,8 +44,8 @@ use crate::record::{Epoch, Flush, Revision};
 use crate::wire::records::{self, Records};
 use crate::wire::{
     ClientFrame, DaemonFrame, DescriptorKind, Done, FEATURE_ACK, FRAME_BYTES_MAX, Frame,
-    GREETING_BYTES_MAX, GoodbyeReason, Hello, ItemFlags, ItemKind, LoadFlags, Subscribe,
-    SubscribeMode, VERSION, VERSION_LOWEST, Welcome, WireError, frame_type,
+    GREETING_BYTES_MAX, GoodbyeReason, Hello, ItemFlags, ItemKind, LoadFlags, RejectedBy,
+    Subscribe, SubscribeMode, VERSION, VERSION_LOWEST, Welcome, WireError, frame_type,
 };
 
 /// Bytes of the buffer that a socket is read into: large enough that a busy
@@ -159,6 +159,16 @@ pub enum ClientEvent<'a> {
         /// The next of the descriptors that came beside the bytes is this one.
         given: bool,
         /// Why none is; empty if one is.
+        text: &'a str,
+    },
+    /// Somebody's change was rejected (only with
+    /// [`FEATURE_REJECTED`](crate::wire::FEATURE_REJECTED)).
+    Rejected {
+        /// Where it came in.
+        by: RejectedBy,
+        /// The priority of a message.
+        priority: u32,
+        /// One line: what, where, why.
         text: &'a str,
     },
     /// The daemon ends the session; nothing follows.
@@ -591,7 +601,10 @@ impl ClientSession {
                 return Ok(Step::Skipped);
             }
             DaemonFrame::Goodbye { .. } => self.progress = Progress::Closed,
-            DaemonFrame::Item { .. } | DaemonFrame::Done(_) | DaemonFrame::Descriptor { .. } => {}
+            DaemonFrame::Item { .. }
+            | DaemonFrame::Done(_)
+            | DaemonFrame::Descriptor { .. }
+            | DaemonFrame::Rejected { .. } => {}
         }
         Ok(Step::Frame)
     }
@@ -677,6 +690,9 @@ fn event_of(frame: DaemonFrame<'_>) -> Option<ClientEvent<'_>> {
         DaemonFrame::Done(done) => ClientEvent::Done(done),
         DaemonFrame::Descriptor { kind, given, text } => {
             ClientEvent::Descriptor { kind, given, text }
+        }
+        DaemonFrame::Rejected { by, priority, text } => {
+            ClientEvent::Rejected { by, priority, text }
         }
         DaemonFrame::Goodbye { reason, text } => ClientEvent::Goodbye { reason, text },
         DaemonFrame::Record(_) | DaemonFrame::Heartbeat => return None,

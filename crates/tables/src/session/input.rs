@@ -293,6 +293,7 @@ impl ServerSession {
             });
         }
         self.frame_bytes_max = hello.frame_bytes_max as usize;
+        self.features = hello.features;
         self.stage = Stage::Open;
         let limit = self.frame_limit();
         DaemonFrame::Welcome(Welcome {

@@ -37,7 +37,8 @@ use crate::session::output::Output;
 use crate::table::Table;
 use crate::walk::Walk;
 use crate::wire::{
-    CHANGE_FRAME_BYTES_MAX, DaemonFrame, DescriptorKind, Done, GoodbyeReason, ItemFlags, ItemKind,
+    CHANGE_FRAME_BYTES_MAX, DaemonFrame, DescriptorKind, Done, FEATURE_REJECTED, GoodbyeReason,
+    ItemFlags, ItemKind, RejectedBy,
 };
 
 /// The largest frame that a client may send, and the most bytes of its input
@@ -117,6 +118,8 @@ pub struct ServerSession {
     pub(super) out: Output,
     /// The largest frame that the client takes.
     pub(super) frame_bytes_max: usize,
+    /// Feature bits of its HELLO.
+    pub(super) features: u64,
     pub(super) follow: Follow,
     pub(super) view: Option<usize>,
     /// The revision of the mark that last asked.
@@ -162,6 +165,7 @@ impl ServerSession {
             descriptors_left: DESCRIPTORS_MAX,
             out: Output::new(limits.session_output_bytes),
             frame_bytes_max: crate::wire::GREETING_BYTES_MAX,
+            features: 0,
             follow: Follow::No,
             view: None,
             asked: None,
@@ -251,6 +255,23 @@ impl ServerSession {
         let text = cut(text);
         let frame = DaemonFrame::Descriptor { kind, given: false, text };
         frame.encode(self.out.append(16 + text.len() + 7));
+    }
+
+    /// Does it want to be told of rejected changes?
+    pub fn wants_rejected(&self) -> bool {
+        self.stage == Stage::Open && self.features & FEATURE_REJECTED != 0
+    }
+
+    /// Tells that somebody's change was rejected; false, and nothing done, if
+    /// there is no room.
+    pub fn rejected(&mut self, by: RejectedBy, priority: u32, text: &str) -> bool {
+        let text = cut(text);
+        if !self.wants_rejected() || self.out.room() < 16 + TEXT_BYTES_MAX + 7 {
+            return false;
+        }
+        let frame = DaemonFrame::Rejected { by, priority, text };
+        frame.encode(self.out.append(16 + text.len() + 7));
+        true
     }
 
     /// The request or load that is being answered.

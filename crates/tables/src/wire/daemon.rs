@@ -96,6 +96,47 @@ impl GoodbyeReason {
     }
 }
 
+/// Where a rejected change came in.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
+pub enum RejectedBy {
+    /// The message queue.
+    Queue,
+    /// The FIFO.
+    Fifo,
+    /// A number that this library doesn't know.
+    Other(u16),
+}
+
+impl RejectedBy {
+    /// The number on the wire.
+    pub fn number(self) -> u16 {
+        match self {
+            RejectedBy::Queue => 1,
+            RejectedBy::Fifo => 2,
+            RejectedBy::Other(number) => number,
+        }
+    }
+
+    /// The feed of this number.
+    pub fn from_number(number: u16) -> RejectedBy {
+        match number {
+            1 => RejectedBy::Queue,
+            2 => RejectedBy::Fifo,
+            number => RejectedBy::Other(number),
+        }
+    }
+
+    /// Its word.
+    pub fn name(self) -> &'static str {
+        match self {
+            RejectedBy::Queue => "queue",
+            RejectedBy::Fifo => "fifo",
+            RejectedBy::Other(_) => "feed",
+        }
+    }
+}
+
 /// WELCOME: the answer to HELLO.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Welcome {
@@ -205,6 +246,15 @@ pub enum DaemonFrame<'a> {
     },
     /// The end of an answer.
     Done(Done<'a>),
+    /// Somebody's change was rejected.
+    Rejected {
+        /// Where it came in.
+        by: RejectedBy,
+        /// The priority of a message.
+        priority: u32,
+        /// One line: what, where, why.
+        text: &'a str,
+    },
 }
 
 /// Bytes of an END frame.
@@ -300,6 +350,14 @@ impl<'a> DaemonFrame<'a> {
                     .bytes(done.text.as_bytes())
                     .finish();
             }
+            DaemonFrame::Rejected { by, priority, text } => {
+                Writer::new(out, t::REJECTED, 0)
+                    .u16(by.number())
+                    .u16(0)
+                    .u32(*priority)
+                    .bytes(text.as_bytes())
+                    .finish();
+            }
         }
     }
 
@@ -380,6 +438,14 @@ impl<'a> DaemonFrame<'a> {
                     position: u64_at(body, 48),
                     text: padded_text(&body[56..]).ok_or(frame.wrong("the text is not UTF-8"))?,
                 })
+            }
+            t::REJECTED => {
+                at_least(8)?;
+                DaemonFrame::Rejected {
+                    by: RejectedBy::from_number(u16_at(body, 0)),
+                    priority: u32_at(body, 4),
+                    text: padded_text(&body[8..]).ok_or(frame.wrong("the text is not UTF-8"))?,
+                }
             }
             _ => return frame.unknown(),
         }))

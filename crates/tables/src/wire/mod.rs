@@ -32,7 +32,7 @@ use std::fmt;
 
 pub use change::{CHANGE_FRAME_BYTES_MAX, decode_change, encode_change};
 pub use client::{ClientFrame, Hello, LoadFlags, NAME_BYTES_MAX, Subscribe, SubscribeMode};
-pub use daemon::{DaemonFrame, Done, GoodbyeReason, Role, Welcome};
+pub use daemon::{DaemonFrame, Done, GoodbyeReason, RejectedBy, Role, Welcome};
 pub(crate) use daemon::{END_BYTES, MARK_BYTES};
 pub use descriptor::DescriptorKind;
 pub use item::{ItemFlags, ItemKind};
@@ -69,6 +69,10 @@ pub const LAST: u16 = 2;
 /// Feature bit of HELLO: marks that ask are answered with ACK. A barrier waits
 /// only for sessions that have it.
 pub const FEATURE_ACK: u64 = 1;
+
+/// Feature bit of HELLO: changes that were rejected are told
+/// ([`DaemonFrame::Rejected`]).
+pub const FEATURE_REJECTED: u64 = 2;
 
 /// The numbers of the frame types.
 pub mod frame_type {
@@ -120,6 +124,8 @@ pub mod frame_type {
     pub const ITEM: u16 = 0xc0;
     /// Daemon: the end of an answer.
     pub const DONE: u16 = 0xc1;
+    /// Daemon: somebody's change was rejected, to who asked to be told.
+    pub const REJECTED: u16 = 0xc2;
 }
 
 /// Why bytes are no frames of this protocol. Each ends the session.
@@ -223,6 +229,7 @@ pub fn name_of(frame_type: u16) -> &'static str {
         t::FLUSH => "FLUSH",
         t::ITEM => "ITEM",
         t::DONE => "DONE",
+        t::REJECTED => "REJECTED",
         _ => "an unknown frame",
     }
 }
