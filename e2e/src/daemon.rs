@@ -11,7 +11,22 @@ use crate::process::{Output, Process, binary};
 pub struct Daemon {
     /// The process.
     pub process: Process,
+    queue: QueueName,
     directory: TempDir,
+}
+
+/// The message queue of a daemon that may have been killed: gone at the end of
+/// scope, after the process and before the directory.
+struct QueueName(std::path::PathBuf);
+
+impl Drop for QueueName {
+    fn drop(&mut self) {
+        // The daemon notes the name here for its successor.
+        let Ok(text) = std::fs::read_to_string(self.0.join("rtmd.queue")) else { return };
+        if let Some(name) = text.split_ascii_whitespace().next() {
+            let _ = ipc::mq::remove(name);
+        }
+    }
 }
 
 impl Daemon {
@@ -40,7 +55,8 @@ impl Daemon {
         command.env_remove("RTM_SOCKET").env_remove("RTM_RUNTIME_DIR");
         let process = Process::spawn(command);
         process.wait_stderr("ready");
-        Daemon { process, directory }
+        let queue = QueueName(directory.path().to_owned());
+        Daemon { process, queue, directory }
     }
 
     /// Its runtime directory.
@@ -83,15 +99,17 @@ impl Daemon {
 
     /// Ends it as a service manager would: what it left, and its directory.
     pub fn stop(self) -> (Output, TempDir) {
-        let Daemon { process, directory } = self;
+        let Daemon { process, queue: _queue, directory } = self;
         process.signal(15);
         (process.finish(), directory)
     }
 
     /// Kills it as a crash would, and keeps its directory.
     pub fn kill(self) -> TempDir {
-        let Daemon { process, directory } = self;
+        let Daemon { process, queue, directory } = self;
         drop(process);
+        // Its successor finds what it left.
+        std::mem::forget(queue);
         directory
     }
 }

@@ -30,6 +30,9 @@ use crate::setup::Setup;
 /// How long the daemon may take until it listens.
 const START_MAX: Duration = Duration::from_secs(10);
 
+/// How long it may take until it has stopped.
+const STOP_MAX: Duration = Duration::from_secs(5);
+
 /// A running daemon; dropping it ends it.
 pub(crate) struct Daemon {
     child: Child,
@@ -83,6 +86,13 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
+        // Asked to stop, it takes its names with it.
+        let pid = rustix::process::Pid::from_child(&self.child);
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        let end = Instant::now() + STOP_MAX;
+        while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < end {
+            thread::sleep(Duration::from_millis(2));
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

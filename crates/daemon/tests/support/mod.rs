@@ -198,6 +198,16 @@ impl Drop for Rtmd {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        remove_queue(&self.directory);
+    }
+}
+
+/// Removes the message queue that a killed daemon of this directory left; it
+/// notes the name there for its successor.
+pub fn remove_queue(directory: &Path) {
+    let Ok(text) = std::fs::read_to_string(directory.join("rtmd.queue")) else { return };
+    if let Some(name) = text.split_ascii_whitespace().next() {
+        let _ = ipc::mq::remove(name);
     }
 }
 
