@@ -50,7 +50,11 @@ impl Daemon {
 
     /// Starts one in a directory that may hold what an earlier one left.
     pub fn start_in(directory: TempDir, args: &[&str]) -> Daemon {
-        let mut command = Command::new(binary("rtmd"));
+        Daemon::start_by(Command::new(binary("rtmd")), directory, args)
+    }
+
+    /// Starts one by a command that ends in `rtmd` (in a namespace, say).
+    pub fn start_by(mut command: Command, directory: TempDir, args: &[&str]) -> Daemon {
         command.arg("--runtime-dir").arg(directory.path()).args(args);
         command.env_remove("RTM_SOCKET").env_remove("RTM_RUNTIME_DIR");
         let process = Process::spawn(command);

@@ -7,8 +7,10 @@
 
 pub mod daemon;
 pub mod data;
+pub mod namespace;
 pub mod process;
 pub mod require;
 
 pub use daemon::Daemon;
+pub use namespace::Namespace;
 pub use process::{Output, Process, binary};

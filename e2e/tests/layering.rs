@@ -7,7 +7,7 @@ use std::process::Command;
 const ALLOWED: &[(&str, &[&str])] = &[
     ("rtm-ipc", &[]),
     ("rtm-model", &[]),
-    ("rtm-files", &["rtm-model"]),
+    ("rtm-files", &["rtm-model", "rtm-netlink"]),
     ("rtm-netlink", &["rtm-model"]),
     ("rtm-tables", &["rtm-model"]),
     ("rtm-image", &["rtm-ipc", "rtm-model"]),

@@ -10,6 +10,7 @@ mod commands;
 mod env;
 mod failure;
 mod help;
+mod links;
 mod names;
 mod output;
 mod resolve;

@@ -1,6 +1,6 @@
 //! Which command is which file.
 
-use rtm_model::text::{Command, Format, Topic};
+use rtm_model::text::{Command, Topic};
 
 use crate::commands::{
     batch, change, client, client_list, completion, digest, flush, latency, monitor, mq,
@@ -20,14 +20,8 @@ pub(crate) fn run(env: &mut Env<'_>, command: Command) -> Result<()> {
         Command::RouteShow(show) => route_show::run(env, &show),
         Command::RouteGet(get) => route_get::run(env, &get),
         Command::RouteFlush(selector) => flush::routes(env, &selector),
-        Command::RouteLoad(load) => match load.format {
-            Format::IpDump => Err(Failure::not_in_this_version("--format ip-dump")),
-            _ => route_load::run(env, &load),
-        },
-        Command::RouteSave(save) => match save.format {
-            Format::IpDump => Err(Failure::not_in_this_version("--format ip-dump")),
-            _ => route_save::run(env, &save),
-        },
+        Command::RouteLoad(load) => route_load::run(env, &load),
+        Command::RouteSave(save) => route_save::run(env, &save),
         Command::NeighbourShow(selector) => neigh_show::run(env, &selector),
         Command::NeighbourFlush(selector) => flush::neighbours(env, &selector),
         Command::Monitor(monitor) if monitor.exec.is_some() => {

@@ -91,8 +91,6 @@ const LATER: &[&str] = &[
     "monitor --exec true",
     "tour",
     "source reconcile kernel",
-    "route load x --format ip-dump",
-    "route save --format ip-dump",
 ];
 
 #[test]

@@ -43,7 +43,7 @@ pub enum ErrorKind {
     },
     /// The compressed stream is damaged, or something else follows it.
     Corrupt {
-        /// `gzip`, `zstd`, `bzip2`, `JSON` or `MRT`.
+        /// `gzip`, `zstd`, `bzip2`, `JSON`, `MRT` or `ip-dump`.
         what: &'static str,
         /// What the decoder says.
         why: String,
@@ -65,11 +65,6 @@ pub enum ErrorKind {
     Unfinished,
     /// A list of prefixes, and nobody said which next hops they have.
     NoNextHops,
-    /// The format that was named, or found out, can't be read yet.
-    NotInThisVersion {
-        /// Its name.
-        format: &'static str,
-    },
     /// No format fits.
     UnknownFormat,
     /// Reading failed.
@@ -90,13 +85,9 @@ impl fmt::Display for FileError {
             ErrorKind::NoNextHops => f.write_str(
                 "a list of prefixes has no next hops; --via GW --dev LINK or --spread would be right",
             ),
-            ErrorKind::NotInThisVersion { format } => write!(
-                f,
-                "format {format}: not in this version; prefixes, ip, ip-json, batch or mrt would be right"
-            ),
             ErrorKind::UnknownFormat => write!(
                 f,
-                "{}: no known format; a list of prefixes, lines of 'ip route', its JSON, batch lines or an MRT dump would be right",
+                "{}: no known format; a list of prefixes, lines of 'ip route', its JSON, batch lines, 'ip route save' or an MRT dump would be right",
                 self.at
             ),
             kind => {
@@ -118,7 +109,6 @@ impl fmt::Display for FileError {
                     ErrorKind::Unfinished => f.write_str("the file ends within an entry"),
                     ErrorKind::Read(error) => write!(f, "reading failed: {error}"),
                     ErrorKind::NoNextHops
-                    | ErrorKind::NotInThisVersion { .. }
                     | ErrorKind::UnknownFormat => Ok(()),
                 }
             }

@@ -8,10 +8,11 @@ use rtm_model::text::{
     Command, Context, Format, JsonObjects, LineJoiner, LoadHops, PeerChoice, TextError,
     detect_format, json_route, line_text, parse_line, parse_printed_route, prefix_line,
 };
-use rtm_model::{Change, Family, Verb};
+use rtm_model::{Change, Family, LinkName, Verb};
 
 use crate::duplicates::Duplicates;
 use crate::error::{At, ErrorKind, FileError};
+use crate::ip_dump::IpDump;
 use crate::lines::{ENTRY_BYTES_MAX, Lines};
 use crate::mrt::{Dump, DumpCounts};
 use crate::unpack::{Compression, MRT_UNPACKED_BYTES_MAX, UNPACKED_BYTES_MAX, Unpacked};
@@ -43,6 +44,9 @@ pub struct Item {
     /// The change: to replace, or to append where a batch line says so.
     pub change: Change,
 }
+
+/// From a link's number to its name.
+type LinkNames = Box<dyn FnMut(u32) -> Option<LinkName> + Send>;
 
 /// How far a reader is; cheap to clone, readable from any thread.
 #[derive(Clone, Debug, Default)]
@@ -88,7 +92,9 @@ pub struct Reader<R: Read> {
     /// A line of `ip` that was read and may be continued by `nexthop` lines.
     ahead: Option<(u64, String)>,
     joiner: LineJoiner,
+    ip_dump: IpDump,
     dump: Dump,
+    link_name: LinkNames,
     failed: bool,
 }
 
@@ -97,7 +103,7 @@ impl<R: Read> Reader<R> {
     ///
     /// # Errors
     /// Those of the stream; [`ErrorKind::UnknownFormat`];
-    /// [`ErrorKind::NotInThisVersion`]; [`ErrorKind::NoNextHops`].
+    /// [`ErrorKind::NoNextHops`].
     pub fn new(input: R, options: Options) -> Result<Reader<R>, FileError> {
         let progress = Progress::default();
         let packed = Arc::clone(&progress.packed_bytes);
@@ -109,10 +115,6 @@ impl<R: Read> Reader<R> {
             format => Some(format),
         };
         match format {
-            Some(format @ Format::IpDump) => {
-                let kind = ErrorKind::NotInThisVersion { format: format.name() };
-                return Err(FileError { at: At::Byte(0), kind });
-            }
             Some(Format::Mrt) if options.unpacked_bytes_max.is_none() => {
                 lines.set_bytes_max(MRT_UNPACKED_BYTES_MAX);
             }
@@ -130,9 +132,17 @@ impl<R: Read> Reader<R> {
             objects: JsonObjects::default(),
             ahead: None,
             joiner: LineJoiner::default(),
+            ip_dump: IpDump::default(),
+            link_name: Box::new(|_| None),
             dump: Dump::new(options.peer),
             failed: false,
         })
+    }
+
+    /// What this host's links are called, for a format that only numbers them
+    /// (`ip route save`); one without a name becomes `if` and its number.
+    pub fn name_links(&mut self, names: impl FnMut(u32) -> Option<LinkName> + Send + 'static) {
+        self.link_name = Box::new(names);
     }
 
     /// The format; `None` if the file is empty.
@@ -175,7 +185,8 @@ impl<R: Read> Reader<R> {
             return Ok(None);
         }
         let result = match self.format {
-            None | Some(Format::Auto | Format::IpDump) => Ok(None),
+            None | Some(Format::Auto) => Ok(None),
+            Some(Format::IpDump) => self.ip_dump.next(&mut self.lines, &mut *self.link_name),
             Some(Format::Mrt) => self.dump.next(&mut self.lines),
             Some(Format::Prefixes) => self.next_prefix(),
             Some(Format::Ip) => self.next_ip(),
@@ -630,16 +641,6 @@ mod tests {
             ]
         );
         assert_eq!(changes(b"route add 10/8 \\\n"), ["line 1: the file ends within an entry"]);
-    }
-
-    #[test]
-    fn formats_of_later_versions_say_so() {
-        assert_eq!(
-            read(&[0x24, 0x12, 0x31, 0x45, 0, 13, 0, 1, 0, 0, 0, 9], Options::default()),
-            [
-                "format ip-dump: not in this version; prefixes, ip, ip-json, batch or mrt would be right"
-            ]
-        );
     }
 
     #[test]

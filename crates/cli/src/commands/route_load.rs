@@ -17,6 +17,7 @@ use serde_json::json;
 use super::positions::Positions;
 use crate::env::Env;
 use crate::failure::{Failure, Result, USAGE, file_error};
+use crate::links::HostLinks;
 use crate::output::{say, thousands};
 
 /// How often the progress is drawn.
@@ -55,6 +56,8 @@ pub(crate) fn run(env: &mut Env<'_>, load: &RouteLoad) -> Result<()> {
     };
     check_hops(load)?;
     let mut reader = Reader::new(input, options).map_err(|error| wrong(&error))?;
+    let mut links = HostLinks::default();
+    reader.name_links(move |index| links.name(index));
     if load.peer != PeerChoice::Best && !matches!(reader.format(), None | Some(Format::Mrt)) {
         return Err(Failure::usage(format_args!(
             "option: --peer: {name} has no peers; an MRT dump would be right"

@@ -166,13 +166,10 @@ pub(crate) const TOPICS: &[Topic] = &[
             "content: what it no longer names is deleted. Prints routes, seconds, routes/s, revision, digest.",
         ],
         options: &[
-            ("--format FORMAT", "auto, prefixes, ip (lines of 'ip route'), ip-json, batch, mrt"),
+            ("--format FORMAT", "auto, prefixes, ip, ip-json, ip-dump, batch, mrt"),
             ("--via GW, --dev LINK", "the next hop of a plain list of prefixes"),
             ("--spread", "or next hops by the rule of the test data (docs/benchmarks.md)"),
-            (
-                "--peer PEER",
-                "whose routes of an MRT dump: a number, an address, or of each prefix the best",
-            ),
+            ("--peer PEER", "whose routes of an MRT dump; of each prefix the best"),
             ("--atomic", "all or nothing; without it, what came before a bad line stays"),
             ("--force", "go on behind bad lines; the exit code is 1 all the same"),
             ("--source NAME", "the source whose whole content this is"),
@@ -181,10 +178,13 @@ pub(crate) const TOPICS: &[Topic] = &[
     },
     Topic {
         words: "route save",
-        usage: &["[FILE] [--format batch]"],
-        about: "Writes all routes as batch lines, to a file or to standard output",
+        usage: &["[FILE] [--format batch|ip-dump] [--force]"],
+        about: "Writes all routes, to a file or to standard output",
         more: &["A file is written beside its name and renamed when it is whole."],
-        options: &[],
+        options: &[
+            ("--format FORMAT", "batch lines, or ip-dump for 'ip route restore'"),
+            ("--force", "leave out what ip-dump can't say: links of other hosts"),
+        ],
         example: "rtm route save routes.batch",
     },
     Topic {
