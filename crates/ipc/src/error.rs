@@ -181,6 +181,10 @@ macro_rules! umbrella {
 }
 
 umbrella! {
+    /// [`crate::catcher`]
+    Catcher(crate::catcher::Error),
+    /// [`crate::child`]
+    Child(crate::child::Error),
     /// [`crate::descriptors`]
     Descriptors(crate::descriptors::Error),
     /// [`crate::epoll`]
@@ -211,6 +215,8 @@ umbrella! {
     Sem(crate::sem::Error),
     /// [`crate::shm`]
     Shm(crate::shm::Error),
+    /// [`crate::signal_state`]
+    SignalState(crate::signal_state::Error),
     /// [`crate::socket`]
     Accept(crate::socket::AcceptError),
     /// [`crate::sysv`]

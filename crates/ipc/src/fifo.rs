@@ -136,6 +136,37 @@ pub fn open_reader(path: impl AsRef<Path>) -> Result<OwnedFd, Error> {
     open(path.as_ref(), OFlags::RDONLY)
 }
 
+/// Opens the read end, non-blocking: waits for nobody. In a poll set it is
+/// readable when something is there, and hung up when a writer that was there
+/// has gone; before the first one comes it is neither.
+///
+/// # Errors
+/// [`Error::NotAFifo`]; the system's.
+///
+/// Source: [fifo(7)](https://man7.org/linux/man-pages/man7/fifo.7.html).
+#[doc(alias = "open")]
+pub fn open_reader_nonblocking(path: impl AsRef<Path>) -> Result<OwnedFd, Error> {
+    open(path.as_ref(), OFlags::RDONLY | OFlags::NONBLOCK)
+}
+
+/// Removes the name, if it is a FIFO's; who has it open goes on.
+///
+/// # Errors
+/// [`Error::NotAFifo`]; the system's.
+///
+/// Source: [unlink(2)](https://man7.org/linux/man-pages/man2/unlink.2.html).
+#[doc(alias = "unlink")]
+pub fn remove(path: impl AsRef<Path>) -> Result<(), Error> {
+    let path = path.as_ref();
+    let stat = rustix::fs::lstat(path)
+        .map_err(|errno| SystemError::new("lstat", path.display(), errno))?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::Fifo {
+        return Err(Error::NotAFifo { path: path.to_owned() });
+    }
+    rustix::fs::unlink(path)
+        .map_err(|errno| SystemError::new("unlink", path.display(), errno).into())
+}
+
 /// Opens the write end without waiting for a reader; the descriptor itself
 /// blocks when the FIFO is full.
 ///

@@ -20,6 +20,8 @@ mod error;
 mod name;
 mod sockopt;
 
+pub mod catcher;
+pub mod child;
 pub mod descriptors;
 pub mod epoll;
 pub mod event;
@@ -39,6 +41,7 @@ pub mod ring;
 pub mod sem;
 pub mod shm;
 pub mod signal;
+pub mod signal_state;
 pub mod socket;
 pub mod sysv;
 pub mod tcp;

@@ -18,6 +18,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Pid, PidfdFlags};
 
+use crate::child::Change;
 use crate::error::operation_error;
 use crate::signal::Signal;
 use crate::{Errno, SystemError, sockopt, timer};
@@ -39,9 +40,9 @@ operation_error! {
         QueueFull {
             /// The process.
             process: String,
-            /// This user's limit (`RLIMIT_SIGPENDING`).
+            /// The receiver's limit (`RLIMIT_SIGPENDING`).
             limit: u64,
-        } => AGAIN, "{process}: its user has {limit} signals queued, the limit";
+        } => AGAIN, "{process}: its user has {limit} signals queued, its limit (RLIMIT_SIGPENDING, ulimit -i)";
     }
 }
 
@@ -50,11 +51,24 @@ fn failed(call: &'static str, process: String) -> impl FnOnce(Errno) -> Error {
         Errno::SRCH => Error::Gone { process },
         Errno::PERM => Error::NotPermitted { process },
         Errno::AGAIN => {
-            let limit = rustix::process::getrlimit(rustix::process::Resource::Sigpending);
-            Error::QueueFull { process, limit: limit.current.unwrap_or(u64::MAX) }
+            let limit = pending_max(&process);
+            Error::QueueFull { process, limit }
         }
         errno => SystemError::new(call, process, errno).into(),
     }
+}
+
+/// How many signals may be queued for a process (`process 12`): its own limit,
+/// from /proc, or, where that can't be read, ours.
+fn pending_max(process: &str) -> u64 {
+    let pid = process.rsplit(' ').next().unwrap_or("self");
+    let text = std::fs::read_to_string(format!("/proc/{pid}/limits")).unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("Max pending signals"));
+    let soft = line.and_then(|line| line.split_ascii_whitespace().next());
+    soft.and_then(|soft| soft.parse().ok()).unwrap_or_else(|| {
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Sigpending);
+        limit.current.unwrap_or(u64::MAX)
+    })
 }
 
 /// A descriptor for the process `pid`.
@@ -95,6 +109,17 @@ fn describe(pidfd: &impl AsFd) -> String {
 #[doc(alias = "pidfd_send_signal")]
 pub fn send(pidfd: impl AsFd, signal: Signal) -> Result<(), Error> {
     raw_send(&pidfd, signal.number(), core::ptr::null_mut())
+        .map_err(|errno| failed("pidfd_send_signal", describe(&pidfd))(errno))
+}
+
+/// Whether a signal could be sent: as [`send`], but none is.
+///
+/// # Errors
+/// [`Error::Gone`], [`Error::NotPermitted`].
+///
+/// Source: [kill(2)](https://man7.org/linux/man-pages/man2/kill.2.html), signal 0.
+pub fn may_signal(pidfd: impl AsFd) -> Result<(), Error> {
+    raw_send(&pidfd, 0, core::ptr::null_mut())
         .map_err(|errno| failed("pidfd_send_signal", describe(&pidfd))(errno))
 }
 
@@ -183,6 +208,45 @@ fn queued_info(signal: Signal, value: usize) -> libc::siginfo_t {
     unsafe { (&raw mut info).cast::<QueuedInfo>().write(head) };
     info
 }
+
+/// How a process has ended, any process, not only a child: told by the kernel
+/// (from Linux 6.15) once its parent has reaped it. None before that, and on
+/// older kernels.
+///
+/// # Errors
+/// None in practice.
+///
+/// Source: `PIDFD_GET_INFO`, [ioctl_pidfd(2)](https://man7.org/linux/man-pages/man2/ioctl_pidfd.2.html).
+#[doc(alias = "PIDFD_GET_INFO")]
+#[doc(alias = "PIDFD_INFO_EXIT")]
+pub fn end(pidfd: impl AsFd) -> Result<Option<Change>, Error> {
+    let mut info = EndInfo { mask: INFO_EXIT, ..EndInfo::default() };
+    // SAFETY: the request's number says how long `info` is; it lives as long as
+    // the call, which fills it.
+    let result = unsafe { libc::ioctl(pidfd.as_fd().as_raw_fd(), GET_INFO, &raw mut info) };
+    match sockopt::check(result) {
+        Ok(_) if info.mask & INFO_EXIT != 0 => Ok(Change::from_wait_status(info.exit_code)),
+        Ok(_) => Ok(None),
+        // Reaped on a kernel that doesn't keep it; a kernel without the call.
+        Err(Errno::SRCH | Errno::NOTTY | Errno::INVAL) => Ok(None),
+        Err(errno) => Err(SystemError::new("ioctl(PIDFD_GET_INFO)", "pidfd", errno).into()),
+    }
+}
+
+/// `struct pidfd_info`, its first version.
+#[derive(Default)]
+#[repr(C)]
+struct EndInfo {
+    mask: u64,
+    cgroup: u64,
+    ids: [u32; 11],
+    exit_code: i32,
+}
+
+const _: () = assert!(size_of::<EndInfo>() == 64);
+const INFO_EXIT: u64 = 1 << 3;
+/// `_IOWR(0xFF, 11, struct pidfd_info)`.
+const GET_INFO: libc::Ioctl = (3 << 30 | 64 << 16 | 0xff << 8 | 11) as libc::Ioctl;
 
 /// Whether the process has ended (also while nobody has reaped it).
 ///

@@ -11,7 +11,7 @@
 //! ```
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::pipe::PipeFlags;
+use rustix::pipe::{PipeFlags, SpliceFlags};
 
 use crate::error::operation_error;
 use crate::{Errno, SystemError};
@@ -66,6 +66,40 @@ pub fn wake_pipe() -> Result<(OwnedFd, OwnedFd), SystemError> {
     Ok((reader, writer))
 }
 
+/// Moves up to `bytes` bytes out of one descriptor into another, at least one
+/// of which is a pipe, without copying them through this process. Waits until
+/// something is there. 0: the end of file.
+///
+/// # Errors
+/// EPIPE: nobody reads the other end (with SIGPIPE, unless that is ignored).
+/// EINVAL: neither is a pipe, or the file can't (one opened to append).
+///
+/// Source: [splice(2)](https://man7.org/linux/man-pages/man2/splice.2.html).
+pub fn splice(from: impl AsFd, to: impl AsFd, bytes: usize) -> Result<usize, SystemError> {
+    loop {
+        match rustix::pipe::splice(&from, None, &to, None, bytes, SpliceFlags::MOVE) {
+            Err(Errno::INTR) => {}
+            other => return other.map_err(|errno| SystemError::new("splice", "pipe", errno)),
+        }
+    }
+}
+
+/// Duplicates up to `bytes` bytes of one pipe into another; they stay in the
+/// first. Waits until something is there. 0: the end of file.
+///
+/// # Errors
+/// EPIPE: nobody reads the other end. EINVAL: one of them is no pipe.
+///
+/// Source: [tee(2)](https://man7.org/linux/man-pages/man2/tee.2.html).
+pub fn tee(from: impl AsFd, to: impl AsFd, bytes: usize) -> Result<usize, SystemError> {
+    loop {
+        match rustix::pipe::tee(&from, &to, bytes, SpliceFlags::empty()) {
+            Err(Errno::INTR) => {}
+            other => return other.map_err(|errno| SystemError::new("tee", "pipe", errno)),
+        }
+    }
+}
+
 /// How many bytes the pipe (or FIFO) holds when it is full.
 ///
 /// # Errors
@@ -90,7 +124,8 @@ pub fn capacity(pipe: impl AsFd) -> Result<usize, SystemError> {
 pub fn set_capacity(pipe: impl AsFd, bytes: usize) -> Result<usize, Error> {
     match rustix::pipe::fcntl_setpipe_size(pipe, bytes) {
         Ok(granted) => Ok(granted),
-        Err(Errno::PERM) => Err(Error::TooLarge { bytes, limit: capacity_max() }),
+        // INVAL: more than 2^31, which nobody may have.
+        Err(Errno::PERM | Errno::INVAL) => Err(Error::TooLarge { bytes, limit: capacity_max() }),
         Err(Errno::BUSY) => Err(Error::TooFull { bytes }),
         Err(errno) => Err(SystemError::new("fcntl(F_SETPIPE_SZ)", "pipe", errno).into()),
     }

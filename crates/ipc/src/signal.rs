@@ -136,10 +136,55 @@ impl Signal {
         self.0 >= libc::SIGRTMIN()
     }
 
+    /// What it does to a process that neither catches nor ignores it.
+    ///
+    /// Source: [signal(7)](https://man7.org/linux/man-pages/man7/signal.7.html), "Standard signals".
+    #[doc(alias = "SIG_DFL")]
+    #[must_use]
+    pub fn default_action(self) -> DefaultAction {
+        match self {
+            Self::QUIT
+            | Self::ILL
+            | Self::TRAP
+            | Self::ABRT
+            | Self::BUS
+            | Self::FPE
+            | Self::SEGV
+            | Self::XCPU
+            | Self::XFSZ
+            | Self::SYS => DefaultAction::Core,
+            Self::CHLD | Self::URG | Self::WINCH => DefaultAction::Ignore,
+            Self::STOP | Self::TSTP | Self::TTIN | Self::TTOU => DefaultAction::Stop,
+            Self::CONT => DefaultAction::Continue,
+            _ => DefaultAction::Terminate,
+        }
+    }
+
+    /// Whether a process can catch, block or ignore it: all but KILL and STOP.
+    #[must_use]
+    pub const fn can_be_caught(self) -> bool {
+        self.0 != libc::SIGKILL && self.0 != libc::SIGSTOP
+    }
+
     /// All of them, in the order of their numbers.
     pub fn all() -> impl Iterator<Item = Self> {
         (1..=libc::SIGRTMAX()).filter_map(Self::from_number)
     }
+}
+
+/// What a signal does by default.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DefaultAction {
+    /// Ends the process.
+    Terminate,
+    /// Ends it, with a core dump where that is allowed.
+    Core,
+    /// Nothing.
+    Ignore,
+    /// Stops it.
+    Stop,
+    /// Lets it go on, if it was stopped.
+    Continue,
 }
 
 impl fmt::Display for Signal {
@@ -258,6 +303,44 @@ pub fn ignore_pipe() {
     // SAFETY: SIG_IGN is no function of ours, so nothing can run in a handler.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
 }
+
+fn set_disposition(signal: Signal, handler: libc::sighandler_t) -> Result<(), SystemError> {
+    // SAFETY: SIG_DFL or SIG_IGN, no function of ours, so nothing can run in a
+    // handler.
+    if unsafe { libc::signal(signal.0, handler) } == libc::SIG_ERR {
+        return Err(SystemError::new("signal", signal, sockopt::last_errno()));
+    }
+    Ok(())
+}
+
+/// Lets a signal act as it does by default. (The standard library ignores PIPE
+/// from the start, and what was ignored stays so across exec.)
+///
+/// # Errors
+/// EINVAL for KILL and STOP.
+///
+/// Source: [signal(2)](https://man7.org/linux/man-pages/man2/signal.2.html).
+#[doc(alias = "SIG_DFL")]
+#[doc(alias = "signal")]
+pub fn set_default(signal: Signal) -> Result<(), SystemError> {
+    set_disposition(signal, libc::SIG_DFL)
+}
+
+/// Ignores a signal.
+///
+/// # Errors
+/// EINVAL for KILL and STOP.
+///
+/// Source: [signal(2)](https://man7.org/linux/man-pages/man2/signal.2.html).
+#[doc(alias = "SIG_IGN")]
+#[doc(alias = "signal")]
+pub fn set_ignored(signal: Signal) -> Result<(), SystemError> {
+    set_disposition(signal, libc::SIG_IGN)
+}
+
+/// [`Info::code`] of a signal that was sent with a value.
+#[doc(alias = "SI_QUEUE")]
+pub const CODE_QUEUED: i32 = libc::SI_QUEUE;
 
 /// Sends a signal to this process.
 ///

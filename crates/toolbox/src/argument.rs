@@ -83,6 +83,12 @@ pub(crate) fn ftok(text: &str) -> Result<(PathBuf, u8), String> {
     Ok((PathBuf::from(path), id))
 }
 
+/// A descriptor of a process: `PID:FD`.
+pub(crate) fn descriptor(text: &str) -> Result<(u32, u32), String> {
+    let parts = text.split_once(':').and_then(|(p, f)| Some((p.parse().ok()?, f.parse().ok()?)));
+    parts.ok_or_else(|| "it takes PID:FD, like 1234:5".to_owned())
+}
+
 /// System V instead of POSIX, and how the object is found there.
 #[derive(Args, Debug)]
 pub(crate) struct SysV {

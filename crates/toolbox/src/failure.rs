@@ -66,6 +66,7 @@ fn code(error: &ipc::Error) -> u8 {
             | ring::Error::OtherFraming { .. }
             | ring::Error::Object { reason: shm::Error::BadName { .. } },
         )
+        | ipc::Error::Catcher(ipc::catcher::Error::NotCatchable { .. })
         | ipc::Error::SysV(
             sysv::Error::BadType { .. }
             | sysv::Error::NoSuchNumber { .. }
@@ -124,6 +125,18 @@ fn advice(error: &ipc::Error) -> Option<&'static str> {
             "bytes" => "leave out --messages",
             _ => "add --messages",
         },
+        ipc::Error::Fifo(ipc::fifo::Error::Exists { .. }) => "fifo rm removes a FIFO",
+        ipc::Error::Fifo(ipc::fifo::Error::System(error)) if error.errno == Errno::NOENT => {
+            "fifo create makes one"
+        }
+        ipc::Error::Fifo(ipc::fifo::Error::NotAFifo { .. }) => "fifo create makes one",
+        ipc::Error::Pipe(ipc::pipe::Error::TooLarge { .. }) => {
+            "ask for less, or with CAP_SYS_RESOURCE, or raise the limit"
+        }
+        ipc::Error::Pipe(ipc::pipe::Error::TooFull { .. }) => "read it first, or ask for more",
+        ipc::Error::Pidfd(ipc::pidfd::Error::QueueFull { .. }) => {
+            "the receiver has to take some first"
+        }
         ipc::Error::Sem(sem::Error::WouldBlock { .. }) => "without --nonblock it waits for a post",
         ipc::Error::SysV(sysv::Error::NoMessage { .. }) => "without --nonblock it waits for one",
         ipc::Error::SysV(sysv::Error::WouldBlock { .. }) => "without --nonblock it waits",

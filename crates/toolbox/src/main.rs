@@ -8,14 +8,18 @@
 #![forbid(unsafe_code)]
 
 mod argument;
+mod child;
 mod demo;
 mod failure;
+mod fifo;
 mod holders;
 mod map;
 mod mq;
+mod pipe;
 mod ring;
 mod sem;
 mod shm;
+mod sig;
 mod table;
 
 use std::process::ExitCode;
@@ -53,6 +57,17 @@ enum Tool {
     /// Mapped files and sealed memory
     #[command(subcommand)]
     Map(map::Verb),
+    /// Unnamed pipes between commands
+    #[command(subcommand)]
+    Pipe(pipe::Verb),
+    /// Named pipes
+    #[command(subcommand)]
+    Fifo(fifo::Verb),
+    /// Signals: list, send, catch, raise, show, wait
+    #[command(subcommand)]
+    Sig(sig::Verb),
+    /// A child under the eyes of its parent, which catches signals meanwhile
+    Child(child::Child),
     /// The classic demonstrations, as real processes
     #[command(subcommand)]
     Demo(demo::Show),
@@ -74,6 +89,10 @@ fn main() -> ExitCode {
         Tool::Sem(verb) => (verb.name(), sem::run(verb)),
         Tool::Ring(verb) => (verb.name(), ring::run(verb)),
         Tool::Map(verb) => (verb.name(), map::run(verb)),
+        Tool::Pipe(verb) => (verb.name(), pipe::run(verb)),
+        Tool::Fifo(verb) => (verb.name(), fifo::run(verb)),
+        Tool::Sig(verb) => (verb.name(), sig::run(verb)),
+        Tool::Child(child) => ("child", child::run(child)),
         Tool::Demo(show) => (show.name(), demo::run(show)),
     };
     match result {

@@ -8,6 +8,7 @@ use ipc::Errno;
 use ipc::map::Map;
 use ipc::memfd::{self, Seals};
 
+use crate::argument::descriptor;
 use crate::failure::{Failure, line, output};
 
 /// What to do.
@@ -37,11 +38,6 @@ pub(crate) struct Seal {
     /// Add these: shrink, grow, write, future-write, seal
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = seal_name)]
     add: Vec<Seals>,
-}
-
-fn descriptor(text: &str) -> Result<(u32, u32), String> {
-    let parts = text.split_once(':').and_then(|(p, f)| Some((p.parse().ok()?, f.parse().ok()?)));
-    parts.ok_or_else(|| "it takes PID:FD, like 1234:5".to_owned())
 }
 
 fn seal_name(text: &str) -> Result<Seals, String> {

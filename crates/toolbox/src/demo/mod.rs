@@ -2,6 +2,8 @@
 //! `client`, or (without a role) both, started by this one.
 mod lost_update;
 mod pairs;
+mod pipes;
+mod signals;
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
@@ -33,6 +35,18 @@ pub(crate) enum Show {
     ///
     /// Example: ipc demo lost-update
     LostUpdate(lost_update::LostUpdate),
+    /// A pipe: end of file, SIGPIPE, how much it holds, and what goes in as a whole
+    ///
+    /// Example: ipc demo pipe
+    Pipe(pipes::Pipes),
+    /// Ctrl-C caught, a question that aborts, a signal to itself, a sender and a receiver
+    ///
+    /// Example: ipc demo signals
+    Signals(signals::Signals),
+    /// Counts each second, until a signal ends it
+    ///
+    /// Example: ipc demo endless
+    Endless(signals::Endless),
     /// POSIX, /server-msg-q: many senders, one receiver
     ///
     /// Example: ipc demo queue
@@ -91,6 +105,9 @@ impl Show {
             Self::Typed(_) => "demo typed",
             Self::Iflag(_) => "demo iflag",
             Self::LostUpdate(_) => "demo lost-update",
+            Self::Pipe(_) => "demo pipe",
+            Self::Signals(_) => "demo signals",
+            Self::Endless(_) => "demo endless",
             Self::Queue(_) => "demo queue",
         }
     }
@@ -125,6 +142,9 @@ pub(crate) fn run(show: &Show) -> Result<(), Failure> {
             }
         },
         Show::LostUpdate(lost_update) => lost_update::run(lost_update),
+        Show::Pipe(pipes) => pipes::run(pipes),
+        Show::Signals(signals) => signals::run(signals),
+        Show::Endless(endless) => signals::endless(endless),
         Show::Queue(pair) => match pair.role {
             Some(Role::Server) => pairs::queue_server(),
             Some(Role::Client) => pairs::queue_client(),
