@@ -5,8 +5,12 @@ use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 
 use ipc::map::{Map, MapMut};
+use ipc::signal::Signal;
 use ipc::timer::Wait;
-use ipc::{descriptors, fifo, lock, memfd, mq, mutex, netlink, ring, sem, shm, sysv, tcp, unix};
+use ipc::{
+    catcher, child, descriptors, fifo, lock, memfd, mq, mutex, netlink, ring, sem, shm,
+    signal_state, sysv, tcp, unix,
+};
 
 /// What this process holds: descriptors by target, shared maps.
 fn held() -> (BTreeMap<String, usize>, usize) {
@@ -127,6 +131,11 @@ fn failing_leaves_nothing_behind() {
         assert!(fifo::create(path("file"), 0o600).is_err());
         assert!(fifo::Reader::open(path("file")).is_err());
         assert!(fifo::open_writer(path("none")).is_err());
+        assert!(fifo::open_reader_nonblocking(path("none")).is_err());
+        assert!(fifo::remove(path("file")).is_err());
+        assert!(catcher::Catcher::new(&[Signal::USR1, Signal::KILL]).is_err());
+        assert!(child::change(rustix::process::getpid()).is_err());
+        assert!(signal_state::of(rustix::process::Pid::from_raw(i32::MAX).unwrap()).is_err());
         assert!(unix::Listener::bind(path("sock"), unix::Kind::Stream, 0o600).is_err());
         assert!(unix::Listener::bind(path("file"), unix::Kind::Stream, 0o600).is_err());
         assert!(unix::Listener::bind(path("none/sock"), unix::Kind::Stream, 0o600).is_err());

@@ -276,8 +276,11 @@ pub(crate) fn caught(info: &Info, verbose: bool) -> String {
             pid => format!(" from process {pid}, user {}", info.uid),
         });
         if info.code == signal::CODE_QUEUED {
-            // As an int, as most senders mean it, unless it is longer.
-            let value = info.value as i64;
+            // Most senders put an int into it; then the other half is empty.
+            let value = match u32::try_from(info.value) {
+                Ok(int) => i64::from(int as i32),
+                Err(_) => info.value as i64,
+            };
             text.push_str(&format!(", value {value}"));
         }
     }

@@ -105,11 +105,72 @@ ipc shm rm /lecture
 ipc demo lost-update --writers 4 --updates 500",
     },
     Row {
+        program: "pipe",
+        ours: "`ipc pipe run`, `ipc pipe tee`, `ipc pipe cap`, `ipc demo pipe`",
+        shows: "ipc pipe run cat --input 'Hello from your program.'
+ipc pipe run yes 'head -n 1'
+ipc pipe run 'exit 3' 'wc -c' --pipefail
+seq 3 | ipc pipe tee copy | tail -n 1; wc -l copy
+ipc pipe cap 1M
+ipc demo pipe",
+    },
+    Row {
+        program: "FIFO",
+        ours: "`ipc fifo create`, `write`, `read`, `cap`, `rm`",
+        shows: "ipc fifo create commands --mode 0600
+ipc fifo create commands
+ipc fifo write commands first --nonblock
+(printf 'first\\nsecond\\n' | ipc fifo write commands -) & ipc fifo read commands -v; wait
+ipc fifo cap commands
+ipc fifo rm commands
+ipc fifo read commands",
+    },
+    Row {
         program: "circular buffer",
         ours: "`ipc ring write`, `ipc ring read`",
         shows: "(seq 100000 | ipc ring write /lecture --size 4K) & until ipc ring stat /lecture >/dev/null 2>&1; do sleep 0.01; done; ipc ring read /lecture | tail -n 1; wait
 ipc ring stat /lecture
 ipc ring rm /lecture",
+    },
+    Row {
+        program: "signal, abort, raise, kill sender and receiver",
+        ours: "`ipc demo signals` (`ctrl-c`, `abort`, `raise`, `receiver`), `ipc sig send`, `ipc sig raise`",
+        shows: "ipc demo signals
+ipc sig raise USR1 --catch
+ipc sig raise TERM
+ipc sig list -r --noheadings -o NUMBER,NAME,DESCRIPTION,DEFAULT | head -n 3",
+    },
+    Row {
+        program: "`endless` · `proc T`",
+        ours: "`ipc demo endless` · `ipc sig catch INTERVAL`",
+        shows: "ipc demo endless --interval 10ms --count 3
+ipc sig catch 10ms | head -n 2",
+    },
+    Row {
+        program: "`catchsig T NAME…`",
+        ours: "`ipc sig catch INTERVAL NAME…`, `ipc sig show PID`",
+        shows: "ipc sig catch 1h INT USR1 -v & P=$!; until ipc sig show $P | grep 'caught.*USR1'; do sleep 0.01; done; ipc sig send $P INT; sleep 0.1; ipc sig send $P SIGUSR1 --value 7; sleep 0.1; ipc sig send $P TERM; wait $P
+ipc sig catch 1h KILL
+ipc sig catch 1h STOP",
+    },
+    Row {
+        program: "`killn PID NAME`",
+        ours: "`ipc sig send PID NAME`",
+        shows: "sleep 100 & ipc sig send $! TERM; wait $!
+ipc sig send 99999999 TERM
+cp $(command -v ipc) other; chmod 755 . other; setpriv --reuid 65534 --regid 65534 --clear-groups ./other sig send 1 TERM
+ipc sig send 1 NONE",
+    },
+    Row {
+        program: "`waitchild`",
+        ours: "`ipc child`",
+        shows: "ipc child 1h QUIT -- sh -c 'kill -KILL $$'
+ipc child 1h QUIT -- sh -c 'exit 3'",
+    },
+    Row {
+        program: "`childctl T QUIT NAME…`",
+        ours: "`ipc child INTERVAL QUIT [--times 3] NAME… [-- CMD]`",
+        shows: "ipc child 1h QUIT HUP & P=$!; until ipc sig show $P 2>/dev/null | grep -q 'caught.*HUP'; do sleep 0.01; done; sleep 0.1; for S in HUP QUIT QUIT QUIT; do ipc sig send $P $S; sleep 0.1; done; wait $P",
     },
     Row {
         program: "`mmcat FILE`",
@@ -133,9 +194,13 @@ fn masked(line: &str) -> String {
         None => line.to_owned(),
     };
     let mut line = line.to_owned();
-    for (before, word) in
-        [("sent by process ", "PID"), ("held by thread ", "TID"), ("of user ", "UID")]
-    {
+    for (before, word) in [
+        ("sent by process ", "PID"),
+        ("held by thread ", "TID"),
+        ("of user ", "UID"),
+        ("from process ", "PID"),
+        ("Forking a child: ", "PID"),
+    ] {
         line = after(&line, before, word);
     }
     for (name, word) in [
@@ -150,6 +215,16 @@ fn masked(line: &str) -> String {
         if line.starts_with(name) {
             line = after(&line, name, word);
         }
+    }
+    if line.starts_with("PID: ") {
+        line = after(&line, "PID: ", "N");
+    }
+    if let Some(rest) = line.strip_prefix("head -n 1: ") {
+        line = format!("head -n 1: N bytes in;{}", rest.split_once(';').map_or("", |r| r.1));
+    }
+    if line.contains("more than PIPE_BUF") && line.ends_with(" torn") {
+        let head = line.rsplit_once(": ").map_or("", |r| r.0);
+        line = format!("{head}: N torn");
     }
     if let Some(rest) = line.strip_prefix("without mutual exclusion: ") {
         let lost = !rest.ends_with(", 0 lost");
@@ -192,8 +267,9 @@ fn page() -> String {
     let binaries = Path::new(env!("CARGO_BIN_EXE_ipc")).parent().unwrap();
     let mut page = String::from(
         "# The courses' programs and ours\n\n\
-         Each row of part B of the specification that message queues, shared memory, semaphores and\n\
-         rings cover: the course's program, our command, and what it prints. This page is made by\n\
+         Each row of part B of the specification that message queues, shared memory, semaphores, rings,\n\
+         pipes, FIFOs, signals and children cover: the course's program, our command, and what it\n\
+         prints. This page is made by\n\
          running it (`RTM_BLESS=1 cargo test -p rtm-toolbox --test lecture_map`); the same test fails\n\
          when what is printed differs. Ids, process ids, times and the number of lost updates differ\n\
          from run to run: they are shown as ID, PID, TID, UID, TIME and N. Standard output and standard\n\

@@ -145,6 +145,8 @@ fn write_records(letter: u8, bytes: usize) -> Result<(), Failure> {
 /// is torn if another letter stands in it.
 fn as_a_whole(bytes: usize) -> Result<(), Failure> {
     let (reader, writer) = pipe::pipe()?;
+    // As small as it gets: what is longer has to wait in the middle.
+    pipe::set_capacity(&writer, pipe::ATOMIC_WRITE_BYTES_MAX)?;
     let mut writers = Vec::new();
     for n in 0..WRITERS {
         let (letter, length) = ((b'a' + n).to_string(), bytes.to_string());
