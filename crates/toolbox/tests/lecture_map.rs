@@ -149,14 +149,14 @@ ipc sig catch 10ms | head -n 2",
     Row {
         program: "`catchsig T NAME…`",
         ours: "`ipc sig catch INTERVAL NAME…`, `ipc sig show PID`",
-        shows: "ipc sig catch 1h INT USR1 -v & P=$!; until ipc sig show $P | grep 'caught.*USR1'; do sleep 0.01; done; ipc sig send $P INT; sleep 0.1; ipc sig send $P SIGUSR1 --value 7; sleep 0.1; ipc sig send $P TERM; wait $P
+        shows: "ipc sig catch 1h INT USR1 -v --count 2 > out & P=$!; until ipc sig show $P | grep 'caught.*USR1'; do sleep 0.01; done; ipc sig send $P INT; until grep -q Interrupt out; do sleep 0.01; done; ipc sig send $P SIGUSR1 --value 7; wait $P; cat out
 ipc sig catch 1h KILL
 ipc sig catch 1h STOP",
     },
     Row {
         program: "`killn PID NAME`",
         ours: "`ipc sig send PID NAME`",
-        shows: "sleep 100 & ipc sig send $! TERM; wait $!
+        shows: "(sleep 100 & ipc sig send $! TERM; wait $!) 2>/dev/null
 ipc sig send 99999999 TERM
 cp $(command -v ipc) other; chmod 755 . other; setpriv --reuid 65534 --regid 65534 --clear-groups ./other sig send 1 TERM
 ipc sig send 1 NONE",
@@ -170,7 +170,7 @@ ipc child 1h QUIT -- sh -c 'exit 3'",
     Row {
         program: "`childctl T QUIT NAME…`",
         ours: "`ipc child INTERVAL QUIT [--times 3] NAME… [-- CMD]`",
-        shows: "ipc child 1h QUIT HUP & P=$!; until ipc sig show $P 2>/dev/null | grep -q 'caught.*HUP'; do sleep 0.01; done; sleep 0.1; for S in HUP QUIT QUIT QUIT; do ipc sig send $P $S; sleep 0.1; done; wait $P",
+        shows: "ipc child 1h QUIT HUP > out & P=$!; until grep -q Forking out; do sleep 0.01; done; N=0; for S in HUP QUIT QUIT QUIT; do ipc sig send $P $S; N=$((N+1)); until [ $(grep -c Caught out) = $N ]; do sleep 0.01; done; done; wait $P; cat out",
     },
     Row {
         program: "`mmcat FILE`",
