@@ -359,3 +359,76 @@ fn step(
     transport.flush()?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::os::fd::OwnedFd;
+    use std::os::unix::net::UnixStream;
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::sync::{Arc, mpsc};
+    use std::thread;
+
+    use rtm_model::DigestKey;
+    use rtm_model::text::{Command, Context, parse_line};
+    use rtm_tables::Epoch;
+    use rtm_tables::wire::{DaemonFrame, Role, VERSION};
+
+    use super::*;
+
+    /// A daemon that reads everything just after a write found no room, and
+    /// nothing otherwise.
+    ///
+    /// The fault that this was: a second attempt wrote all that was left, and
+    /// then the load waited for an answer that nothing was to bring.
+    #[test]
+    fn room_that_comes_between_two_writes_is_not_waited_for() {
+        // How much a write leaves depends on how much the socket holds.
+        for kib in (16..=96).step_by(4) {
+            load_into(kib * 1024);
+        }
+    }
+
+    fn load_into(send_buffer_bytes: usize) {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let mut greeting = Vec::new();
+        DaemonFrame::Welcome(Welcome {
+            version: VERSION,
+            lowest: 1,
+            frame_bytes_max: 28 * 1024,
+            features: 0,
+            epoch: Epoch(1),
+            digest_key: DigestKey([1, 2]),
+            session: 1,
+            role: Role::Admin,
+        })
+        .encode(&mut greeting);
+        theirs.write_all(&greeting).unwrap();
+        theirs.set_nonblocking(true).unwrap();
+        rustix::net::sockopt::set_socket_send_buffer_size(&ours, send_buffer_bytes).unwrap();
+        let connection =
+            Connection::from_fd(OwnedFd::from(ours), Address::Unix("pair".into())).unwrap();
+        let line = "route replace 10.0.0.0/8 via 192.0.2.1 dev eth0";
+        let Ok(Some((_, Command::Change(change)))) = parse_line(line, &Context::default()) else {
+            panic!("{line}")
+        };
+        let (tell, told) = mpsc::channel();
+        thread::spawn(move || {
+            let mut admin = Admin::on(connection, "").unwrap();
+            let mut load = admin.load(&LoadOptions::default());
+            let full = Arc::new(AtomicU64::new(0));
+            let counted = Arc::clone(&full);
+            let mut buffer = vec![0; 1 << 20];
+            load.admin.transport.meanwhile = Some(Box::new(move || {
+                counted.fetch_add(1, Ordering::Relaxed);
+                while theirs.read(&mut buffer).is_ok_and(|count| count > 0) {}
+            }));
+            while full.load(Ordering::Relaxed) < 10 {
+                assert!(load.push(&change).unwrap());
+            }
+            tell.send(()).unwrap();
+        });
+        let told = told.recv_timeout(Duration::from_secs(60));
+        told.expect("the load waits for room that it has");
+    }
+}

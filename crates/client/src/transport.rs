@@ -26,6 +26,9 @@ pub(crate) struct Transport {
     /// The daemon takes no more bytes. What it sent before, a goodbye perhaps,
     /// is still to be read.
     deaf: bool,
+    /// What happens elsewhere just after a write that found no room.
+    #[cfg(test)]
+    pub(crate) meanwhile: Option<Box<dyn FnMut() + Send>>,
 }
 
 impl Transport {
@@ -40,6 +43,8 @@ impl Transport {
             descriptors: VecDeque::new(),
             began: now,
             deaf: false,
+            #[cfg(test)]
+            meanwhile: None,
         }
     }
 
@@ -84,6 +89,10 @@ impl Transport {
                 },
             };
             if count == 0 {
+                #[cfg(test)]
+                if let Some(meanwhile) = &mut self.meanwhile {
+                    meanwhile();
+                }
                 return Ok(false);
             }
             self.session.transmitted(count);
