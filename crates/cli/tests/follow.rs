@@ -116,7 +116,9 @@ fn a_client_outlives_its_daemon() {
     let client = daemon.spawn(&["client", "--verify"]);
     client.wait_stderr("rtm: live: revision 1, 1 routes");
     let directory = daemon.kill();
-    client.wait_stderr("; trying again in ");
+    client.wait_stderr("nobody listens there; ");
+    // Time for some more attempts: a reason is said once, not at each.
+    std::thread::sleep(std::time::Duration::from_secs(1));
     let daemon = Daemon::start_in(directory, &[]);
     rtm(&daemon, "route add 11/8 dev b");
     rtm(&daemon, "route add 12/8 dev b");
@@ -126,6 +128,17 @@ fn a_client_outlives_its_daemon() {
     let output = client.finish();
     assert_eq!(output.code, Some(0), "{}", output.err);
     assert_eq!(output.out, rtm(&daemon, "digest"));
+    let mut reasons: Vec<&str> = output
+        .err
+        .lines()
+        .filter_map(|line| line.split_once("; trying again"))
+        .map(|(why, _)| why)
+        .collect();
+    let said = reasons.len();
+    reasons.sort_unstable();
+    reasons.dedup();
+    assert_eq!(reasons.len(), said, "{}", output.err);
+    assert!(said >= 2, "{}", output.err);
 }
 
 #[test]

@@ -14,6 +14,7 @@ use serde_json::json;
 
 use super::client_menu::{Menu, Wish};
 use super::digest;
+use super::lost::Lost;
 use crate::env::Env;
 use crate::failure::{Failure, Result};
 use crate::output::say;
@@ -33,6 +34,7 @@ pub(crate) fn run(env: &mut Env<'_>, run: &ClientRun) -> Result<()> {
         ..FollowConfig::default()
     })?;
     let mut menu = with_menu.then(|| Menu::new(&env.out));
+    let mut lost = Lost::default();
     let mut synced = false;
     loop {
         let stdin = io::stdin();
@@ -45,7 +47,7 @@ pub(crate) fn run(env: &mut Env<'_>, run: &ClientRun) -> Result<()> {
         let mut news = Vec::new();
         let turned = follower.turn(None, &also, &mut |event| {
             first |= matches!(event, Event::Synced { .. });
-            news.extend(state_line(&event));
+            news.extend(state_line(&event, &mut lost));
         });
         for line in news.drain(..).flat_map(|line| counted(line, &follower)) {
             say(line);
@@ -116,10 +118,11 @@ enum Line {
     Live(u64),
 }
 
-fn state_line(event: &Event<'_>) -> Option<Line> {
+fn state_line(event: &Event<'_>, lost: &mut Lost) -> Option<Line> {
     let plain = |text| Some(Line::Plain(text));
     match event {
         Event::Connected { epoch, role } => {
+            lost.found();
             plain(format!("connected: epoch {:016x}, role {}", epoch.0, role.name()))
         }
         Event::Begin { snapshot: true, .. } => plain("syncing: snapshot".to_owned()),
@@ -129,9 +132,7 @@ fn state_line(event: &Event<'_>) -> Option<Line> {
             "digest: revision {}: this copy differs; a snapshot is on its way",
             revision.0
         )),
-        Event::Lost { error, pause: Some(pause) } => {
-            plain(format!("{error}; trying again in {} ms", pause.as_millis()))
-        }
+        Event::Lost { error, pause: Some(_) } => lost.why(error).map(Line::Plain),
         _ => None,
     }
 }

@@ -9,6 +9,7 @@ pub(crate) mod completion;
 pub(crate) mod digest;
 pub(crate) mod flush;
 pub(crate) mod latency;
+mod lost;
 pub(crate) mod monitor;
 pub(crate) mod mq;
 pub(crate) mod neigh_show;

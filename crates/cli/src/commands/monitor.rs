@@ -10,6 +10,7 @@ use rtm_client::{Change, Epoch, Event, FollowConfig, Revision, RouteCursor, Stop
 use rtm_model::text::{Extra, Heading, JsonWriter, Monitor, Printer, Timestamps};
 use rtm_model::{Entity, EntityKey};
 
+use super::lost::Lost;
 use crate::clock::Clock;
 use crate::env::Env;
 use crate::failure::{Failure, Result};
@@ -39,6 +40,7 @@ pub(crate) fn run(env: &mut Env<'_>, monitor: &Monitor) -> Result<()> {
         quiet: true,
         anew: monitor.initial,
         synced: false,
+        lost: Lost::default(),
         failed: None,
     };
     loop {
@@ -69,6 +71,7 @@ struct Show<'a> {
     anew: bool,
     /// Was there an end already?
     synced: bool,
+    lost: Lost,
     failed: Option<io::Error>,
 }
 
@@ -102,8 +105,14 @@ impl Show<'_> {
             Event::Rejected { by, priority, text } if self.monitor.rejected => {
                 self.rejected(by.name(), *priority, text, out)
             }
+            Event::Connected { .. } => {
+                self.lost.found();
+                Ok(())
+            }
             Event::Lost { error, pause: Some(_) } => {
-                say(format_args!("rtm: {error}; trying again"));
+                if let Some(line) = self.lost.why(error) {
+                    say(format_args!("rtm: {line}"));
+                }
                 Ok(())
             }
             Event::Differed { revision, .. } => {
