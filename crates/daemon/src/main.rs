@@ -24,6 +24,8 @@ mod args;
 mod config;
 mod histogram;
 mod log;
+#[cfg(test)]
+mod man;
 mod names;
 mod roles;
 mod runtime_dir;
