@@ -70,6 +70,10 @@ pub(crate) struct Core {
     /// Who has the tables for itself: a large atomic load, a flush of much, a
     /// digest over everything. Others' changes wait.
     holder: Option<Requester>,
+    /// Since when a hold is there only to read.
+    reading: Option<Millis>,
+    /// Nobody has the tables only to read them before this.
+    reads_from: Millis,
     /// A hold was released since the last look.
     released: bool,
     /// Somebody wants the configuration to be read again.
@@ -97,6 +101,8 @@ impl Core {
             names,
             waits: Waits::default(),
             holder: None,
+            reading: None,
+            reads_from: 0,
             released: false,
             reload_asked: false,
             feeds: Feeds::default(),
@@ -147,9 +153,29 @@ impl Core {
         true
     }
 
+    /// As [`Core::hold`], only to read: anybody may ask for that, so changes get
+    /// as much time afterwards as it takes. `Err`: not before then; `None`: when
+    /// the hold is released.
+    pub(crate) fn hold_to_read(&mut self, who: Requester) -> Result<(), Option<Millis>> {
+        if self.holder == Some(who) {
+            return Ok(());
+        }
+        if self.now < self.reads_from {
+            return Err(Some(self.reads_from));
+        }
+        if !self.hold(who) {
+            return Err(None);
+        }
+        self.reading = Some(self.now);
+        Ok(())
+    }
+
     /// Gives them back.
     pub(crate) fn release(&mut self, who: Requester) {
         if self.holder == Some(who) {
+            if let Some(since) = self.reading.take() {
+                self.reads_from = self.now + (self.now - since) + 1;
+            }
             self.holder = None;
             self.released = true;
         }

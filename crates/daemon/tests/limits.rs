@@ -244,3 +244,70 @@ fn it_runs_without_privilege() {
     rtmd.signal(libc::SIGTERM);
     assert_eq!(rtmd.finish().code(), Some(0));
 }
+
+/// Anybody may wait for a route or for all clients; what waits costs the
+/// daemon something, so it is bounded.
+#[test]
+fn only_so_many_wait_at_a_time() {
+    let rtmd = Rtmd::start(&[]);
+    let mut admin = Client::unix(&rtmd, "admin");
+    // It follows, and answers no mark.
+    let silent = Client::follower(&rtmd, "silent");
+    for (line, most) in
+        [("sync --timeout 600", 64), ("wait route exact 10.0.0.0/8 --timeout 600", 256)]
+    {
+        let mut waiting: Vec<Client> = Vec::new();
+        for n in 0..most {
+            let mut client = Client::unix(&rtmd, &format!("waits{n}"));
+            client.send(line);
+            client.until("welcome", |client| client.welcome.is_some());
+            waiting.push(client);
+        }
+        // All that came before this is taken up.
+        admin.must("status");
+        admin.must("status");
+        let refused = admin.ask(line);
+        assert_eq!(refused.code, 2, "{line}: {}", refused.text);
+        assert!(refused.text.contains(&format!("{most} ")), "{line}: {}", refused.text);
+        // Who goes makes room.
+        waiting.pop();
+        let patience = Patience::new();
+        while admin.json("status")["sessions"] != waiting.len() + 2 {
+            patience.check("it is gone");
+        }
+        let id = admin.send(line);
+        admin.cancel(id);
+        assert_eq!(admin.answer(id).text, "cancelled");
+        drop(waiting);
+    }
+    drop(silent);
+    let patience = Patience::new();
+    while admin.json("status")["subscribers"] != 0 {
+        patience.check("it is gone");
+    }
+    admin.must("sync");
+}
+
+/// A digest over everything needs the tables to stand still; however many ask
+/// for one after another, changes go on in between.
+#[test]
+fn those_who_ask_for_digests_do_not_keep_others_from_changing() {
+    const ASKED: usize = 100;
+    let rtmd = Rtmd::start(&[]);
+    let mut readers: Vec<Client> =
+        (0..3).map(|n| Client::unix(&rtmd, &format!("reader{n}"))).collect();
+    let mut admin = Client::unix(&rtmd, "admin");
+    let lines: Vec<String> = support::many_routes(50_000).collect();
+    admin.load(LoadFlags(0), "", lines.iter().map(String::as_str));
+    for reader in &mut readers {
+        for _ in 0..ASKED {
+            reader.send("digest --resolved");
+        }
+    }
+    let before = admin.json("stat")["requests"].as_u64().unwrap();
+    for n in 0..5 {
+        admin.must(&format!("route replace 192.0.2.{n}/32 dev a"));
+    }
+    let meanwhile = admin.json("stat")["requests"].as_u64().unwrap() - before;
+    assert!(meanwhile < 60, "{meanwhile} requests came before five changes");
+}

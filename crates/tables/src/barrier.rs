@@ -160,6 +160,10 @@ impl Barriers {
         self.finished.pop_front()
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.open.len() + self.finished.len()
+    }
+
     /// The next deadline.
     pub(crate) fn deadline(&self) -> Option<Millis> {
         self.open.values().map(|barrier| barrier.deadline).min()

@@ -256,6 +256,11 @@ impl Hub {
         self.barriers.poll()
     }
 
+    /// Barriers that have not ended, or were not fetched.
+    pub fn barriers(&self) -> usize {
+        self.barriers.len()
+    }
+
     /// A barrier that nobody waits for any more.
     pub fn cancel_barrier(&mut self, id: BarrierId) {
         self.barriers.cancel(id);

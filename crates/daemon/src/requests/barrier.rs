@@ -14,6 +14,9 @@ use crate::core::Core;
 /// How long a barrier without `--timeout` waits.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// The most barriers at a time: each remembers every session that it asked.
+const BARRIERS_MAX: usize = 64;
+
 /// Bytes of names in an answer: with the rest it fits into the smallest frame
 /// that a client may ask for, and into a session's output.
 const NAMES_BYTES_MAX: usize = 8 * 1024;
@@ -53,6 +56,11 @@ impl Barrier {
         if self.id.is_none() {
             if core.table.is_staging() {
                 return Step::Wait(Until { deadline: Some(self.deadline) });
+            }
+            if core.hub.barriers() >= BARRIERS_MAX {
+                return Step::Done(Reply::refused(format!(
+                    "sync: {BARRIERS_MAX} are under way already; trying again when one has ended would be right"
+                )));
             }
             let mut tokens = Vec::new();
             for name in &self.clients {

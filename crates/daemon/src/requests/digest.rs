@@ -16,7 +16,8 @@
 //!
 //! KEYS cover MAC addresses, which are spelled out already; LINKS is 0. The sum
 //! is made in slices over the whole table, which must not change meanwhile:
-//! others' changes wait until it is done.
+//! others' changes wait until it is done. Anybody may ask for one, so they get as
+//! much time afterwards ([`Core::hold_to_read`]).
 
 use std::net::IpAddr;
 
@@ -28,7 +29,7 @@ use rtm_tables::wire::{ItemFlags, ItemKind};
 use rtm_tables::{RouteCursor, Store};
 use serde_json::Value;
 
-use super::{Answer, Reply, Step, idle};
+use super::{Answer, Reply, Step, Until, idle};
 use crate::core::{Core, Requester};
 
 /// Entities hashed in one step: a fraction of a millisecond.
@@ -62,8 +63,8 @@ impl DigestJob {
             ),
             DigestJob::Computed(digests) => ("-".into(), "-".into(), *digests),
             DigestJob::Resolved(resolved) => {
-                if !core.hold(who) {
-                    return idle();
+                if let Err(deadline) = core.hold_to_read(who) {
+                    return Step::Wait(Until { deadline });
                 }
                 if let Some(digests) = resolved.step(core.table.store()) {
                     core.release(who);
