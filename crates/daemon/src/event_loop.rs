@@ -372,7 +372,8 @@ impl Daemon {
             }
             memory.feeding = true;
         }
-        if !self.core.waits.is_empty() {
+        // While something is staged they can't look; the release wakes them.
+        if !self.core.waits.is_empty() && !self.core.table.is_staging() {
             self.clients.touched(&self.core);
             if let Some(console) = &mut self.console {
                 console.wake();

@@ -464,3 +464,32 @@ fn status_has_what_it_is_asked_for() {
     assert_eq!((grown("changes"), grown("requests")), (1, 2));
     assert!(grown("bytes_in") > 0 && grown("bytes_out") > 0 && grown("records") > 0);
 }
+
+/// A wait looks at the whole table, in slices; what changes meanwhile is looked
+/// at afterwards, and doesn't make it begin again for ever.
+#[test]
+fn a_wait_comes_to_its_end_while_everything_changes() {
+    const CHANGES: u32 = 300_000;
+    let rtmd = Rtmd::start(&[]);
+    let mut admin = Client::unix(&rtmd, "admin");
+    let lines: Vec<String> = many_routes(50_000).collect();
+    admin.load(LoadFlags(0), "", lines.iter().map(String::as_str));
+    admin.must("route add 223.0.0.0/24 via 10.9.9.9 dev a");
+    let mut waiter = Client::unix(&rtmd, "waiter");
+    let mut changes = 0;
+    let mut change = |admin: &mut Client| {
+        // Each brings another group into being, which any route may use.
+        admin.load_line(&format!("route replace 1.0.0.0/24 via 10.8.{}.1 dev b", changes % 200));
+        changes += 1;
+        assert!(changes < CHANGES, "it begins again at each change");
+    };
+    admin.load_begin(LoadFlags(0), "");
+    (0..10_000).for_each(|_| change(&mut admin));
+    let answered = std::thread::spawn(move || {
+        waiter.must("wait route all via 10.9.9.9 --timeout 600");
+    });
+    while !answered.is_finished() {
+        change(&mut admin);
+    }
+    answered.join().unwrap();
+}

@@ -2,7 +2,8 @@
 //!
 //! A wait looks at the table once, in slices. From then on each record is held
 //! against its selector's keys, and only one that could matter makes it look
-//! again: a busy table costs a wait a comparison a record.
+//! again, when the look under way is over: a busy table costs a wait a
+//! comparison a record.
 
 use rtm_model::text::{NeighbourSelector, RouteSelector, WaitFor};
 use rtm_model::{EntityKey, EntityKind};
@@ -86,6 +87,10 @@ impl Waits {
         true
     }
 
+    fn is_touched(&self, who: Requester) -> bool {
+        self.list.iter().any(|waiting| waiting.who == who && waiting.touched)
+    }
+
     fn take_touched(&mut self, who: Requester) -> bool {
         let Some(waiting) = self.list.iter_mut().find(|waiting| waiting.who == who) else {
             return false;
@@ -126,7 +131,9 @@ impl Wait {
         if core.table.is_staging() {
             return self.waiting(core, who);
         }
-        if core.waits.take_touched(who) {
+        // A look under way is brought to its end first: begun again at each
+        // change, it might never come there.
+        if self.look.is_none() && core.waits.take_touched(who) {
             self.look = Some(match &self.what {
                 WaitFor::Route(selector) => {
                     Look::Route(selector.clone(), RouteWalk::new(core.table.store(), selector))
@@ -148,9 +155,15 @@ impl Wait {
         match found {
             Found::Paused => Step::More,
             Found::One(()) if !self.gone => self.end(core, who, Reply::done()),
-            Found::End if self.gone => self.end(core, who, Reply::done()),
+            Found::End if self.gone && !core.waits.is_touched(who) => {
+                self.end(core, who, Reply::done())
+            }
             Found::One(()) | Found::End => {
                 self.look = None;
+                let late = self.deadline.is_some_and(|deadline| core.now >= deadline);
+                if core.waits.is_touched(who) && !late {
+                    return Step::More;
+                }
                 self.waiting(core, who)
             }
         }
