@@ -109,6 +109,19 @@ pub(crate) fn listen_address(text: &str) -> Result<SocketAddr, String> {
     Ok(address)
 }
 
+/// What is wrong with the command line, in one line: clap's own text has
+/// several, with a tip and the usage behind what matters.
+pub(crate) fn one_line(text: &str) -> String {
+    let mut lines = text.lines().map(str::trim);
+    let what = lines.next().unwrap_or_default();
+    let what = what.strip_prefix("error: ").unwrap_or(what);
+    match lines.find_map(|line| line.strip_prefix("tip: ")) {
+        Some(tip) => format!("{what}; {tip}"),
+        None if what.contains("; ") => what.to_owned(),
+        None => format!("{what}; 'rtmd --help' shows what there is"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;

@@ -41,11 +41,14 @@ use clap::Parser;
 fn main() -> ExitCode {
     let args = match args::Args::try_parse() {
         Ok(args) => args,
-        Err(error) => {
-            // Help and version are no errors; a wrong option is exit 1, not clap's 2.
-            let code = u8::from(error.use_stderr());
-            let _ = error.print();
-            return ExitCode::from(code);
+        // Help and version are no errors; a wrong option is exit 1, not clap's 2.
+        Err(error) if error.use_stderr() => {
+            eprintln!("rtmd: {}", args::one_line(&error.to_string()));
+            return ExitCode::from(1);
+        }
+        Err(help) => {
+            let _ = help.print();
+            return ExitCode::SUCCESS;
         }
     };
     match start::run(&args) {

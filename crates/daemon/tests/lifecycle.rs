@@ -105,12 +105,20 @@ fn usage_and_configuration_end_with_1() {
         ),
         (vec!["--config", &path, "--check"], format!("rtmd: configuration: {path}: line 3")),
         (vec!["--config", "/no/such"], "rtmd: configuration: /no/such: can't be read".to_owned()),
-        (vec!["--frobnicate"], "error: unexpected argument '--frobnicate'".to_owned()),
-        (vec!["--listen", "tcp://0.0.0.0:1"], "error: invalid value 'tcp://0.0.0.0:1'".to_owned()),
+        (
+            vec!["--frobnicate"],
+            "rtmd: unexpected argument '--frobnicate' found; 'rtmd --help' shows what there is\n"
+                .to_owned(),
+        ),
+        (vec!["--lod", "x"], "rtmd: unexpected argument '--lod' found; a similar ".to_owned()),
+        (vec!["--log", "loud"], "rtmd: invalid value 'loud' for '--log <LEVEL>': ".to_owned()),
+        (vec!["--listen", "tcp://0.0.0.0:1"], "rtmd: invalid value 'tcp://0.0.0.0:1'".to_owned()),
     ] {
         let (code, _, error) = output(support::command(temp.path()).args(&args));
         assert_eq!(code, Some(1), "{args:?}: {error}");
         assert!(error.starts_with(&expected), "{args:?}: {error}");
+        assert_eq!(error.lines().count(), 1, "{args:?}: {error}");
+        assert!(!error.contains("os error"), "{args:?}: {error}");
     }
     std::fs::write(&config, "[limits]\nsessions_max = 3\n").unwrap();
     let (code, out, _) = output(support::command(temp.path()).args(["--config", &path, "--check"]));

@@ -80,7 +80,7 @@ fn unreadable(path: &Path, error: &std::io::Error) -> ConfigError {
         file: Some(path.to_owned()),
         line: None,
         key: String::new(),
-        why: format!("can't be read: {error}"),
+        why: format!("can't be read: {}", crate::runtime_dir::errno_text(error)),
     }
 }
 
