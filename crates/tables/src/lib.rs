@@ -1,4 +1,15 @@
-//! tables
+//! The tables, and what keeps every copy of them equal: candidates and winners,
+//! the journal, the wire, and both halves of a session.
+//!
+//! There is no file descriptor here and no clock: bytes and the time go in
+//! (`handle_*`, `apply`), bytes and events come out (`poll_*`, `slices`). Who
+//! owns sockets is `rtm-daemon` and `rtm-client`; what a route is, and how it is
+//! written, is `rtm-model`.
+//!
+//! Read first, on the daemon's side: [`Table`] (what there is) and [`Hub`] with
+//! [`ServerSession`] (how it reaches clients). On a client's side:
+//! [`ClientSession`] and [`Replica`]. `examples/pair.rs` drives both by hand.
+//! Why it is made so: `docs/design/tables.md` and `docs/design/distribution.md`.
 #![forbid(unsafe_code)]
 
 mod barrier;
