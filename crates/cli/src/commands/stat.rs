@@ -48,7 +48,8 @@ pub(crate) fn run(env: &mut Env<'_>, interval: Duration) -> Result<()> {
         if Instant::now() < due {
             continue;
         }
-        due += interval;
+        // Who was stopped for a while doesn't print what it missed.
+        due = (due + interval).max(Instant::now());
         let now_figures = figures(env)?;
         let now = Instant::now();
         let seconds = (now - then).as_secs_f64();
