@@ -161,6 +161,34 @@ fn one_user_can_not_take_all_places() {
     Client::unix(&rtmd, "root").must("route add 10.0.0.0/8 dev a");
 }
 
+/// A TCP peer has no user; so that one user can't take all places over TCP,
+/// all of them together have as many as one user.
+#[test]
+fn tcp_can_not_take_all_places_either() {
+    let configuration = "[limits]\nsessions_per_uid_max = 3\n";
+    let rtmd = Rtmd::start_with(configuration, &["--listen", "tcp://127.0.0.1:0"]);
+    let mut admin = Client::unix(&rtmd, "admin");
+    let tcp = admin.json("status")["tcp"].as_str().unwrap().to_owned();
+    let target = tcp.strip_prefix("tcp://").unwrap();
+    let mut held: Vec<Client> = (0..3).map(|_| Client::tcp(target, "many")).collect();
+    for client in &mut held {
+        client.must("status");
+    }
+    let mut fourth = Client::tcp(target, "many");
+    fourth.until_closed();
+    let (reason, text) = fourth.goodbye.unwrap();
+    assert_eq!(reason, GoodbyeReason::TooMany);
+    assert!(text.contains("over TCP"), "{text}");
+    Client::unix(&rtmd, "other").must("status");
+    // A place that gets free is taken again.
+    drop(held.pop());
+    let patience = Patience::new();
+    while admin.json("status")["sessions"] != 3 {
+        patience.check("it is gone");
+    }
+    Client::tcp(target, "again").must("status");
+}
+
 #[test]
 fn without_descriptors_the_administrator_is_still_answered() {
     let temp = support::temp();

@@ -185,7 +185,7 @@ impl Clients {
         if self.count - self.kept >= self.sessions_max(core) {
             return Some(Refusal::All);
         }
-        let of_user = peer.uid.and_then(|uid| self.per_uid.get(&uid)).copied().unwrap_or(0);
+        let of_user = self.per_uid.get(&peer.uid).copied().unwrap_or(0);
         let limit = core.config.limits.sessions_per_uid_max.0 as usize;
         (of_user >= limit).then_some(Refusal::User)
     }
@@ -206,7 +206,7 @@ fn refuse(fd: &OwnedFd, why: &Refusal, sessions_max: usize, core: &Core) {
             "too many sessions; {sessions_max} are possible (limits.sessions_max, or descriptors)"
         ),
         Refusal::User => format!(
-            "too many sessions of this user; {} are possible (limits.sessions_per_uid_max)",
+            "too many sessions of this user, or over TCP; {} are possible (limits.sessions_per_uid_max)",
             core.config.limits.sessions_per_uid_max.0
         ),
     };

@@ -113,7 +113,8 @@ pub(crate) struct Clients {
     free: Vec<u32>,
     count: usize,
     kept: usize,
-    per_uid: HashMap<u32, usize>,
+    /// `None`: over TCP, where nobody knows whose they are.
+    per_uid: HashMap<Option<u32>, usize>,
     sessions: u64,
     readable: VecDeque<ClientToken>,
     runnable: VecDeque<ClientToken>,
@@ -281,9 +282,7 @@ impl Clients {
         }));
         self.count += 1;
         self.kept += usize::from(kept);
-        if let Some(uid) = peer.uid {
-            *self.per_uid.entry(uid).or_default() += 1;
-        }
+        *self.per_uid.entry(peer.uid).or_default() += 1;
         core.counters.accepted += 1;
         token
     }
@@ -298,12 +297,10 @@ impl Clients {
         self.free.push(token.place() as u32);
         self.count -= 1;
         self.kept -= usize::from(client.kept);
-        if let Some(uid) = client.uid {
-            if let Some(count) = self.per_uid.get_mut(&uid) {
-                *count -= 1;
-                if *count == 0 {
-                    self.per_uid.remove(&uid);
-                }
+        if let Some(count) = self.per_uid.get_mut(&client.uid) {
+            *count -= 1;
+            if *count == 0 {
+                self.per_uid.remove(&client.uid);
             }
         }
         self.pipes -= client.pipes.count();
