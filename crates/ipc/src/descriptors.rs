@@ -16,7 +16,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags,
+    SendAncillaryMessage, SendFlags, SocketAddrAny,
 };
 
 use crate::error::operation_error;
@@ -58,6 +58,9 @@ pub struct Received {
     /// Whether a record was longer than the buffer and has been cut
     /// (datagram and seqpacket sockets).
     pub record_cut: bool,
+    /// Where it came from (datagram sockets; a Unix sender without a name has
+    /// an unnamed address, and none is given for a connection).
+    pub source: Option<SocketAddrAny>,
 }
 
 /// Sends `bytes` with duplicates of `descriptors`; returns how many bytes went.
@@ -168,5 +171,5 @@ pub fn receive(socket: impl AsFd, buffer: &mut [u8], expected: usize) -> Result<
         return Err(Error::Truncated { expected, bytes: message.bytes });
     }
     let record_cut = message.flags.contains(ReturnFlags::TRUNC);
-    Ok(Received { bytes: message.bytes, descriptors, record_cut })
+    Ok(Received { bytes: message.bytes, descriptors, record_cut, source: message.address })
 }

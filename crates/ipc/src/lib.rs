@@ -22,11 +22,14 @@ mod sockopt;
 
 pub mod catcher;
 pub mod child;
+pub mod blocked;
 pub mod descriptors;
+pub mod diag;
 pub mod epoll;
 pub mod event;
 pub mod fifo;
 pub mod futex;
+pub mod lease;
 pub mod lock;
 pub mod map;
 pub mod memfd;

@@ -327,6 +327,30 @@ fn connect_with(address: Address, kind: Kind, flags: SocketFlags) -> Result<Owne
     }
 }
 
+/// A connected datagram socket that can be answered: the kernel gives it an
+/// abstract name of its own (five hex digits), without which the other side has
+/// nowhere to send to.
+///
+/// # Errors
+/// Those of [`connect`].
+///
+/// Source: [unix(7)](https://man7.org/linux/man-pages/man7/unix.7.html), autobind.
+#[doc(alias = "bind")]
+pub fn connect_answerable(name: impl Into<Address>) -> Result<OwnedFd, Error> {
+    let address = name.into();
+    let encoded = address.encode()?;
+    let fd = new_socket(Kind::Datagram, SocketFlags::empty(), &address)?;
+    rustix::net::bind(&fd, &SocketAddrUnix::new_unnamed())
+        .map_err(|errno| SystemError::new("bind", "a name of its own", errno))?;
+    match rustix::net::connect(&fd, &encoded) {
+        Ok(()) => Ok(fd),
+        Err(reason @ (Errno::NOENT | Errno::CONNREFUSED)) => {
+            Err(Error::NobodyListens { name: address, reason })
+        }
+        Err(errno) => Err(SystemError::new("connect", address, errno).into()),
+    }
+}
+
 /// Two connected sockets, blocking, close-on-exec.
 ///
 /// # Errors

@@ -13,6 +13,8 @@ mod demo;
 mod failure;
 mod fifo;
 mod holders;
+mod http;
+mod ls;
 mod map;
 mod mq;
 mod pipe;
@@ -20,6 +22,7 @@ mod ring;
 mod sem;
 mod shm;
 mod sig;
+mod sock;
 mod table;
 
 use std::process::ExitCode;
@@ -68,6 +71,29 @@ enum Tool {
     Sig(sig::Verb),
     /// A child under the eyes of its parent, which catches signals meanwhile
     Child(child::Child),
+    /// Sockets: Unix, TCP and UDP
+    #[command(subcommand)]
+    Sock(sock::Verb),
+    /// Files over HTTP: a server and a client
+    #[command(subcommand)]
+    Http(http::Verb),
+    /// Every object of the machine in one table, with who holds it
+    ///
+    /// Example: ipc ls --orphans
+    #[command(visible_alias = "list")]
+    Ls(ls::Ls),
+    /// Follow what appears, changes and goes
+    ///
+    /// Example: ipc watch --type mq,shm
+    Watch(ls::Watch),
+    /// Wait until an object is in a state
+    ///
+    /// Example: ipc wait mq:/q nonempty --timeout 5s
+    Wait(ls::Wait),
+    /// Remove objects; nothing that is held
+    ///
+    /// Example: ipc rm --orphans --dry-run
+    Rm(ls::Remove),
     /// The classic demonstrations, as real processes
     #[command(subcommand)]
     Demo(demo::Show),
@@ -93,6 +119,12 @@ fn main() -> ExitCode {
         Tool::Fifo(verb) => (verb.name(), fifo::run(verb)),
         Tool::Sig(verb) => (verb.name(), sig::run(verb)),
         Tool::Child(child) => ("child", child::run(child)),
+        Tool::Sock(verb) => (verb.name(), sock::run(verb)),
+        Tool::Http(verb) => (verb.name(), http::run(verb)),
+        Tool::Ls(options) => ("ls", ls::run(options)),
+        Tool::Watch(options) => ("watch", ls::run_watch(options)),
+        Tool::Wait(options) => ("wait", ls::run_wait(options)),
+        Tool::Rm(options) => ("rm", ls::run_rm(options)),
         Tool::Demo(show) => (show.name(), demo::run(show)),
     };
     match result {

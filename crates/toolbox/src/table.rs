@@ -64,6 +64,8 @@ pub(crate) enum Cell {
     /// Seconds since 1970; 0: never.
     Time(i64),
     Yes(bool),
+    /// For people, and in full for JSON.
+    Detailed(String, Value),
     Unknown,
 }
 
@@ -75,7 +77,8 @@ impl Cell {
     fn shown(&self, style: &Style) -> String {
         match self {
             Self::Text(text) if text.is_empty() => "-".to_owned(),
-            Self::Text(text) => text.clone(),
+            Self::Detailed(text, _) if text.is_empty() => "-".to_owned(),
+            Self::Text(text) | Self::Detailed(text, _) => text.clone(),
             Self::Number(number) => number.to_string(),
             Self::Size(bytes) if style.bytes => bytes.to_string(),
             Self::Size(bytes) => human(*bytes),
@@ -85,7 +88,12 @@ impl Cell {
         }
     }
 
-    fn json(&self) -> Value {
+    /// As people see it, sizes in bytes.
+    pub(crate) fn plain(&self) -> String {
+        self.shown(&Style::plain())
+    }
+
+    pub(crate) fn json(&self) -> Value {
         match self {
             Self::Text(text) if text == "-" || text.is_empty() => Value::Null,
             Self::Text(text) => Value::from(text.as_str()),
@@ -93,6 +101,7 @@ impl Cell {
             Self::Time(0) | Self::Unknown => Value::Null,
             Self::Time(seconds) => Value::from(time(*seconds, TimeFormat::Iso)),
             Self::Yes(yes) => Value::from(*yes),
+            Self::Detailed(_, value) => value.clone(),
         }
     }
 
@@ -164,15 +173,15 @@ fn civil(days: i64) -> (i64, i64, i64) {
 }
 
 /// A listing: all its columns, and which are shown unless others are asked for.
-pub(crate) struct Table {
+pub(crate) struct Table<'a> {
     /// The name of the list in JSON.
     pub(crate) name: &'static str,
-    pub(crate) columns: &'static [&'static str],
-    pub(crate) shown: &'static [&'static str],
+    pub(crate) columns: &'a [&'static str],
+    pub(crate) shown: &'a [&'static str],
     pub(crate) rows: Vec<Vec<Cell>>,
 }
 
-impl Table {
+impl Table<'_> {
     fn selection(&self, style: &Style) -> Result<Vec<usize>, Failure> {
         let find = |name: &str| {
             let upper = name.to_ascii_uppercase();
@@ -222,7 +231,7 @@ impl Table {
             } else {
                 let mut aligned = String::new();
                 for (at, cell) in cells.iter().enumerate() {
-                    let right = self.rows.first().is_some_and(|row| row[chosen[at]].is_number());
+                    let right = self.rows.iter().any(|row| row[chosen[at]].is_number());
                     let width = widths[at];
                     let cell =
                         if right { format!("{cell:>width$}") } else { format!("{cell:<width$}") };

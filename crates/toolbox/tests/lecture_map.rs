@@ -1,5 +1,5 @@
 //! `docs/lecture-map.md`: each row of the specification's part B that queues,
-//! shared memory, semaphores and rings cover, with our command and what it
+//! shared memory, semaphores, rings, sockets and HTTP cover, with our command and what it
 //! really prints. The page is made by running everything; this test fails if
 //! what is printed now differs from the page. `RTM_BLESS=1` writes it anew.
 mod support;
@@ -20,6 +20,14 @@ struct Row {
 }
 
 const ROWS: &[Row] = &[
+    Row {
+        program: "socket server, client",
+        ours: "`ipc sock listen`, `ipc sock connect` (`--sum`: the course's numbers; `--echo`, `--chat`)",
+        shows: "ipc sock listen unix:s --sum --at-once 1 --count 1 -v 2>steps & until printf '1 2\\n3\\n0\\n' | ipc sock connect unix:s 2>/dev/null; do sleep 0.01; done; wait
+cat steps
+ipc sock listen unix:s --type dgram --echo --count 2 & until echo first | ipc sock connect unix:s --type dgram --count 1 2>/dev/null; do sleep 0.01; done; echo second | ipc sock connect unix:s --type dgram --count 1; wait
+ipc sock listen tcp:127.0.0.1:7531 --echo --count 3 & until echo one | ipc sock connect tcp:127.0.0.1:7531 2>/dev/null; do sleep 0.01; done; (echo two | ipc sock connect tcp:127.0.0.1:7531 & echo three | ipc sock connect tcp:127.0.0.1:7531 & wait) | sort; wait",
+    },
     Row {
         program: "sender, recvr",
         ours: "`ipc demo queue` (`server`, `client`)",
@@ -173,6 +181,20 @@ ipc child 1h QUIT -- sh -c 'exit 3'",
         shows: "ipc child 1h QUIT HUP > out & P=$!; until grep -q Forking out; do sleep 0.01; done; N=0; for S in HUP QUIT QUIT QUIT; do ipc sig send $P $S; N=$((N+1)); until [ $(grep -c Caught out) = $N ]; do sleep 0.01; done; done; wait $P; cat out",
     },
     Row {
+        program: "display server",
+        ours: "`ipc sock listen ADDR --display`",
+        shows: "mkfifo keys; : >screen; ipc sock listen unix:d --display --count 2 <>keys >screen & until printf 'open clock\\ndraw 1 12:00\\n' | ipc sock connect unix:d --stay --count 3 >clock 2>/dev/null; do sleep 0.01; done & until grep -q 12:00 screen; do sleep 0.01; done; echo 'draw 1 mine' | ipc sock connect unix:d --stay --count 1; echo 'key 1 Enter' >keys; wait
+cat clock
+cat screen",
+    },
+    Row {
+        program: "HTTP over sockets",
+        ours: "`ipc http serve`, `ipc http get`",
+        shows: "mkdir www; echo hello >www/a.txt; touch -d 2026-01-02T03:04:05Z www/a.txt; ipc http serve www --listen 127.0.0.1:7532 --count 3 >/dev/null 2>&1 & until ipc http get http://127.0.0.1:7532/a.txt 2>/dev/null; do sleep 0.01; done
+printf 'GET /a.txt HTTP/1.0\\r\\n\\r\\n' | ipc sock connect tcp:127.0.0.1:7532 | tr -d '\\r' | grep -v ^Date
+ipc http get http://127.0.0.1:7532/none",
+    },
+    Row {
         program: "`mmcat FILE`",
         ours: "`ipc map cat`",
         shows: "printf 'one\\ntwo\\n' > file; ipc map cat file
@@ -200,6 +222,8 @@ fn masked(line: &str) -> String {
         ("of user ", "UID"),
         ("from process ", "PID"),
         ("Forking a child: ", "PID"),
+        ("descriptor ", "N"),
+        ("from pid ", "PID"),
     ] {
         line = after(&line, before, word);
     }
@@ -250,8 +274,9 @@ fn masked_output(command: &str, text: &str) -> String {
 fn shell(directory: &Path, binaries: &Path, line: &str) -> (i32, String) {
     // Both streams in one, in the order in which they were written.
     let path = format!("{}:{}", binaries.display(), std::env::var("PATH").unwrap());
-    let output = Command::new("sh")
-        .args(["-c", &format!("exec 2>&1; {line}")])
+    // A command that fails where another waits for it must not hang the test.
+    let output = Command::new("timeout")
+        .args(["120", "sh", "-c", &format!("exec 2>&1; {line}")])
         .current_dir(directory)
         .env("PATH", path)
         .env("NO_COLOR", "1")
@@ -268,8 +293,8 @@ fn page() -> String {
     let mut page = String::from(
         "# The courses' programs and ours\n\n\
          Each row of part B of the specification that message queues, shared memory, semaphores, rings,\n\
-         pipes, FIFOs, signals and children cover: the course's program, our command, and what it\n\
-         prints. This page is made by\n\
+         pipes, FIFOs, signals, children, sockets and HTTP cover: the course's program, our command,\n\
+         and what it prints. This page is made by\n\
          running it (`RTM_BLESS=1 cargo test -p rtm-toolbox --test lecture_map`); the same test fails\n\
          when what is printed differs. Ids, process ids, times and the number of lost updates differ\n\
          from run to run: they are shown as ID, PID, TID, UID, TIME and N. Standard output and standard\n\

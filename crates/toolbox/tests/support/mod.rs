@@ -209,7 +209,9 @@ impl Running {
     /// Waits for its end.
     pub(crate) fn end(mut self) -> Run {
         let (mut out, mut err) = (Vec::new(), Vec::new());
-        self.0.stdout.take().unwrap().read_to_end(&mut out).unwrap();
+        if let Some(mut stdout) = self.0.stdout.take() {
+            stdout.read_to_end(&mut out).unwrap();
+        }
         self.0.stderr.take().unwrap().read_to_end(&mut err).unwrap();
         let status = self.0.wait().unwrap();
         seen(&Output { status, stdout: out, stderr: err })
