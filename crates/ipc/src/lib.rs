@@ -20,9 +20,9 @@ mod error;
 mod name;
 mod sockopt;
 
+pub mod blocked;
 pub mod catcher;
 pub mod child;
-pub mod blocked;
 pub mod descriptors;
 pub mod diag;
 pub mod epoll;

@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod argument;
+mod bench;
 mod child;
 mod demo;
 mod failure;
@@ -94,6 +95,10 @@ enum Tool {
     ///
     /// Example: ipc rm --orphans --dry-run
     Rm(ls::Remove),
+    /// Round trip and throughput of every mechanism, here and now
+    ///
+    /// Example: ipc bench --svg speed.svg
+    Bench(bench::Bench),
     /// The classic demonstrations, as real processes
     #[command(subcommand)]
     Demo(demo::Show),
@@ -125,6 +130,7 @@ fn main() -> ExitCode {
         Tool::Watch(options) => ("watch", ls::run_watch(options)),
         Tool::Wait(options) => ("wait", ls::run_wait(options)),
         Tool::Rm(options) => ("rm", ls::run_rm(options)),
+        Tool::Bench(options) => ("bench", bench::run(options)),
         Tool::Demo(show) => (show.name(), demo::run(show)),
     };
     match result {

@@ -31,6 +31,11 @@ pub(crate) struct Style {
 }
 
 impl Style {
+    /// JSON or raw: nothing but the table is wanted.
+    pub(crate) fn is_for_programs(&self) -> bool {
+        self.json || self.raw
+    }
+
     /// Aligned, with a heading: for a table that belongs to something else.
     pub(crate) fn plain() -> Self {
         Self {
