@@ -8,7 +8,7 @@ use support::{Running, fails, ok, run};
 fn every_mechanism_is_measured() {
     let directory = tempfile::tempdir().unwrap();
     let picture = directory.path().join("plot.svg");
-    let line = format!("bench --trips 20 --messages 100 -J --svg {}", picture.display());
+    let line = format!("bench --trips 5 --messages 70 --sizes 64 -J --svg {}", picture.display());
     let bench = Running::start(&line);
     let names = format!("/ipc-bench-{}-", bench.pid());
     let ended = bench.end();
@@ -41,9 +41,9 @@ fn every_mechanism_is_measured() {
         }
     }
     let text = std::fs::read_to_string(&picture).unwrap();
-    assert!(text.starts_with("<svg ") && text.contains("unix-seqpacket 4096 B"));
-    let plot = ok("bench --only pipe --trips 20 --messages 100 --sizes 64");
-    assert!(plot.contains("pipe 64 B, same core #"), "{plot}");
+    assert!(text.starts_with("<svg ") && text.contains("unix-seqpacket 64 B"));
+    let plot = ok("bench --only pipe --trips 5 --messages 70 --sizes 4096");
+    assert!(plot.contains("pipe 4096 B, same core  #"), "{plot}");
     // Nothing of the run is left.
     assert_eq!(ok(&format!("ls -QM -N {names} --noheadings")), "");
 }

@@ -18,7 +18,8 @@ use crate::failure::{Failure, output};
 use crate::table::{Cell, Style, Table};
 use link::{Link, Pair};
 
-/// Trips that aren't counted: caches and schedulers find their pace.
+/// Trips that aren't counted, at most as many as those that are: caches and
+/// schedulers find their pace.
 const WARM_UP: usize = 200;
 /// Datagrams and signals are lost or refused when nobody takes them, so that
 /// after so many an answer is waited for.
@@ -218,11 +219,12 @@ fn timed(
     let mut trips = Vec::with_capacity(bench.trips);
     // The other one says first that it is there.
     link.receive(&mut answer)?;
-    for n in 0..WARM_UP + bench.trips {
+    let warm_up = WARM_UP.min(bench.trips);
+    for n in 0..warm_up + bench.trips {
         let start = Instant::now();
         link.send(&message)?;
         link.receive(&mut answer)?;
-        if n >= WARM_UP {
+        if n >= warm_up {
             trips.push(start.elapsed().as_nanos() as u64);
         }
     }
@@ -258,7 +260,7 @@ fn side(
     let mut link = link::side(mechanism, bytes, names, ends)?;
     let mut message = vec![b'y'; bytes];
     link.send(&message)?;
-    for _ in 0..WARM_UP + bench.trips {
+    for _ in 0..WARM_UP.min(bench.trips) + bench.trips {
         link.receive(&mut message)?;
         link.send(&message)?;
     }
