@@ -23,7 +23,7 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::path::PathBuf;
 
-use rustix::fs::{AtFlags, Mode};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
 
 use crate::error::operation_error;
@@ -139,6 +139,11 @@ operation_error! {
             /// Which one; 0 if it can't be seen.
             pid: i32,
         } => BUSY, "{name}: process {pid} is to be notified already";
+        /// A process's descriptor is something else.
+        NotAQueue {
+            /// Process and descriptor, `PID:FD`.
+            descriptor: String,
+        } => INVAL, "{descriptor}: is no message queue";
         /// The queues can't be listed: nothing is mounted, and mounting is not
         /// permitted.
         NotListable {} => PERM, "the queues can't be listed: no mqueue file system is mounted (mount -t mqueue none /dev/mqueue)";
@@ -325,6 +330,38 @@ impl Queue {
         // SAFETY: the call has just made this descriptor for us.
         let fd = unsafe { OwnedFd::from_raw_fd(raw) };
         Ok(Self { fd, name: name.to_owned() })
+    }
+
+    /// The queue behind a descriptor of a process (its number there), opened
+    /// anew through /proc for receiving: also one whose name has gone, or of
+    /// another IPC namespace.
+    ///
+    /// # Errors
+    /// [`Error::NotAQueue`]; [`Error::Missing`], [`Error::NotPermitted`] for
+    /// process and descriptor.
+    ///
+    /// Source: [proc_pid_fd(5)](https://man7.org/linux/man-pages/man5/proc_pid_fd.5.html).
+    pub fn of_process(pid: u32, fd: u32) -> Result<Self, Error> {
+        /// The mqueue file system's magic number.
+        const MAGIC: u32 = 0x1980_0202;
+        let (path, shown) = (format!("/proc/{pid}/fd/{fd}"), format!("{pid}:{fd}"));
+        // A queue's link reads as its name; another file's as its path. It is
+        // looked at before it is opened: opening may do something.
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let file = rustix::fs::open(&path, flags, Mode::empty())
+            .map_err(|errno| failed("open", &shown, errno))?;
+        let system =
+            rustix::fs::fstatfs(&file).map_err(|errno| failed("fstatfs", &shown, errno))?;
+        let metadata = rustix::fs::fstat(&file).map_err(|errno| failed("fstat", &shown, errno))?;
+        if system.f_type as u32 != MAGIC || !FileType::from_raw_mode(metadata.st_mode).is_file() {
+            return Err(Error::NotAQueue { descriptor: shown });
+        }
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let queue = rustix::fs::open(&path, flags, Mode::empty())
+            .map_err(|errno| failed("open", &shown, errno))?;
+        let target = std::fs::read_link(&path).unwrap_or_default().display().to_string();
+        let name = if target.starts_with('/') { target } else { format!("/{target}") };
+        Ok(Self { fd: queue, name })
     }
 
     /// Its name.
@@ -658,9 +695,7 @@ fn mount_detached() -> Result<OwnedFd, Errno> {
             rustix::fs::openat(
                 &mount,
                 ".",
-                rustix::fs::OFlags::RDONLY
-                    | rustix::fs::OFlags::DIRECTORY
-                    | rustix::fs::OFlags::CLOEXEC,
+                OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
                 Mode::empty(),
             )
         })

@@ -16,6 +16,8 @@ mod fifo;
 mod holders;
 mod http;
 mod ls;
+#[cfg(test)]
+mod man;
 mod map;
 mod mq;
 mod pipe;
@@ -26,9 +28,10 @@ mod sig;
 mod sock;
 mod table;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Command, CommandFactory, Parser, Subcommand};
 
 use crate::failure::Failure;
 
@@ -104,8 +107,32 @@ enum Tool {
     Demo(demo::Show),
 }
 
+/// Tool and verb spelled out: a whole word wins, then the words that mean the
+/// same everywhere, then the first in the order of the lists that begins so.
+fn spelled_out(mut words: Vec<OsString>) -> Vec<OsString> {
+    fn meant<'a>(command: &'a Command, word: &str) -> Option<&'a Command> {
+        let other = match word {
+            "l" | "lst" | "list" | "show" => "ls",
+            "d" | "del" | "delete" => "rm",
+            _ => word,
+        };
+        let begins = |one: &&Command| !word.is_empty() && one.get_name().starts_with(word);
+        [word, other]
+            .iter()
+            .find_map(|word| command.find_subcommand(word))
+            .or_else(|| command.get_subcommands().find(begins))
+    }
+    let mut command = &Arguments::command();
+    for word in words.iter_mut().skip(1).take(2) {
+        let Some(found) = word.to_str().and_then(|word| meant(command, word)) else { break };
+        *word = found.get_name().into();
+        command = found;
+    }
+    words
+}
+
 fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
+    let arguments = match Arguments::try_parse_from(spelled_out(std::env::args_os().collect())) {
         Ok(arguments) => arguments,
         Err(error) => {
             // --help and --version arrive here too; they are no errors.

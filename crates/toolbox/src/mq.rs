@@ -11,7 +11,7 @@ use ipc::timer::{Deadline, Wait};
 use crate::argument::{self, Meant, SysV, Waiting, uninterrupted};
 use crate::failure::{Failure, line, output, remark};
 use crate::holders::{self, Holders};
-use crate::table::{Cell, Names, Style, Table, permissions, print_fields};
+use crate::table::{Cell, LIMITS, Names, Style, Table, permissions, print_fields, share};
 
 /// What to do with a queue.
 #[derive(Subcommand)]
@@ -29,7 +29,7 @@ pub(crate) enum Verb {
     /// Example: ipc mq recv /q --count 5 -v
     #[command(visible_alias = "receive")]
     Recv(Recv),
-    /// Show a queue's state
+    /// Show a queue's state; PID:FD shows one by a process's descriptor, also when its name has gone
     ///
     /// Example: ipc mq stat /q
     Stat(One),
@@ -333,9 +333,13 @@ fn run_stat(one: &One) -> Result<(), Failure> {
     let meant = one.sysv.only(&one.words)?;
     let names = Names::load();
     if let Meant::Posix(name) = &meant {
-        let queue = Queue::open(name, Access::Receive)?;
+        let queue = match argument::descriptor(name) {
+            Ok((pid, fd)) => Queue::of_process(pid, fd)?,
+            Err(_) => Queue::open(name, Access::Receive)?,
+        };
         let (status, attributes) = (queue.status()?, queue.attributes()?);
         let metadata = queue.metadata()?;
+        let name = queue.name();
         if !one.json {
             // The line that the queue's file reads.
             line(format!(
@@ -439,6 +443,7 @@ fn run_notify(notify: &Notify) -> Result<(), Failure> {
 }
 
 const POSIX: &[&str] = &[
+    "TYPE",
     "NAME",
     "OWNER",
     "UID",
@@ -451,6 +456,8 @@ const POSIX: &[&str] = &[
     "MSGSIZE",
     "NOTIFYPID",
     "HOLDERS",
+    "READERS",
+    "WRITERS",
     "ORPHAN",
     "MTIME",
     "CTIME",
@@ -468,6 +475,7 @@ const POSIX_SHOWN: &[&str] = &[
     "ORPHAN",
 ];
 const SYSTEM_V: &[&str] = &[
+    "TYPE",
     "KEY",
     "ID",
     "PERMS",
@@ -477,6 +485,8 @@ const SYSTEM_V: &[&str] = &[
     "GID",
     "CUSER",
     "CUID",
+    "CGROUP",
+    "CGID",
     "USEDBYTES",
     "MSGS",
     "SEND",
@@ -502,6 +512,7 @@ fn run_ls(ls: &Ls) -> Result<(), Failure> {
             let p = stat.permissions;
             let dead = |pid| !holders::is_alive(pid);
             rows.push(vec![
+                Cell::text("sysv"),
                 Cell::text(format!("0x{:08x}", p.key)),
                 Cell::Number(queue.id() as u64),
                 Cell::text(permissions(p.mode)),
@@ -511,6 +522,8 @@ fn run_ls(ls: &Ls) -> Result<(), Failure> {
                 Cell::Number(p.gid.into()),
                 Cell::text(names.user(p.creator_uid)),
                 Cell::Number(p.creator_uid.into()),
+                Cell::text(names.group(p.creator_gid)),
+                Cell::Number(p.creator_gid.into()),
                 Cell::Size(stat.bytes),
                 Cell::Number(stat.messages),
                 Cell::Time(stat.send_time),
@@ -533,10 +546,9 @@ fn run_ls(ls: &Ls) -> Result<(), Failure> {
         let number = |f: &dyn Fn(&(mq::Status, mq::Attributes)) -> u64| {
             state.as_ref().map_or(Cell::Unknown, |s| Cell::Number(f(s)))
         };
-        // This process has just opened it itself.
-        let mut pids = held.of(m);
-        pids.retain(|pid| *pid != std::process::id() as i32);
+        let pids = held.of(m);
         rows.push(vec![
+            Cell::text("posix"),
             Cell::text(&listed.name),
             Cell::text(names.user(m.st_uid)),
             Cell::Number(m.st_uid.into()),
@@ -554,6 +566,8 @@ fn run_ls(ls: &Ls) -> Result<(), Failure> {
                 _ => Cell::Unknown,
             },
             Cell::text(holders::pids(&pids)),
+            Cell::text(holders::pids(&held.readers(m))),
+            Cell::text(holders::pids(&held.writers(m))),
             Cell::Yes(pids.is_empty()),
             Cell::Time(m.st_mtime),
             Cell::Time(m.st_ctime),
@@ -569,6 +583,7 @@ fn run_limits(ls: &Ls) -> Result<(), Failure> {
             Cell::text(what),
             Cell::Number(limit),
             used.map_or(Cell::Unknown, Cell::Number),
+            share(limit, used),
         ]
     };
     let rows = if ls.sysv {
@@ -598,8 +613,7 @@ fn run_limits(ls: &Ls) -> Result<(), Failure> {
             row("RLIMIT_MSGQUEUE", "bytes in your queues", limits.bytes_max, ours),
         ]
     };
-    let columns = &["RESOURCE", "DESCRIPTION", "LIMIT", "USED"];
-    Table { name: "limits", columns, shown: columns, rows }.print(&ls.style)
+    Table { name: "limits", columns: LIMITS, shown: LIMITS, rows }.print(&ls.style)
 }
 
 fn run_rm(several: &Several) -> Result<(), Failure> {

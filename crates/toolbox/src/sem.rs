@@ -14,7 +14,7 @@ use ipc::timer::Wait;
 use crate::argument::{self, Meant, SysV, Waiting, uninterrupted};
 use crate::failure::{Failure, line};
 use crate::holders::{self, Holders};
-use crate::table::{Cell, Names, Style, Table, permissions, print_fields};
+use crate::table::{Cell, LIMITS, Names, Style, Table, permissions, print_fields, share};
 
 /// What to do with a semaphore.
 #[derive(Subcommand)]
@@ -516,13 +516,13 @@ fn run_stat(one: &One) -> Result<(), Failure> {
 }
 
 const POSIX: &[&str] = &[
-    "NAME", "OWNER", "UID", "GROUP", "GID", "PERMS", "SVAL", "WAITERS", "HOLDERS", "ORPHAN",
-    "MTIME", "CTIME",
+    "TYPE", "NAME", "OWNER", "UID", "GROUP", "GID", "PERMS", "SVAL", "WAITERS", "HOLDERS",
+    "READERS", "WRITERS", "ORPHAN", "MTIME", "CTIME",
 ];
 const POSIX_SHOWN: &[&str] = &["NAME", "OWNER", "PERMS", "SVAL", "WAITERS", "HOLDERS", "ORPHAN"];
 const SYSTEM_V: &[&str] = &[
-    "KEY", "ID", "PERMS", "OWNER", "UID", "GROUP", "GID", "CUSER", "CUID", "NSEMS", "OTIME",
-    "CTIME", "ORPHAN",
+    "TYPE", "KEY", "ID", "PERMS", "OWNER", "UID", "GROUP", "GID", "CUSER", "CUID", "CGROUP",
+    "CGID", "NSEMS", "OTIME", "CTIME", "ORPHAN",
 ];
 const SYSTEM_V_SHOWN: &[&str] = &["KEY", "ID", "PERMS", "OWNER", "NSEMS", "OTIME"];
 
@@ -532,15 +532,16 @@ fn run_ls(ls: &Ls) -> Result<(), Failure> {
     if ls.limits {
         use ipc::sysv::set;
         let row = |name: &str, what: &str, limit: usize, used: Option<usize>| {
-            let used = used.map_or(Cell::Unknown, |n| Cell::Number(n as u64));
-            vec![Cell::text(name), Cell::text(what), Cell::Number(limit as u64), used]
+            let number = used.map(|n| n as u64);
+            let used = number.map_or(Cell::Unknown, Cell::Number);
+            let part = share(limit as u64, number);
+            vec![Cell::text(name), Cell::text(what), Cell::Number(limit as u64), used, part]
         };
         let used = set::list()?.len();
         rows.push(row("SEMMNI", "sets", set::sets_max(), Some(used)));
         rows.push(row("SEMMSL", "semaphores in a set", set::set_size_max(), None));
         rows.push(row("SEMVMX", "value of a semaphore", set::VALUE_MAX as usize, None));
-        let columns = &["RESOURCE", "DESCRIPTION", "LIMIT", "USED"];
-        return Table { name: "limits", columns, shown: columns, rows }.print(&ls.style);
+        return Table { name: "limits", columns: LIMITS, shown: LIMITS, rows }.print(&ls.style);
     }
     if ls.sysv {
         for set in sysv::set::list()? {
@@ -550,6 +551,7 @@ fn run_ls(ls: &Ls) -> Result<(), Failure> {
             let last = |n| set.semaphore(n as u16).map_or(0, |s| s.last);
             let orphan = (0..stat.count).all(|n| !holders::is_alive(last(n)));
             rows.push(vec![
+                Cell::text("sysv"),
                 Cell::text(format!("0x{:08x}", p.key)),
                 Cell::Number(set.id() as u64),
                 Cell::text(permissions(p.mode)),
@@ -559,6 +561,8 @@ fn run_ls(ls: &Ls) -> Result<(), Failure> {
                 Cell::Number(p.gid.into()),
                 Cell::text(names.user(p.creator_uid)),
                 Cell::Number(p.creator_uid.into()),
+                Cell::text(names.group(p.creator_gid)),
+                Cell::Number(p.creator_gid.into()),
                 Cell::Number(stat.count as u64),
                 Cell::Time(stat.operation_time),
                 Cell::Time(stat.change_time),
@@ -574,6 +578,7 @@ fn run_ls(ls: &Ls) -> Result<(), Failure> {
         let pids = held.of(m);
         let number = |n: Option<u32>| n.map_or(Cell::Unknown, |n| Cell::Number(n.into()));
         rows.push(vec![
+            Cell::text("posix"),
             Cell::text(&listed.name),
             Cell::text(names.user(m.st_uid)),
             Cell::Number(m.st_uid.into()),
@@ -583,6 +588,8 @@ fn run_ls(ls: &Ls) -> Result<(), Failure> {
             number(listed.value),
             number(listed.waiters),
             Cell::text(holders::pids(&pids)),
+            Cell::text(holders::pids(&held.readers(m))),
+            Cell::text(holders::pids(&held.writers(m))),
             Cell::Yes(pids.is_empty()),
             Cell::Time(m.st_mtime),
             Cell::Time(m.st_ctime),

@@ -10,7 +10,7 @@ use ipc::timer::Deadline;
 use crate::argument::{self, Meant, SysV};
 use crate::failure::{Failure, line, output, remark};
 use crate::holders::{self, Holders};
-use crate::table::{Cell, Names, Style, Table, permissions, print_fields};
+use crate::table::{Cell, LIMITS, Names, Style, Table, permissions, print_fields, share};
 
 /// What to do with shared memory.
 #[derive(Subcommand)]
@@ -422,8 +422,7 @@ fn run_stat(one: &One) -> Result<(), Failure> {
     if let Meant::Posix(name) = &meant {
         let object = Object::open(name, Access::Read)?;
         let m = object.metadata()?;
-        let mut pids = Holders::now().of(&m);
-        pids.retain(|pid| *pid != std::process::id() as i32);
+        let pids = Holders::now().of(&m);
         let fields = [
             ("name", Cell::text(name)),
             ("size", Cell::Number(m.st_size as u64)),
@@ -473,12 +472,14 @@ fn status(mode: u32) -> &'static str {
 }
 
 const POSIX: &[&str] = &[
-    "NAME", "OWNER", "UID", "GROUP", "GID", "PERMS", "SIZE", "HOLDERS", "ORPHAN", "MTIME", "CTIME",
+    "TYPE", "NAME", "OWNER", "UID", "GROUP", "GID", "PERMS", "SIZE", "HOLDERS", "READERS",
+    "WRITERS", "ORPHAN", "MTIME", "CTIME",
 ];
 const POSIX_SHOWN: &[&str] = &["NAME", "OWNER", "PERMS", "SIZE", "HOLDERS", "ORPHAN", "MTIME"];
 const SYSTEM_V: &[&str] = &[
-    "KEY", "ID", "PERMS", "OWNER", "UID", "GROUP", "GID", "CUSER", "CUID", "SIZE", "NATTCH",
-    "STATUS", "CTIME", "ATTACH", "DETACH", "CPID", "LPID", "ORPHAN",
+    "TYPE", "KEY", "ID", "PERMS", "OWNER", "UID", "GROUP", "GID", "CUSER", "CUID", "CGROUP",
+    "CGID", "SIZE", "NATTCH", "STATUS", "CTIME", "ATTACH", "DETACH", "CPID", "LPID", "COMMAND",
+    "ORPHAN",
 ];
 const SYSTEM_V_SHOWN: &[&str] =
     &["KEY", "ID", "PERMS", "OWNER", "SIZE", "NATTCH", "STATUS", "CTIME", "CPID", "LPID", "ORPHAN"];
@@ -489,14 +490,15 @@ fn run_ls(ls: &Ls) -> Result<(), Failure> {
     if ls.limits {
         use ipc::sysv::segment;
         let row = |name: &str, what: &str, limit: usize, used: Option<usize>| {
-            let used = used.map_or(Cell::Unknown, |n| Cell::Number(n as u64));
-            vec![Cell::text(name), Cell::text(what), Cell::Number(limit as u64), used]
+            let number = used.map(|n| n as u64);
+            let used = number.map_or(Cell::Unknown, Cell::Number);
+            let part = share(limit as u64, number);
+            vec![Cell::text(name), Cell::text(what), Cell::Number(limit as u64), used, part]
         };
         let used = segment::list()?.len();
         rows.push(row("SHMMNI", "segments", segment::segments_max(), Some(used)));
         rows.push(row("SHMMAX", "bytes in a segment", segment::segment_bytes_max(), None));
-        let columns = &["RESOURCE", "DESCRIPTION", "LIMIT", "USED"];
-        return Table { name: "limits", columns, shown: columns, rows }.print(&ls.style);
+        return Table { name: "limits", columns: LIMITS, shown: LIMITS, rows }.print(&ls.style);
     }
     if ls.sysv {
         for segment in sysv::segment::list()? {
@@ -504,6 +506,7 @@ fn run_ls(ls: &Ls) -> Result<(), Failure> {
             let Ok(stat) = segment.stat() else { continue };
             let p = stat.permissions;
             rows.push(vec![
+                Cell::text("sysv"),
                 Cell::text(format!("0x{:08x}", p.key)),
                 Cell::Number(segment.id() as u64),
                 Cell::text(permissions(p.mode)),
@@ -513,6 +516,8 @@ fn run_ls(ls: &Ls) -> Result<(), Failure> {
                 Cell::Number(p.gid.into()),
                 Cell::text(names.user(p.creator_uid)),
                 Cell::Number(p.creator_uid.into()),
+                Cell::text(names.group(p.creator_gid)),
+                Cell::Number(p.creator_gid.into()),
                 Cell::Size(stat.size as u64),
                 Cell::Number(stat.attached),
                 Cell::text(status(p.mode)),
@@ -521,6 +526,7 @@ fn run_ls(ls: &Ls) -> Result<(), Failure> {
                 Cell::Time(stat.detach_time),
                 Cell::Number(stat.creator as u64),
                 Cell::Number(stat.last as u64),
+                Cell::text(holders::command(stat.creator)),
                 Cell::Yes(stat.attached == 0 && !holders::is_alive(stat.creator)),
             ]);
         }
@@ -532,6 +538,7 @@ fn run_ls(ls: &Ls) -> Result<(), Failure> {
         let m = &listed.metadata;
         let pids = held.of(m);
         rows.push(vec![
+            Cell::text("posix"),
             Cell::text(&listed.name),
             Cell::text(names.user(m.st_uid)),
             Cell::Number(m.st_uid.into()),
@@ -540,6 +547,8 @@ fn run_ls(ls: &Ls) -> Result<(), Failure> {
             Cell::text(permissions(m.st_mode)),
             Cell::Size(m.st_size as u64),
             Cell::text(holders::pids(&pids)),
+            Cell::text(holders::pids(&held.readers(m))),
+            Cell::text(holders::pids(&held.writers(m))),
             Cell::Yes(pids.is_empty()),
             Cell::Time(m.st_mtime),
             Cell::Time(m.st_ctime),

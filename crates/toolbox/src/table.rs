@@ -253,6 +253,19 @@ impl Table<'_> {
     }
 }
 
+/// The columns of a list of limits.
+pub(crate) const LIMITS: &[&str] = &["RESOURCE", "DESCRIPTION", "LIMIT", "USED", "USE%"];
+
+/// How much of a limit is used, as lsipc shows it.
+pub(crate) fn share(limit: u64, used: Option<u64>) -> Cell {
+    match used {
+        Some(used) if limit > 0 => {
+            Cell::text(format!("{:.2}%", used as f64 / limit as f64 * 100.0))
+        }
+        _ => Cell::Unknown,
+    }
+}
+
 /// `rw-r-----`.
 pub(crate) fn permissions(mode: u32) -> String {
     let letters = b"rwxrwxrwx";
