@@ -73,7 +73,6 @@ enum Tool {
     /// Signals: list, send, catch, raise, show, wait
     #[command(subcommand)]
     Sig(sig::Verb),
-    /// A child under the eyes of its parent, which catches signals meanwhile
     Child(child::Child),
     /// Sockets: Unix, TCP and UDP
     #[command(subcommand)]

@@ -33,6 +33,7 @@ fn all() -> Vec<(String, Command)> {
 fn texts(command: &Command) -> (String, Option<String>) {
     let text =
         command.get_long_about().or(command.get_about()).map_or(String::new(), |t| t.to_string());
+    // clap makes one line of a paragraph.
     match text.split_once("Example: ") {
         Some((about, example)) => (about.trim().to_owned(), Some(example.trim().to_owned())),
         None => (text.trim().to_owned(), None),

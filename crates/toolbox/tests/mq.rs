@@ -415,7 +415,11 @@ fn as_many_queues_as_the_system_allows() {
         ipc mq ls --limits -r --noheadings | grep queues_max
         ipc mq ls --sysv --limits -r --noheadings | grep MSGMNI'";
     let Some(run) = in_own_ipc_namespace(test, script) else { return };
-    assert_eq!(run.out, "2\n2\nqueues_max queues 1 1\nMSGMNI queues 1 1\n", "{}", run.err);
+    assert_eq!(
+        run.out, "2\n2\nqueues_max queues 1 1 100.00%\nMSGMNI queues 1 1 100.00%\n",
+        "{}",
+        run.err
+    );
     let lines: Vec<&str> = run.err.lines().collect();
     assert_eq!(
         lines,
@@ -444,4 +448,34 @@ fn a_system_v_queue_removed_under_a_receiver() {
         assert_eq!((run.code, run.out.as_str()), (2, ""), "{run:?}");
         assert!(run.err.contains(&format!("queue {id}: was removed")), "{}", run.err);
     }
+}
+
+#[test]
+fn a_queue_is_shown_by_a_processs_descriptor() {
+    use std::os::fd::{AsFd, AsRawFd};
+    let q = Name::new("descriptor");
+    ok(&format!("mq create {q} --maxmsg 3 --msgsize 64"));
+    ok(&format!("mq send {q} hello"));
+    let queue = ipc::mq::Queue::open(&q.0, ipc::mq::Access::Send).unwrap();
+    ok(&format!("mq rm {q}"));
+    let place = format!("{}:{}", std::process::id(), queue.as_fd().as_raw_fd());
+    let stat = ok(&format!("mq stat {place}"));
+    assert!(stat.starts_with("QSIZE:5 NOTIFY:0 SIGNO:0 NOTIFY_PID:0\n"), "{stat}");
+    assert!(stat.contains("maxmsg   3\nmsgsize  64\ncurmsgs  1\n"), "{stat}");
+    let file = std::fs::File::open("/proc/self/exe").unwrap();
+    let place = format!("{}:{}", std::process::id(), file.as_raw_fd());
+    fails(&format!("mq stat {place}"), 2, &[&format!("{place}: is no message queue")]);
+    fails(&format!("mq stat {}:9999", std::process::id()), 2, &["no such queue"]);
+}
+
+#[test]
+fn readers_and_writers_are_told_apart() {
+    let q = Name::new("sides");
+    ok(&format!("mq create {q}"));
+    let _held = ipc::mq::Queue::open(&q.0, ipc::mq::Access::Send).unwrap();
+    let reading = Running::start(&format!("mq recv {q}"));
+    reading.until_in(&[libc_epoll_wait(), 281, 441]);
+    let row = ok("mq ls -r --noheadings -o TYPE,NAME,READERS,WRITERS,ORPHAN");
+    let (reader, writer) = (reading.pid(), std::process::id());
+    assert!(row.contains(&format!("posix {q} {reader} {writer} no\n")), "{row}");
 }

@@ -194,3 +194,34 @@ fn updates_are_lost_without_mutual_exclusion_and_never_with_it() {
         "robust mutex, its owner killed: the next one was told, and has healed it"
     );
 }
+
+#[test]
+fn a_ring_removed_while_waiting_lives_on_for_who_has_it_open() {
+    let r = Name::new("removed");
+    assert_eq!(with_input(&format!("ring write {r}"), b"").code, 0);
+    let mut writer = command(&format!("ring write {r}"));
+    let mut writer = Running::from(writer.stdin(Stdio::piped()));
+    while ipc::ring::stat(&r.0).unwrap().writer.is_none() {
+        std::thread::sleep(core::time::Duration::from_millis(1));
+    }
+    let reader = Running::start(&format!("ring read {r}"));
+    reader.until_in(&[202]);
+    ok(&format!("ring rm {r}"));
+    fails(&format!("ring rm {r}"), 2, &["no such shared memory"]);
+    writer.0.stdin.take().unwrap().write_all(b"still here").unwrap();
+    assert_eq!(writer.end().code, 0);
+    let run = reader.end();
+    assert_eq!((run.code, run.out.as_str()), (0, "still here"));
+    // Interrupted while it waits.
+    let r = Name::new("interrupted");
+    assert_eq!(with_input(&format!("ring write {r} --timeout 1ms"), b"").code, 0);
+    let mut writer = command(&format!("ring write {r}"));
+    let _writer = Running::from(writer.stdin(Stdio::piped()));
+    while ipc::ring::stat(&r.0).unwrap().writer.is_none() {
+        std::thread::sleep(core::time::Duration::from_millis(1));
+    }
+    let reader = Running::start(&format!("ring read {r}"));
+    reader.until_in(&[202]);
+    reader.signal(Signal::INT);
+    assert_eq!(reader.end().code, 130);
+}

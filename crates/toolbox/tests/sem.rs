@@ -290,7 +290,11 @@ fn as_many_sets_as_the_system_allows() {
         ipc sem create --sysv --key 9 --count 3; echo $?
         ipc sem ls --sysv --limits -r --noheadings | head -n 2";
     let Some(run) = support::in_own_ipc_namespace(test, script) else { return };
-    assert_eq!(run.out, "2\n2\nSEMMNI sets 1 0\nSEMMSL semaphores in a set 2 -\n", "{}", run.err);
+    assert_eq!(
+        run.out, "2\n2\nSEMMNI sets 1 0 0.00%\nSEMMSL semaphores in a set 2 - -\n",
+        "{}",
+        run.err
+    );
     let lines: Vec<&str> = run.err.lines().collect();
     assert_eq!(
         lines,
@@ -300,4 +304,28 @@ fn as_many_sets_as_the_system_allows() {
             "ipc: sem create: semaphore set with key 0x00000009: 3 is not between 1 and SEMMSL of kernel.sem, 2",
         ]
     );
+}
+
+#[test]
+fn an_interrupted_wait_for_a_set_takes_nothing() {
+    let key = Key::new();
+    ok(&format!("sem create --sysv --key {key} --value 0"));
+    let waiting = Running::start(&format!("sem wait --sysv --key {key}"));
+    waiting.until_in(SLEEPS);
+    waiting.signal(Signal::STOP);
+    waiting.signal(Signal::CONT);
+    waiting.until_in(SLEEPS);
+    waiting.signal(Signal::INT);
+    assert_eq!(waiting.end().code, 130);
+    ok(&format!("sem post --sysv --key {key}"));
+    assert_eq!(ok(&format!("sem get --sysv --key {key}")), "1\n");
+    // Another user may neither set nor remove it.
+    for verb in ["set --sysv --key K 3", "rm --sysv --key K", "stat --sysv --key K"] {
+        let line = format!("sem {}", verb.replace('K', &key.to_string()));
+        let Some(run) = as_nobody("an_interrupted_wait_for_a_set_takes_nothing", &line) else {
+            return;
+        };
+        assert_eq!(run.code, 2, "{line}: {run:?}");
+        assert!(run.err.contains("permission denied"), "{}", run.err);
+    }
 }

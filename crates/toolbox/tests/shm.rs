@@ -122,8 +122,9 @@ fn a_map_outlives_the_name_and_holders_are_shown() {
     let object = ipc::shm::Object::open(&s.0, ipc::shm::Access::ReadWrite).unwrap();
     let map = ipc::map::MapMut::of(&object, 4096).unwrap();
     drop(object);
-    let row = ok("shm ls -r --noheadings -o NAME,HOLDERS,ORPHAN");
-    assert!(row.contains(&format!("{s} {} no\n", std::process::id())), "{row}");
+    let row = ok("shm ls -r --noheadings -o TYPE,NAME,HOLDERS,WRITERS,ORPHAN");
+    let own = std::process::id();
+    assert!(row.contains(&format!("posix {s} {own} {own} no\n")), "{row}");
     ok(&format!("shm rm {s}"));
     map.bytes_in(0, b"alive");
     assert_eq!(map.to_vec(0, 5), b"alive");
@@ -211,6 +212,17 @@ fn system_v_segments() {
     let mut holding = holding.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(holding.stdout.take().unwrap()).lines();
     assert_eq!(lines.next().unwrap().unwrap(), "attached");
+    let lsipc = [
+        "-m",
+        "-r",
+        "-b",
+        "-o",
+        "KEY,ID,PERMS,CUSER,CUID,CGROUP,CGID,UID,GID,SIZE,NATTCH,CPID,LPID",
+    ];
+    let theirs = seen(&Command::new("lsipc").args(lsipc).output().unwrap()).out;
+    let ours = ok(&format!("shm ls --sysv {}", lsipc[1..].join(" ")));
+    let row = |text: &str| text.lines().find(|l| l.contains(&format!(" {id} "))).map(str::to_owned);
+    assert_eq!(row(&ours), row(&theirs), "as lsipc says");
     let row = ok("shm ls --sysv -r --noheadings -o ID,NATTCH,STATUS,SIZE -b");
     assert!(row.contains(&format!("{id} 1 - 4096\n")), "{row}");
     let rm = run(&format!("shm rm --sysv {id}"));
@@ -294,7 +306,7 @@ fn as_many_segments_as_the_system_allows() {
         ipc shm create --sysv --key 9 --size 4097; echo $?
         ipc shm ls --sysv --limits -r --noheadings | head -n 1";
     let Some(run) = support::in_own_ipc_namespace(test, script) else { return };
-    assert_eq!(run.out, "2\n2\nSHMMNI segments 1 1\n", "{}", run.err);
+    assert_eq!(run.out, "2\n2\nSHMMNI segments 1 1 100.00%\n", "{}", run.err);
     let lines: Vec<&str> = run.err.lines().collect();
     assert_eq!(
         lines,
