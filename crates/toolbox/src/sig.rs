@@ -51,6 +51,7 @@ pub(crate) struct List {
 }
 
 #[derive(Args)]
+#[command(override_usage = "ipc sig send [--value N] PID… NAME|NUMBER")]
 pub(crate) struct Send {
     /// The processes, then the signal: a name with or without SIG, or a number (0 only asks whether it could be sent)
     #[arg(value_name = "PID… NAME|NUMBER", required = true, num_args = 2..)]

@@ -274,6 +274,13 @@ fn files_are_mapped_and_written_out() {
     let fifo = dir.path().join("fifo");
     ipc::fifo::create(&fifo, 0o600).unwrap();
     fails(&format!("map cat {}", fifo.display()), 2, &["can't be mapped"]);
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let line = format!("map cat {}", file.display());
+    let Some(run) = support::as_nobody("files_are_mapped_and_written_out", &line) else { return };
+    assert_eq!(run.code, 2);
+    assert!(run.err.contains("Permission denied"), "{}", run.err);
 }
 
 #[test]
