@@ -36,7 +36,7 @@ fn the_highest_priority_first_and_the_oldest_within_it() {
 #[test]
 fn content_is_passed_byte_for_byte() {
     let q = Name::new("bytes");
-    ok(&format!("mq create {q}"));
+    ok(&format!("mq create {q} --msgsize 1K"));
     let every: Vec<u8> = (0..=255).collect();
     assert_eq!(with_input(&format!("mq send {q} -"), &every).code, 0);
     let output = support::command(&format!("mq recv {q}")).output().unwrap();
@@ -49,7 +49,7 @@ fn content_is_passed_byte_for_byte() {
 fn several_queues_at_once() {
     let (a, b) = (Name::new("several-a"), Name::new("several-b"));
     for q in [&a, &b] {
-        ok(&format!("mq create {q}"));
+        ok(&format!("mq create {q} --msgsize 1K"));
     }
     for (q, text, priority) in
         [(&a, "a1", 1), (&a, "a9", 9), (&b, "b5", 5), (&b, "b7", 7), (&a, "a7", 7)]
@@ -81,7 +81,7 @@ fn libc_epoll_wait() -> i64 {
 #[test]
 fn follow_goes_on_until_the_time_is_up() {
     let q = Name::new("follow");
-    ok(&format!("mq create {q}"));
+    ok(&format!("mq create {q} --msgsize 1K"));
     for text in ["a", "b", "c"] {
         ok(&format!("mq send {q} {text}"));
     }
@@ -102,7 +102,7 @@ fn every_error_of_a_posix_queue() {
     fails(&format!("mq rm {q}"), 2, &["mq rm", "no such queue"]);
     ok(&format!("mq create {q} --maxmsg 2 --msgsize 4"));
     fails(&format!("mq create {q} --excl"), 2, &["mq create", "exists already", "--excl"]);
-    ok(&format!("mq create {q}"));
+    ok(&format!("mq create {q} --msgsize 1K"));
     fails(&format!("mq send {q} 12345"), 2, &["a message of 5 bytes; the queue takes at most 4"]);
     fails(&format!("mq send {q} x --prio 32768"), 1, &["priority 32768: at most 32767"]);
     fails(&format!("mq recv {q} --nonblock"), 4, &["empty", "--nonblock"]);
@@ -180,7 +180,7 @@ fn another_user_is_refused() {
 #[test]
 fn a_stopped_and_continued_wait_goes_on_and_an_interrupted_one_ends() {
     let q = Name::new("interrupted");
-    ok(&format!("mq create {q}"));
+    ok(&format!("mq create {q} --msgsize 1K"));
     let calls = [libc_epoll_wait(), 281, 441];
     let waiting = Running::start(&format!("mq recv {q}"));
     waiting.until_in(&calls);
@@ -200,7 +200,7 @@ fn a_stopped_and_continued_wait_goes_on_and_an_interrupted_one_ends() {
 #[test]
 fn a_queue_removed_while_waiting_lives_on_for_who_has_it_open() {
     let q = Name::new("removed");
-    ok(&format!("mq create {q}"));
+    ok(&format!("mq create {q} --msgsize 1K"));
     let waiting = Running::start(&format!("mq recv {q} --timeout 200ms"));
     waiting.until_in(&[libc_epoll_wait(), 281, 441]);
     ok(&format!("mq rm {q}"));
@@ -211,7 +211,7 @@ fn a_queue_removed_while_waiting_lives_on_for_who_has_it_open() {
 #[test]
 fn notify_is_told_of_the_first_message() {
     let q = Name::new("notify");
-    ok(&format!("mq create {q}"));
+    ok(&format!("mq create {q} --msgsize 1K"));
     fails(&format!("mq notify {q} --timeout 20ms"), 4, &["timed out"]);
     let waiting = Running::start(&format!("mq notify {q}"));
     let subscribed = format!("NOTIFY_PID:{}", waiting.pid());
@@ -248,7 +248,7 @@ fn notify_is_told_of_the_first_message() {
 #[test]
 fn a_closed_pipe_ends_quietly() {
     let q = Name::new("pipe");
-    ok(&format!("mq create {q}"));
+    ok(&format!("mq create {q} --msgsize 1K"));
     ok(&format!("mq send {q} x"));
     let ipc = env!("CARGO_BIN_EXE_ipc");
     let run = seen(
@@ -471,7 +471,7 @@ fn a_queue_is_shown_by_a_processs_descriptor() {
 #[test]
 fn readers_and_writers_are_told_apart() {
     let q = Name::new("sides");
-    ok(&format!("mq create {q}"));
+    ok(&format!("mq create {q} --msgsize 1K"));
     let _held = ipc::mq::Queue::open(&q.0, ipc::mq::Access::Send).unwrap();
     let reading = Running::start(&format!("mq recv {q}"));
     reading.until_in(&[libc_epoll_wait(), 281, 441]);
