@@ -278,7 +278,7 @@ fn files_are_mapped_and_written_out() {
     std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
     let line = format!("map cat {}", file.display());
-    let Some(run) = support::as_nobody("files_are_mapped_and_written_out", &line) else { return };
+    let Some(run) = as_nobody("files_are_mapped_and_written_out", &line) else { return };
     assert_eq!(run.code, 2);
     assert!(run.err.contains("Permission denied"), "{}", run.err);
 }
