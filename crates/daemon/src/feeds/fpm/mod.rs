@@ -114,6 +114,8 @@ struct Peer {
     replaying: bool,
     /// The port id of the process that was last connected.
     port: u32,
+    /// It left nothing behind: forgotten with the turn.
+    gone: bool,
     content: Content,
 }
 
@@ -264,6 +266,7 @@ impl Fpm {
                 self.lose(at, "a new connection takes over", core);
             }
         }
+        self.peers.retain(|peer| !peer.gone);
         let known = self.peers.iter().position(|peer| peer.address == ip && peer.line.is_none());
         let at = match known {
             Some(at) => at,
@@ -340,6 +343,7 @@ impl Fpm {
             heard: core.now,
             replaying: false,
             port: 0,
+            gone: false,
             content: Content::default(),
         });
         Ok(self.peers.len() - 1)
@@ -364,6 +368,11 @@ impl Fpm {
                 Read::More => more = true,
                 Read::Over(why) => self.lose(at, &why, core),
             }
+        }
+        self.peers.retain(|peer| !peer.gone);
+        if self.peers.is_empty() {
+            self.tell(core);
+            return more;
         }
         // Who was read first comes last in the next turn.
         self.peers.rotate_left(1);
@@ -402,6 +411,13 @@ impl Fpm {
         peer.content.disconnected();
         core.table.begin_generation(peer.source);
         (peer.replaying, peer.since) = (true, core.now);
+        let of_peer = core.table.sources().find(|source| source.id == peer.source);
+        if of_peer.is_some_and(|source| source.routes == 0) {
+            tracing::info!("{}: {why}; it had no routes", peer.name);
+            core.table.drop_source(peer.source);
+            peer.gone = true;
+            return;
+        }
         tracing::warn!(
             "{}: {why}; its routes are stale, and go in {} s unless it comes back",
             peer.name,
@@ -414,6 +430,7 @@ impl Fpm {
         for at in 0..self.peers.len() {
             self.lose(at, "flushed; zebra is made to replay", core);
         }
+        self.peers.retain(|peer| !peer.gone);
         self.tell(core);
     }
 
@@ -499,6 +516,7 @@ impl Peer {
 
     /// Frames, until there are no more or time is up; at least some.
     fn read_some(&mut self, core: &mut Core, links: &mut Links, until: Instant) -> Read {
+        let mut reads = 0;
         loop {
             match self.apply_some(core, links, until) {
                 Ok(true) => {}
@@ -509,6 +527,11 @@ impl Peer {
             if !line.readable {
                 return Read::All;
             }
+            // Few frames may be many messages.
+            if reads > 0 && Instant::now() >= until {
+                return Read::More;
+            }
+            reads += 1;
             if line.start > 0 {
                 line.buffer.copy_within(line.start..line.end, 0);
                 (line.start, line.end) = (0, line.end - line.start);
