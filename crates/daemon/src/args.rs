@@ -27,9 +27,15 @@ pub(crate) struct Args {
     #[arg(long, value_name = "TABLE", hide = true)]
     pub(crate) export: Option<String>,
 
-    /// Take routes from FRR (not in this version)
-    #[arg(long, value_name = "ADDR:PORT", num_args = 0..=1, require_equals = true, hide = true)]
-    pub(crate) fpm: Option<Option<String>>,
+    /// Take routes from FRR: zebra -M dplane_fpm_nl connects here (127.0.0.1:2620)
+    #[arg(
+        long,
+        value_name = "ADDR:PORT",
+        num_args = 0..=1,
+        require_equals = true,
+        value_parser = fpm_address
+    )]
+    pub(crate) fpm: Option<Option<SocketAddr>>,
 
     /// Load a file of routes at the start: lines of the grammar, of `ip route`, or its JSON
     #[arg(long, value_name = "FILE")]
@@ -81,13 +87,27 @@ impl Args {
         [
             (self.kernel.is_some(), "--kernel"),
             (self.export.is_some(), "--export"),
-            (self.fpm.is_some(), "--fpm"),
             (self.state_dir.is_some(), "--state-dir"),
             (self.publish_name, "--publish-name"),
         ]
         .into_iter()
         .find_map(|(given, option)| given.then_some(option))
     }
+}
+
+/// The port that FRR has for FPM, on the loopback.
+pub(crate) const FPM_DEFAULT: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 2620);
+
+/// `127.0.0.1:2620` or `[::1]:2620`; also `ADDR` and `:PORT`.
+pub(crate) fn fpm_address(text: &str) -> Result<SocketAddr, String> {
+    let port = |port: &str| port.parse().ok().map(|port| SocketAddr::new(FPM_DEFAULT.ip(), port));
+    let address = text.parse().ok();
+    let address =
+        address.or_else(|| text.parse().ok().map(|ip| SocketAddr::new(ip, FPM_DEFAULT.port())));
+    address
+        .or_else(|| text.strip_prefix(':').and_then(port))
+        .ok_or_else(|| "not an address and a port; like 127.0.0.1:2620 or [::1]:2620".to_owned())
 }
 
 /// `tcp://127.0.0.1:2600` or `tcp://[::1]:2600`; loopback only, as a TCP peer
@@ -139,8 +159,8 @@ mod tests {
             (&["--kernel"][..], Some("--kernel")),
             (&["--kernel=254,255"], Some("--kernel")),
             (&["--export", "main"], Some("--export")),
-            (&["--fpm"], Some("--fpm")),
-            (&["--fpm=127.0.0.1:2620"], Some("--fpm")),
+            (&["--fpm"], None),
+            (&["--fpm=127.0.0.1:2620"], None),
             (&["--state-dir", "/x"], Some("--state-dir")),
             (&["--publish-name"], Some("--publish-name")),
             (&["--console"], None),
@@ -154,6 +174,27 @@ mod tests {
     fn the_last_word_on_the_console_counts() {
         let args = Args::try_parse_from(["rtmd", "--console", "--no-console"]).unwrap();
         assert!(args.no_console && !args.console);
+    }
+
+    #[test]
+    fn fpm_is_listened_on_where_it_is_said() {
+        for (text, expected) in [
+            ("127.0.0.1:2620", Some("127.0.0.1:2620")),
+            ("192.0.2.1", Some("192.0.2.1:2620")),
+            (":0", Some("127.0.0.1:0")),
+            ("[::1]:7", Some("[::1]:7")),
+            ("::1", Some("[::1]:2620")),
+            ("localhost:2620", None),
+            ("127.0.0.1:70000", None),
+            ("", None),
+        ] {
+            let expected = expected.map(|address| address.parse().unwrap());
+            assert_eq!(fpm_address(text).ok(), expected, "{text}");
+        }
+        let args = Args::try_parse_from(["rtmd", "--fpm"]).unwrap();
+        assert_eq!(args.fpm, Some(None));
+        let args = Args::try_parse_from(["rtmd", "--fpm=127.0.0.1:0"]).unwrap();
+        assert_eq!(args.fpm.flatten().unwrap().port(), 0);
     }
 
     #[test]

@@ -12,6 +12,7 @@ use rtm_tables::{
 
 use crate::config::Config;
 use crate::feeds::commands::Feeds;
+use crate::feeds::fpm::PeerFacts;
 use crate::requests::wait::Waits;
 use crate::wakeup::ClientToken;
 
@@ -28,6 +29,8 @@ pub(crate) enum Requester {
     Queue,
     /// The FIFO.
     Fifo,
+    /// A zebra.
+    Fpm,
 }
 
 /// What is counted since the start, for `rtm stat`.
@@ -80,6 +83,10 @@ pub(crate) struct Core {
     pub(crate) reload_asked: bool,
     /// What came in without a session, and what of it was rejected.
     pub(crate) feeds: Feeds,
+    /// What is known of each zebra.
+    pub(crate) fpm: Vec<PeerFacts>,
+    /// Flushes of all routes so far: who can tell them again is asked to.
+    pub(crate) route_flushes: u64,
     /// What is counted.
     pub(crate) counters: Counters,
     /// The turn's time, in milliseconds since the start.
@@ -106,6 +113,8 @@ impl Core {
             released: false,
             reload_asked: false,
             feeds: Feeds::default(),
+            fpm: Vec::new(),
+            route_flushes: 0,
             counters: Counters::default(),
             now: 0,
         }

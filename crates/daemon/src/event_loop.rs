@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   wait ──> orders   signals, the console's lines
-//!            feeds    connections, the file, queue and FIFO are read; changes are applied
+//!            feeds    connections, file, queue, FIFO and FPM are read; changes are applied
 //!            jobs     listings, staged loads, barriers: one slice each
 //!            upkeep   sweeps, what a flush left behind: one slice
 //!            publish  the turn's records become visible to the sessions
@@ -30,6 +30,7 @@ use crate::config::Overrides;
 use crate::console::Console;
 use crate::core::Core;
 use crate::feeds::fifo::Fifo;
+use crate::feeds::fpm::Fpm;
 use crate::feeds::queue::Queue;
 use crate::file_load::Loader;
 use crate::requests::Reply;
@@ -81,6 +82,8 @@ struct Woken {
     loader: bool,
     queue: bool,
     fifo: bool,
+    fpm_listener: bool,
+    fpm: bool,
 }
 
 /// The daemon.
@@ -98,6 +101,7 @@ pub(crate) struct Daemon {
     pub(crate) loader: Option<Loader>,
     pub(crate) queue: Option<Queue>,
     pub(crate) fifo: Option<Fifo>,
+    pub(crate) fpm: Option<Fpm>,
     pub(crate) overrides: Overrides,
     pub(crate) facts: Facts,
     pub(crate) manager: ServiceManager,
@@ -132,6 +136,9 @@ impl Daemon {
         }
         if let Some(fifo) = &self.fifo {
             fifo.watch(&self.epoll)?;
+        }
+        if let Some(fpm) = &self.fpm {
+            fpm.watch()?;
         }
         if let Some(console) = &self.console {
             self.epoll.add(console.room(), W::ConsoleRoom.number(), Interest::READ)?;
@@ -186,6 +193,9 @@ impl Daemon {
             if let Some(fifo) = &mut self.fifo {
                 fifo.handle_timeout(&mut self.core);
             }
+            if let Some(fpm) = &mut self.fpm {
+                fpm.handle_timeout(&mut self.core);
+            }
             clock.ended(Stage::Timers, late, &mut self.turns);
 
             self.doors(&woken, &mut memory);
@@ -226,6 +236,7 @@ impl Daemon {
             self.core.hub.poll_timeout(),
             self.console.as_ref().and_then(Console::poll_timeout),
             self.fifo.as_ref().and_then(Fifo::poll_timeout),
+            self.fpm.as_ref().and_then(Fpm::poll_timeout),
             memory.closed_until,
             drain,
         ]
@@ -252,6 +263,13 @@ impl Daemon {
                 Wakeup::Loader => woken.loader = true,
                 Wakeup::Queue => woken.queue = true,
                 Wakeup::Fifo => woken.fifo = true,
+                Wakeup::FpmListener => woken.fpm_listener = true,
+                Wakeup::Fpm(place) => {
+                    woken.fpm = true;
+                    if let Some(fpm) = &mut self.fpm {
+                        fpm.woken(place);
+                    }
+                }
                 Wakeup::Client(token) => self.clients.woken(token, event),
             }
         }
@@ -337,6 +355,12 @@ impl Daemon {
             let until = Instant::now() + FEEDS / 4;
             more |= fifo.take_some(&mut self.core, &self.epoll, until);
         }
+        if let Some(fpm) = &mut self.fpm {
+            if woken.fpm || memory.feeding {
+                let until = until.max(Instant::now() + FEEDS / 4);
+                more |= fpm.take_some(&mut self.core, until);
+            }
+        }
         memory.feeding = more;
         late || more
     }
@@ -400,6 +424,10 @@ impl Daemon {
         if memory.closed_until.is_some() {
             self.listen(false);
         }
+        if let Some(fpm) = self.fpm.as_mut().filter(|_| woken.fpm_listener) {
+            fpm.accept(&mut self.core);
+            memory.feeding = true;
+        }
         self.clients.close_ended(&mut self.core);
     }
 
@@ -422,6 +450,7 @@ impl Daemon {
                 self.loader = None;
                 self.queue = None;
                 self.fifo = None;
+                self.fpm = None;
                 memory.drain = Some(Drain { deadline: self.core.now + DRAIN_MS, said: false });
             }
             Some(drain) => {

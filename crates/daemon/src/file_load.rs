@@ -17,6 +17,7 @@ use rtm_tables::Applied;
 use serde_json::{Value, json};
 
 use crate::core::{Core, Requester};
+use crate::feeds::fpm::Links;
 use crate::requests::place;
 
 /// Changes handed over at once.
@@ -173,6 +174,8 @@ fn read(file: Option<File>, path: &Path, sender: &SyncSender<Message>, event: &E
     };
     let (duplicates, error) = match opened.and_then(|file| Reader::new(file, Options::default())) {
         Ok(mut reader) => {
+            let mut links = Links::default();
+            reader.name_links(move |index| links.name(index));
             let error = read_items(&mut reader, sender, event);
             (reader.duplicates(), error)
         }

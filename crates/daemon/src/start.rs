@@ -7,7 +7,7 @@ use ipc::epoll::Epoll;
 use rtm_model::DigestKey;
 use rtm_tables::{Epoch, Hub, HubLimits, Table, TableLimits};
 
-use crate::args::Args;
+use crate::args::{Args, FPM_DEFAULT};
 use crate::clients::Clients;
 use crate::clients::accept::{KEPT, Listener, Reserve};
 use crate::config::{self, Config, Overrides};
@@ -16,6 +16,7 @@ use crate::console::input::Input;
 use crate::core::Core;
 use crate::event_loop::{Daemon, reload_reply};
 use crate::feeds::fifo::Fifo;
+use crate::feeds::fpm::Fpm;
 use crate::feeds::queue::Queue;
 use crate::file_load::Loader;
 use crate::log::Log;
@@ -59,7 +60,12 @@ pub(crate) fn run(args: &Args) -> Result<(), StartError> {
     if let Some(option) = args.not_in_this_version() {
         return Err(usage(format!("{option}: not in this version")));
     }
-    let overrides = Overrides { config: args.config.clone(), listen: args.listen, log: args.log };
+    let overrides = Overrides {
+        config: args.config.clone(),
+        listen: args.listen,
+        log: args.log,
+        fpm: args.fpm.map(|address| address.unwrap_or(FPM_DEFAULT)),
+    };
     let config = config::load(&overrides).map_err(|e| usage(format!("configuration: {e}")))?;
     let admins =
         Admins::of_host(&config.roles).map_err(|e| usage(format!("configuration: {e}")))?;
@@ -106,6 +112,10 @@ pub(crate) fn run(args: &Args) -> Result<(), StartError> {
     let fifo = Fifo::create(&directory.fifo(), config.fifo.mode.0);
     let fifo = fifo.map_err(|why| warnings.push(why)).ok();
     let epoll = Rc::new(Epoll::new().map_err(|e| failed(e.to_string()))?);
+    let fpm = Fpm::open(Rc::clone(&epoll), &config.fpm).unwrap_or_else(|why| {
+        warnings.push(why);
+        None
+    });
     let mut reserve = Reserve::default();
     reserve.fill();
 
@@ -114,6 +124,7 @@ pub(crate) fn run(args: &Args) -> Result<(), StartError> {
         runtime_dir: directory.path().display().to_string(),
         socket: path.display().to_string(),
         queue: queue.as_ref().map(|queue| (queue.name().to_owned(), queue.sizes())),
+        fpm: fpm.as_ref().map(|fpm| fpm.address().to_string()),
         fifo: fifo.as_ref().map(|_| directory.fifo().display().to_string()),
         tcp: tcp_address.map(|address| format!("tcp://{address}")),
         since: since_1970(),
@@ -145,6 +156,7 @@ pub(crate) fn run(args: &Args) -> Result<(), StartError> {
         loader,
         queue,
         fifo,
+        fpm,
         overrides,
         facts,
         manager: ServiceManager::of_environment(),
@@ -155,10 +167,11 @@ pub(crate) fn run(args: &Args) -> Result<(), StartError> {
         tracing::warn!("{warning}");
     }
     log.say(&format!(
-        "ready: rtmd {} at {}{}",
+        "ready: rtmd {} at {}{}{}",
         env!("CARGO_PKG_VERSION"),
         daemon.facts.socket,
-        daemon.facts.tcp.as_ref().map_or(String::new(), |tcp| format!(" and {tcp}"))
+        daemon.facts.tcp.as_ref().map_or(String::new(), |tcp| format!(" and {tcp}")),
+        daemon.facts.fpm.as_ref().map_or(String::new(), |fpm| format!(", FPM at {fpm}"))
     ));
     daemon.manager.ready();
 
@@ -278,12 +291,20 @@ fn try_reload(daemon: &mut Daemon) -> Result<Reply, String> {
     if config.fifo != old.fifo {
         changed.push("fifo needs a restart".to_owned());
     }
+    if config.fpm.listen != old.fpm.listen {
+        changed.push("fpm.listen needs a restart".to_owned());
+    } else if config.fpm != old.fpm {
+        changed.push("fpm".to_owned());
+    }
     *daemon.core.table.limits_mut() = table_limits(&config);
     daemon.core.hub.set_limits(hub_limits(&config));
     daemon.facts.log.set_level(config.log.level.0);
     daemon.core.names = crate::names::of_host();
     daemon.admins = admins;
     daemon.core.configure(config);
+    if let Some(fpm) = &mut daemon.fpm {
+        fpm.configure(&mut daemon.core);
+    }
     tracing::info!(
         "reloaded: {}",
         if changed.is_empty() { "nothing changed".to_owned() } else { changed.join("; ") }

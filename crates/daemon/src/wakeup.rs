@@ -49,11 +49,16 @@ pub(crate) enum Wakeup {
     Queue,
     /// The FIFO has bytes.
     Fifo,
+    /// A zebra connects.
+    FpmListener,
+    /// A zebra's connection, by its place.
+    Fpm(u32),
     /// A connection.
     Client(ClientToken),
 }
 
 const CLIENT: u64 = 1 << 63;
+const FPM: u64 = 1 << 62;
 
 impl Wakeup {
     /// The number to watch a descriptor under.
@@ -67,6 +72,8 @@ impl Wakeup {
             Wakeup::Loader => 5,
             Wakeup::Queue => 6,
             Wakeup::Fifo => 7,
+            Wakeup::FpmListener => 10,
+            Wakeup::Fpm(place) => FPM | u64::from(place),
             Wakeup::Client(token) => CLIENT | token.0,
         }
     }
@@ -82,7 +89,9 @@ impl Wakeup {
             5 => Wakeup::Loader,
             6 => Wakeup::Queue,
             7 => Wakeup::Fifo,
+            10 => Wakeup::FpmListener,
             number if number & CLIENT != 0 => Wakeup::Client(ClientToken(number & !CLIENT)),
+            number if number & FPM != 0 => Wakeup::Fpm(number as u32),
             _ => return None,
         })
     }

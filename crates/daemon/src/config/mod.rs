@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 pub(crate) use file::load;
-pub(crate) use value::{Count, ListenAddress, Mode, QueueName, Size};
+pub(crate) use value::{Count, FpmAddress, ListenAddress, Mode, QueueName, Size};
 
 use crate::log::Level;
 
@@ -38,6 +38,8 @@ pub(crate) struct Config {
     pub(crate) queue: QueueConfig,
     /// `[fifo]`
     pub(crate) fifo: FifoConfig,
+    /// `[fpm]`
+    pub(crate) fpm: FpmConfig,
     /// `[distance]`: by source (`admin`, `files`, `kernel`) or protocol.
     pub(crate) distance: Distances,
     /// `[log]`
@@ -169,6 +171,24 @@ impl Default for FifoConfig {
     }
 }
 
+/// `[fpm]`: routes from FRR's zebra.
+#[derive(Clone, PartialEq, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct FpmConfig {
+    /// An address and port; none: no FPM.
+    pub(crate) listen: Option<FpmAddress>,
+    /// A peer that was silent for this long has replayed everything.
+    pub(crate) quiet_s: Count<1, 3600>,
+    /// Stale routes are held no longer than this.
+    pub(crate) cap_s: Count<1, 86_400>,
+}
+
+impl Default for FpmConfig {
+    fn default() -> FpmConfig {
+        FpmConfig { listen: None, quiet_s: Count(5), cap_s: Count(120) }
+    }
+}
+
 /// `[distance]`: trust by source or protocol.
 #[derive(Clone, PartialEq, Debug, Default, Deserialize)]
 #[serde(transparent)]
@@ -188,6 +208,28 @@ impl Distances {
     /// The distance of files that are sources of their own.
     pub(crate) fn files(&self) -> u8 {
         self.of("files").unwrap_or(DISTANCE_FILES)
+    }
+
+    /// The distances of a zebra's routes: by protocol, unless this peer has one.
+    pub(crate) fn of_fpm(
+        &self,
+        source: &str,
+        address: std::net::IpAddr,
+        names: &rtm_model::Names,
+    ) -> rtm_tables::Distances {
+        if let Some(distance) = self.of(source) {
+            return rtm_tables::Distances::all(distance);
+        }
+        let class = rtm_tables::SourceClass::Fpm(address);
+        let mut distances = rtm_tables::Distances::of(class);
+        for (key, value) in &self.0 {
+            if key.0 == "fpm" {
+                distances = distances.with_default(value.0);
+            } else if let Some(protocol) = value::protocol(&key.0, names) {
+                distances = distances.with(protocol, value.0);
+            }
+        }
+        distances
     }
 
     fn of(&self, name: &str) -> Option<u8> {
@@ -212,6 +254,8 @@ pub(crate) struct Overrides {
     pub(crate) listen: Option<SocketAddr>,
     /// `--log`
     pub(crate) log: Option<Level>,
+    /// `--fpm`
+    pub(crate) fpm: Option<SocketAddr>,
 }
 
 impl Overrides {
@@ -219,6 +263,9 @@ impl Overrides {
     pub(crate) fn apply(&self, config: &mut Config) {
         if let Some(address) = self.listen {
             config.listen.tcp = Some(ListenAddress(address));
+        }
+        if let Some(address) = self.fpm {
+            config.fpm.listen = Some(FpmAddress(address));
         }
         if let Some(level) = self.log {
             config.log.level = value::LevelName(level);
@@ -259,6 +306,7 @@ mod tests {
         // there are examples.
         assert!(config.queue.name.take().is_some());
         assert!(config.listen.tcp.take().is_some());
+        assert!(config.fpm.listen.take().is_some());
         assert_eq!(config, Config::default());
     }
 
@@ -266,7 +314,7 @@ mod tests {
     fn every_key_is_documented() {
         let documented: toml::Table = documented().parse().unwrap();
         // The keys are read from the error that an unknown one gets.
-        for section in ["", "limits", "roles", "listen", "queue", "fifo", "log"] {
+        for section in ["", "limits", "roles", "listen", "queue", "fifo", "fpm", "log"] {
             let text = match section {
                 "" => "no-such-key = 1".to_owned(),
                 section => format!("[{section}]\nno-such-key = 1"),

@@ -165,6 +165,22 @@ impl<'de> Deserialize<'de> for QueueName {
     }
 }
 
+/// Where FPM is listened: `127.0.0.1:2620`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct FpmAddress(pub(crate) SocketAddr);
+
+impl<'de> Deserialize<'de> for FpmAddress {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        crate::args::fpm_address(&text).map(FpmAddress).map_err(de::Error::custom)
+    }
+}
+
+/// The number of a protocol that is named, or numbered.
+pub(crate) fn protocol(text: &str, names: &rtm_model::Names) -> Option<u8> {
+    text.parse().ok().or_else(|| names.protocol(text))
+}
+
 /// A log level's name.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct LevelName(pub(crate) Level);
@@ -185,12 +201,15 @@ pub(crate) struct DistanceKey(pub(crate) String);
 impl<'de> Deserialize<'de> for DistanceKey {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        if matches!(text.as_str(), "admin" | "files") {
+        let known = matches!(text.as_str(), "admin" | "files" | "fpm")
+            || text.strip_prefix("fpm:").is_some_and(|peer| !peer.is_empty())
+            || protocol(&text, rtm_model::Names::builtin()).is_some();
+        if known {
             return Ok(DistanceKey(text));
         }
-        // The kernel's routes and FRR's protocols come with their feeds.
+        // The kernel's routes come with their feed.
         Err(de::Error::custom(format!(
-            "distance of \"{}\": not in this version; admin or files would be right",
+            "distance of \"{}\": not in this version; admin, files, fpm, fpm:ADDRESS or a protocol would be right",
             text.escape_debug()
         )))
     }

@@ -25,6 +25,8 @@ pub(crate) struct Facts {
     pub(crate) queue: Option<(String, (usize, usize))>,
     /// The FIFO's path.
     pub(crate) fifo: Option<String>,
+    /// Where FPM is listened.
+    pub(crate) fpm: Option<String>,
     /// When it started: for people, and to count from.
     pub(crate) since: Duration,
     /// The same moment.
@@ -114,6 +116,7 @@ pub(crate) fn status(core: &Core, around: &Around<'_>, out: &mut dyn Answer) -> 
     });
     value["queue"] = queue(core, facts);
     value["fifo"] = fifo(core, facts);
+    value["fpm"] = json!(facts.fpm);
     say(&value, out)
 }
 
@@ -199,7 +202,7 @@ impl Sources {
                 SourceClass::Fpm(address) => ("fpm", Some(address.to_string())),
                 SourceClass::File => ("file", None),
             };
-            let value = json!({
+            let mut value = json!({
                 "name": source.spec.name,
                 "class": class,
                 "peer": peer,
@@ -212,6 +215,11 @@ impl Sources {
                 "stale": source.stale,
                 "last_message": null,
             });
+            if let Some(peer) = core.fpm.iter().find(|peer| peer.is_of(source.id)) {
+                let ago = core.now.saturating_sub(peer.heard()) as f64 / 1000.0;
+                value["last_message"] = json!(format!("{ago:.1} s ago"));
+                value["fpm"] = peer.json();
+            }
             if !out.item(ItemKind::Json, ItemFlags::default(), value.to_string().as_bytes()) {
                 return Step::NoRoom;
             }

@@ -2,12 +2,13 @@
 //! that routes refer to.
 
 use rtm_model::{
-    Family, Group, GroupSpec, Link, LinkSpec, NeighbourKey, NeighbourSpec, NeighbourValue,
+    Family, Group, GroupId, GroupSpec, Link, LinkSpec, NeighbourKey, NeighbourSpec, NeighbourValue,
     NudState, RouteType, Verb,
 };
 
 use super::verbs::check_hops;
-use super::{ChangeError, SourceId, Table};
+use super::{Applied, ChangeError, SourceId, Table};
+use crate::record::RecordSink;
 
 impl Table {
     pub(super) fn change_neighbour(
@@ -122,6 +123,32 @@ impl Table {
         };
         self.name_group(id, source, spec.nhid);
         Ok(())
+    }
+
+    /// The numbers of a source's named groups mean nothing any more: another
+    /// process numbers them. They keep their next hops and their routes, and go
+    /// with the last of these.
+    ///
+    /// # Errors
+    /// While a large atomic load is open, or without such a source.
+    pub fn release_groups(
+        &mut self,
+        source: SourceId,
+        out: &mut dyn RecordSink,
+    ) -> Result<Applied, ChangeError> {
+        let named = self.shared.named.range((source, 0)..=(source, u32::MAX));
+        let ids: Vec<GroupId> = named.map(|(_, id)| *id).collect();
+        if ids.is_empty() {
+            return Ok(Applied::Unchanged);
+        }
+        self.begin(source)?;
+        for id in ids {
+            self.unname_group(id);
+            if let Some(group) = self.store.group(id).cloned() {
+                self.change_group(Group { nhid: 0, ..group });
+            }
+        }
+        Ok(self.commit(out))
     }
 
     pub(super) fn change_link_spec(

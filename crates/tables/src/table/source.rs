@@ -82,6 +82,13 @@ impl Distances {
         self
     }
 
+    /// These, with another distance for protocols that have none of their own.
+    #[must_use]
+    pub fn with_default(mut self, distance: u8) -> Distances {
+        self.default = distance;
+        self
+    }
+
     /// The distance of a route of `protocol`.
     pub fn distance(&self, protocol: u8) -> u8 {
         match self.by_protocol.binary_search_by_key(&protocol, |rule| rule.0) {
