@@ -33,6 +33,7 @@
 //! takes what is older than its beginning, however long it takes and whatever
 //! comes meanwhile.
 
+mod ahead;
 mod candidates;
 mod error;
 mod open;
@@ -57,6 +58,7 @@ use crate::order::Order;
 use crate::record::{Epoch, Flush, RecordSink, Revision};
 use crate::store::slab::Slab;
 use crate::store::{RouteCursor, Store, StoreCounts};
+use ahead::Ahead;
 use candidates::{Loser, NeighbourLosers, NeighbourMeta, RouteMeta, RouteNo};
 use open::Open;
 use shared::Shared;
@@ -138,6 +140,9 @@ pub struct Table {
     stage: Option<Stage>,
     sweeps: Vec<Sweep>,
     ruins: Vec<Ruin>,
+    ahead: Ahead,
+    /// Where the first entry of the next change's prefix most likely is.
+    hint: Option<RouteNo>,
 }
 
 impl Table {
@@ -159,6 +164,8 @@ impl Table {
             stage: None,
             sweeps: Vec::new(),
             ruins: Vec::new(),
+            ahead: Ahead::default(),
+            hint: None,
         }
     }
 

@@ -31,8 +31,9 @@ use super::open::{Before, TouchedGroup, TouchedLink};
 use super::{ChangeError, SourceId, Table};
 use crate::store::index::Index;
 
-/// Who holds a group.
+/// Who holds a group: one cache line.
 #[derive(Clone, Copy, Debug, Default)]
+#[repr(align(64))]
 pub(super) struct GroupUse {
     /// Candidates that use it, if `flush` is the newest flush of routes.
     users: u32,
@@ -48,6 +49,8 @@ pub(super) struct GroupUse {
     /// Its only next hop: what interning compares, without going to the group.
     only: Option<NextHop>,
 }
+
+const _: () = assert!(size_of::<GroupUse>() == 64);
 
 /// Who holds a link.
 #[derive(Clone, Copy, Debug, Default)]
@@ -102,6 +105,12 @@ impl Shared {
     fn neighbours(&self, id: u32) -> u32 {
         let entry = &self.links[id as usize];
         if entry.flush == self.neighbour_flushes { entry.neighbours } else { 0 }
+    }
+
+    /// Reads who holds a group, so that it is at hand.
+    #[inline]
+    pub(super) fn touch_group(&self, id: u32) -> u32 {
+        self.groups.get(id as usize).map_or(0, |group| group.users)
     }
 
     /// Does nothing hold this group?
@@ -201,6 +210,15 @@ impl Table {
             Some(link) => Some(self.link_of(link)?),
         };
         Ok(NextHop { gateway: hop.gateway, link, weight: hop.weight, flags: hop.flags })
+    }
+
+    /// Reads what interning this next hop will read.
+    #[inline]
+    pub(super) fn touch_hop(&self, hop: &HopSpec) -> u32 {
+        let link = hop.link.and_then(|link| self.find_link(link));
+        let hop = NextHop { gateway: hop.gateway, link, weight: hop.weight, flags: hop.flags };
+        let found = self.shared.interned.likely(self.shared.hash(&[hop]));
+        found.map_or(0, |id| self.shared.touch_group(id))
     }
 
     /// Appends next hops as the tables have them; links that don't exist are

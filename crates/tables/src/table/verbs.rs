@@ -315,7 +315,7 @@ impl Table {
         ordinal: Option<u16>,
         out: &mut Vec<Own>,
     ) {
-        let mut next = self.store.first_of(key);
+        let mut next = self.first_of(key);
         while let Some(no) = next {
             let place = self.store.place(no);
             if fits(place, key.tos, metric, ordinal) {
