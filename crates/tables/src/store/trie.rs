@@ -27,8 +27,8 @@
 //!
 //! What is stored is a number: changing a route's value never touches its trie.
 
-use super::nodes::{Node, NodeNo, Nodes};
 pub(crate) use super::nodes::Spot;
+use super::nodes::{Node, NodeNo, Nodes};
 
 /// Preorder position of the prefix that is `len` (0 to 8) top bits of `byte`.
 #[inline]

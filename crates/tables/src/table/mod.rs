@@ -65,6 +65,7 @@ use shared::Shared;
 use source::Source;
 use stage::Stage;
 use sweep::{Ruin, Sweep};
+use verbs::Own;
 
 /// What a table is bounded by.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -140,6 +141,8 @@ pub struct Table {
     stage: Option<Stage>,
     sweeps: Vec<Sweep>,
     ruins: Vec<Ruin>,
+    /// Room for what a source has under the key of the change at hand.
+    own: Vec<Own>,
     ahead: Ahead,
     /// Where the first entry of the next change's prefix most likely is.
     hint: Option<RouteNo>,
@@ -164,6 +167,7 @@ impl Table {
             stage: None,
             sweeps: Vec::new(),
             ruins: Vec::new(),
+            own: Vec::new(),
             ahead: Ahead::default(),
             hint: None,
         }

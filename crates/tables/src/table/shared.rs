@@ -20,7 +20,8 @@
 //! go with a later sweep ([`super::sweep`]). Links are the same for neighbours.
 
 use std::collections::{BTreeMap, HashMap};
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, Hasher};
+use std::net::IpAddr;
 
 use foldhash::quality::RandomState;
 use rtm_model::{
@@ -140,8 +141,21 @@ impl Shared {
         self.link_is_unused(id) && self.links[id as usize].flush < flushes
     }
 
+    #[inline]
     fn hash(&self, hops: &[NextHop]) -> u64 {
-        self.hasher.hash_one(hops)
+        let mut hasher = self.hasher.build_hasher();
+        for hop in hops {
+            let (family, gateway) = match hop.gateway {
+                None => (0, 0),
+                Some(IpAddr::V4(gateway)) => (4, u128::from(gateway.to_bits())),
+                Some(IpAddr::V6(gateway)) => (6, gateway.to_bits()),
+            };
+            let link = hop.link.map_or(0, |link| u64::from(link.0));
+            let (weight, flags) = (u64::from(hop.weight), u64::from(hop.flags.0));
+            hasher.write_u128(gateway);
+            hasher.write_u64(link | weight << 32 | flags << 48 | family << 56);
+        }
+        hasher.finish()
     }
 
     /// Bytes taken from the allocator, about.
