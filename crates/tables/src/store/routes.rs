@@ -194,9 +194,18 @@ impl<A: Address> Routes<A> {
     /// If `found` is shorter than `keys`.
     pub(crate) fn find_many(&self, keys: &[Key], found: &mut [u32]) {
         match &self.index.index {
-            Some(index) if self.index.end == self.entries.end() => {
-                for (key, found) in keys.iter().zip(&mut found[..]) {
-                    *found = index.likely(self.index.hash(key)).unwrap_or(NOT_FOUND);
+            Some(index) if self.has_index() => {
+                // In small loops, as in `walk_many`.
+                let mut hashes = [0; WALK_MANY];
+                for (keys, found) in keys.chunks(WALK_MANY).zip(found.chunks_mut(WALK_MANY)) {
+                    for (key, hash) in keys.iter().zip(&mut hashes) {
+                        *hash = self.index.hash(key);
+                    }
+                    let hashes = &hashes[..keys.len()];
+                    black_box(hashes.iter().fold(0, |sum, &hash| sum ^ index.touch(hash)));
+                    for (&hash, found) in hashes.iter().zip(found) {
+                        *found = index.likely(hash).unwrap_or(NOT_FOUND);
+                    }
                 }
             }
             _ => self.walk_many(keys, found),
@@ -259,6 +268,16 @@ impl<A: Address> Routes<A> {
                 }
             }
         }
+    }
+
+    /// Is the exact index complete?
+    pub(crate) fn has_index(&self) -> bool {
+        self.index.index.is_some() && self.index.end == self.entries.end()
+    }
+
+    /// Would [`Routes::make_index`] do anything?
+    pub(crate) fn wants_index(&self) -> bool {
+        !self.has_index() && (self.index.index.is_some() || self.entries.end() >= INDEX_WORTH)
     }
 
     /// Goes on making the exact index, `count` entries of it. False: it is
