@@ -36,6 +36,8 @@ use setup::{CONTENDERS, Setup};
 const PAIRS: usize = 20;
 /// With a contender that takes over ten seconds a sample.
 const PAIRS_SLOW: usize = 5;
+/// What takes over so many seconds.
+const SLOW: u64 = 10;
 /// For a smoke test.
 const PAIRS_QUICK: usize = 2;
 
@@ -56,6 +58,10 @@ enum Verb {
         /// Interleaved pairs of each measure
         #[arg(long, default_value_t = PAIRS)]
         pairs: usize,
+        /// Seconds from which a sample is slow, so that five pairs have to do; lower
+        /// than 10 for a quicker run
+        #[arg(long, default_value_t = SLOW)]
+        slow: u64,
         /// A smoke test: few pairs, marked as preliminary
         #[arg(long)]
         quick: bool,
@@ -94,10 +100,11 @@ enum Verb {
 
 fn main() -> Result<()> {
     match Arguments::parse().verb {
-        Verb::Run { names, pairs, quick, n, only, routes, data, results, settle } => {
+        Verb::Run { names, pairs, slow, quick, n, only, routes, data, results, settle } => {
             let plan = Plan {
                 pairs: if quick { PAIRS_QUICK } else { pairs },
                 pairs_slow: if quick { PAIRS_QUICK } else { PAIRS_SLOW.min(pairs) },
+                slow: Duration::from_secs(slow),
                 settle: Duration::from_secs(settle),
             };
             ensure!(plan.pairs > 0, "--pairs 0: at least one");

@@ -14,10 +14,6 @@ use serde::{Deserialize, Serialize};
 use super::machine;
 use super::stats::Median;
 
-/// A contender whose sample takes longer than this is measured in
-/// [`Plan::pairs_slow`] of the rounds only.
-const SLOW: Duration = Duration::from_secs(10);
-
 /// What a figure counts, and whether more of it is better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -101,8 +97,9 @@ pub(crate) struct Measure {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plan {
     pub(crate) pairs: usize,
-    /// Pairs with a contender that takes over ten seconds a sample.
+    /// Pairs with a contender whose samples take longer than `slow`.
     pub(crate) pairs_slow: usize,
+    pub(crate) slow: Duration,
     /// How long to wait for a quiet machine before each sample.
     pub(crate) settle: Duration,
 }
@@ -193,7 +190,7 @@ pub(crate) fn run(
             let sample = contender.sample(round as u64).with_context(|| {
                 format!("{} {}: {}", measure.bench, measure.variant, contender.name())
             })?;
-            slow[which] |= begun.elapsed() > SLOW;
+            slow[which] |= begun.elapsed() > plan.slow;
             eprintln!(
                 "{} {} round {}/{}: {} {}{}",
                 measure.bench,
@@ -277,7 +274,7 @@ mod tests {
             subject: "rtm".to_owned(),
             goals: Vec::new(),
         };
-        let plan = Plan { pairs: 4, pairs_slow: 2, settle: Duration::ZERO };
+        let plan = Plan { pairs: 4, pairs_slow: 2, slow: Duration::MAX, settle: Duration::ZERO };
         let outcome = run(measure(Unit::DeliveriesPerSecond), &mut contenders, plan).unwrap();
         assert_eq!(outcome.ratios.len(), 1);
         assert_eq!(outcome.ratios[0].times.median, 10.0);

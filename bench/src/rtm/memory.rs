@@ -15,6 +15,8 @@ use crate::setup::Setup;
 
 /// Who joins at the peak of load.
 const JOINERS: usize = 8;
+/// In so many waves, where they only prepare for the silent ones.
+const WAVES: usize = 2;
 /// Who never reads.
 const SILENT: usize = 256;
 /// Changes of one slice while the silent ones come, and how many slices: more
@@ -69,12 +71,16 @@ fn silent(setup: &Setup, rows: &mut Vec<Figure>) -> Result<()> {
         publisher.receive()?;
         Ok(())
     };
-    // Joiners that come and go first: what the daemon keeps of encoding a
-    // snapshot at all is not what a silent one costs.
+    // Joiners that come and go first, in waves so far apart that each gets a
+    // snapshot of its own and two are held at a time, as it will be: what the
+    // allocator keeps of encoding snapshots at all is not what a silent one costs.
     let row = vec!["rtm-join".to_owned(), socket.clone(), "count".to_owned()];
     let mut joiners = Worker::start_all(&vec![row; JOINERS])?;
-    joiners.iter_mut().try_for_each(|joiner| joiner.send(&Order::Join))?;
-    (0..SLICES).try_for_each(&mut publish)?;
+    for (number, wave) in joiners.chunks_mut(JOINERS / WAVES).enumerate() {
+        wave.iter_mut().try_for_each(|joiner| joiner.send(&Order::Join))?;
+        let from = number as u64 * SLICES / WAVES as u64;
+        (from..from + SLICES / WAVES as u64).try_for_each(&mut publish)?;
+    }
     for joiner in &mut joiners {
         let Reply::Joined { .. } = joiner.receive()? else { bail!("a joiner did not join") };
     }

@@ -124,12 +124,18 @@ impl Publisher {
             change(Update { prefix, to })
         };
         let updates = [update(Some(0))?, update(Some(1))?];
+        // One stream, each change of which is applied when it comes; the answer
+        // counts them at the end.
+        let mut load = self.admin.load(&LoadOptions::default());
+        load.flush()?;
         for sample in 0..stamps.samples() {
             stamps.written(sample, now_ns());
-            let done = self.admin.change(&updates[sample % 2])?;
-            applied(&done)?;
+            load.push(&updates[sample % 2])?;
+            ensure!(load.flush()?, "the daemon ended the stream");
             stamps.wait(sample, PATIENCE)?;
         }
+        let done = load.finish(false)?;
+        ensure!(done.applied == stamps.samples() as u64, "an update was refused: {}", done.text);
         let done = self.admin.change(&update(None)?)?;
         applied(&done)?;
         self.revision = done.revision.0;

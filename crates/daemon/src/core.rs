@@ -56,6 +56,17 @@ pub(crate) struct Counters {
     pub(crate) protocol_errors: u64,
 }
 
+impl Counters {
+    /// Counts what came of a change.
+    fn count(&mut self, result: &Result<Applied, ChangeError>) {
+        match result {
+            Ok(Applied::Changed(_)) => self.changes += 1,
+            Ok(Applied::Unchanged) => self.unchanged += 1,
+            Err(_) => self.refused += 1,
+        }
+    }
+}
+
 /// The tables, the sessions' shared part, and what goes with them.
 pub(crate) struct Core {
     /// The tables.
@@ -207,16 +218,28 @@ impl Core {
             let mut tap = Tap { hub: &mut self.hub, waits: &mut self.waits };
             self.table.apply(source, change, &mut tap)
         };
-        self.count(&result);
+        self.counters.count(&result);
         result
     }
 
-    /// Counts what came of a change.
-    pub(crate) fn count(&mut self, result: &Result<Applied, ChangeError>) {
-        match result {
-            Ok(Applied::Changed(_)) => self.counters.changes += 1,
-            Ok(Applied::Unchanged) => self.counters.unchanged += 1,
-            Err(_) => self.counters.refused += 1,
+    /// Applies changes, each as a transaction of its own; `came` is told what
+    /// came of each and says whether to go on.
+    pub(crate) fn apply_many(
+        &mut self,
+        source: SourceId,
+        changes: &[Change],
+        came: &mut dyn FnMut(&Change, Result<Applied, ChangeError>) -> bool,
+    ) {
+        let counters = &mut self.counters;
+        let mut counted = |change: &Change, result: Result<Applied, ChangeError>| {
+            counters.count(&result);
+            came(change, result)
+        };
+        if self.waits.is_empty() {
+            self.table.apply_many(source, changes, &mut self.hub, &mut counted);
+        } else {
+            let mut tap = Tap { hub: &mut self.hub, waits: &mut self.waits };
+            self.table.apply_many(source, changes, &mut tap, &mut counted);
         }
     }
 

@@ -129,15 +129,26 @@ impl Load {
         }
     }
 
-    /// One change of the stream. The answer, if that ends it.
-    pub(crate) fn change(&mut self, core: &mut Core, change: Change) -> Option<Reply> {
-        self.position += 1;
+    /// Changes of the stream, in order. The answer, if one of them ends it:
+    /// those behind it are dropped.
+    pub(crate) fn changes(&mut self, core: &mut Core, changes: Vec<Change>) -> Option<Reply> {
         self.moved = core.now;
+        if matches!(self.state, State::Plain) {
+            let mut reply = None;
+            core.apply_many(self.source, &changes, &mut |change, result| {
+                self.position += 1;
+                reply = self.came_of(change, result);
+                reply.is_none()
+            });
+            return reply;
+        }
+        changes.into_iter().find_map(|change| self.change(core, change))
+    }
+
+    /// One change of an atomic stream.
+    fn change(&mut self, core: &mut Core, change: Change) -> Option<Reply> {
+        self.position += 1;
         match &mut self.state {
-            State::Plain => {
-                let result = core.apply(self.source, &change);
-                self.came_of(&change, result)
-            }
             State::Buffered(changes) => {
                 self.hops += hops(&change);
                 changes.push(change);
@@ -151,12 +162,13 @@ impl Load {
                 let result = core.table.stage(&change);
                 self.staged(core, &change, result)
             }
-            // Paused; only a change that was already on its way comes here.
+            // Paused; only changes that came together with the one that filled
+            // the buffer come here.
             State::Waiting(changes) => {
                 changes.push(change);
                 None
             }
-            State::Committing | State::Aborting(_) | State::Over => None,
+            State::Plain | State::Committing | State::Aborting(_) | State::Over => None,
         }
     }
 

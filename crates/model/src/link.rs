@@ -17,7 +17,20 @@ impl LinkName {
     pub const BYTES: usize = 16;
 
     /// The name of these bytes.
+    #[inline]
     pub fn new(name: &[u8]) -> Result<LinkName, LinkNameError> {
+        // Nearly all are: letters, digits and a few signs, which are no dots.
+        if name.len() < LinkName::BYTES && name.iter().all(|&byte| PLAIN[usize::from(byte)]) {
+            if let [_, ..] = name {
+                let mut bytes = [0; LinkName::BYTES];
+                bytes[..name.len()].copy_from_slice(name);
+                return Ok(LinkName(bytes));
+            }
+        }
+        LinkName::new_checked(name)
+    }
+
+    fn new_checked(name: &[u8]) -> Result<LinkName, LinkNameError> {
         let checked = LinkName::of_text(name)?;
         if std::str::from_utf8(name).is_err() {
             return Err(LinkNameError::NotText);
@@ -66,6 +79,17 @@ impl LinkName {
         std::str::from_utf8(&self.0[..len]).unwrap_or_default()
     }
 }
+
+/// Bytes that are right anywhere in a name.
+static PLAIN: [bool; 256] = {
+    let mut plain = [false; 256];
+    let mut byte = 0_u8;
+    while byte < 128 {
+        plain[byte as usize] = byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'@');
+        byte += 1;
+    }
+    plain
+};
 
 /// The kernel's `isspace`: blank, \t, \n, \v, \f, \r, and 0xa0 (lib/ctype.c);
 /// the last only stands alone in Latin-1, and a name here is UTF-8.

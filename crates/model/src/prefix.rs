@@ -31,6 +31,7 @@ impl Family {
     }
 
     /// Bits in an address: 32 or 128.
+    #[inline]
     pub fn bits(self) -> u8 {
         match self {
             Family::V4 => 32,
@@ -160,22 +161,26 @@ impl Prefix {
 
     /// From left-aligned bits (an IPv4 address in the top 32). `None` if the
     /// length is too long or a bit behind it is set.
+    #[inline]
     pub fn from_bits(family: Family, bits: u128, len: u8) -> Option<Prefix> {
         (len <= family.bits() && bits & !mask(len) == 0).then_some(Prefix { bits, family, len })
     }
 
     /// The bits, left-aligned: an IPv4 address stands in the top 32.
+    #[inline]
     pub fn bits(self) -> u128 {
         self.bits
     }
 
     /// The family.
+    #[inline]
     pub fn family(self) -> Family {
         self.family
     }
 
     /// The length in bits.
     #[allow(clippy::len_without_is_empty)]
+    #[inline]
     pub fn len(self) -> u8 {
         self.len
     }

@@ -285,10 +285,15 @@ impl Attrs {
 
     /// From bytes off the wire; they must be exactly what
     /// [`RouteAttrs::encode`] makes.
+    #[inline]
     pub fn from_canonical(bytes: &[u8]) -> Result<Attrs, AttrsError> {
         if bytes.is_empty() {
             return Ok(Attrs::NONE);
         }
+        Attrs::from_some_canonical(bytes)
+    }
+
+    fn from_some_canonical(bytes: &[u8]) -> Result<Attrs, AttrsError> {
         let attrs = decode(bytes).ok_or(AttrsError::NotCanonical)?.encode()?;
         if attrs.bytes() != bytes {
             return Err(AttrsError::NotCanonical);

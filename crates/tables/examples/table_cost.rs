@@ -208,6 +208,20 @@ fn apply_all(
     begin.elapsed()
 }
 
+fn apply_many(
+    table: &mut Table,
+    source: SourceId,
+    changes: &[Change],
+    out: &mut dyn RecordSink,
+) -> Duration {
+    let begin = Clock::now();
+    table.apply_many(source, changes, out, &mut |change, result| match result {
+        Ok(_) => true,
+        Err(error) => panic!("{change:?}: {error}"),
+    });
+    begin.elapsed()
+}
+
 /// Resident bytes of this process.
 fn resident() -> Result<usize> {
     let text = std::fs::read_to_string("/proc/self/statm")?;
@@ -261,6 +275,12 @@ fn table() -> Result<()> {
     let changes: Vec<Change> = routes.iter().map(change).collect();
     let took = apply_all(&mut table, admin, &changes, &mut Silent);
     print("table: apply, changed, random", took, changes.len());
+    drop(changes);
+    routes.iter_mut().for_each(|(prefix, hop)| *hop = next_hop("more", *prefix, hop.weight.into()));
+    Random(4).shuffle(&mut routes);
+    let changes: Vec<Change> = routes.iter().map(change).collect();
+    let took = apply_many(&mut table, admin, &changes, &mut Silent);
+    print("table: apply many, changed, random", took, changes.len());
     drop(changes);
     Random(2).shuffle(&mut routes);
     let changes: Vec<Change> = routes.iter().map(deletion).collect();

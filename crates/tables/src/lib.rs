@@ -32,9 +32,9 @@ pub use order::{MarkerId, OrderItem, Step};
 pub use record::{Epoch, Flush, Record, RecordOp, RecordSink, Revision};
 pub use replica::{Replica, ReplicaError, ReplicaRecord};
 pub use session::{
-    ClientConfig, ClientEvent, ClientSession, ClientTimeout, Compare, HubLimits, INPUT_BYTES_MAX,
-    Peer, Progress, RECEIVE_BYTES, SLICES_MAX, ServerEvent, ServerSession, SessionInfo,
-    SessionState, Slices, Transport,
+    CHANGES_AT_ONCE, ClientConfig, ClientEvent, ClientSession, ClientTimeout, Compare, HubLimits,
+    INPUT_BYTES_MAX, Peer, Progress, RECEIVE_BYTES, SLICES_MAX, ServerEvent, ServerSession,
+    SessionInfo, SessionState, Slices, Transport,
 };
 pub use store::{RouteCursor, Store, StoreCounts};
 pub use table::{

@@ -175,6 +175,7 @@ impl Node {
 /// What the table knows of an entity beside its value, next to its node: one
 /// cache line serves both.
 #[derive(Clone, Copy, Default, Debug)]
+#[repr(align(32))]
 pub(crate) struct Live<M> {
     node: Node,
     /// The table's own.
@@ -191,17 +192,18 @@ struct Column<M> {
 impl<M: Copy + Default> Column<M> {
     fn cover(&mut self, at: u32) {
         while at as usize >= self.chunks.len() * COLUMN_CHUNK {
-            let chunk = vec![Live::default(); COLUMN_CHUNK].into_boxed_slice();
-            match chunk.try_into() {
-                Ok(chunk) => self.chunks.push(chunk),
-                Err(_) => unreachable!("a chunk has COLUMN_CHUNK entries"),
-            }
+            self.chunks.push(Box::new([Live::default(); COLUMN_CHUNK]));
         }
     }
 
     #[inline]
     fn get(&self, at: u32) -> &Live<M> {
         &self.chunks[at as usize / COLUMN_CHUNK][at as usize % COLUMN_CHUNK]
+    }
+
+    #[inline]
+    fn try_get(&self, at: u32) -> Option<&Live<M>> {
+        Some(&self.chunks.get(at as usize / COLUMN_CHUNK)?[at as usize % COLUMN_CHUNK])
     }
 
     #[inline]
@@ -269,6 +271,25 @@ impl<M: Copy + Default> List<M> {
     #[inline]
     pub(crate) fn meta(&self, kind: EntityKind, at: u32) -> &M {
         &self.columns[column_of(kind) as usize].get(at).meta
+    }
+
+    /// Reads an entity's node, so that it is at hand; what comes out means
+    /// nothing.
+    #[inline]
+    pub(crate) fn touch(&self, kind: EntityKind, at: u32) -> u32 {
+        self.columns[column_of(kind) as usize].get(at).node.next
+    }
+
+    /// Reads the nodes around an entity's, where these are entities, too.
+    #[inline]
+    pub(crate) fn touch_around(&self, kind: EntityKind, at: u32) -> u32 {
+        let Node { prev, next, .. } = self.columns[column_of(kind) as usize].get(at).node;
+        let touch = |at: u32| {
+            let at = Ref(at.wrapping_sub(1));
+            let column = self.columns.get(at.tag() as usize);
+            column.and_then(|column| column.try_get(at.number())).map_or(0, |live| live.node.next)
+        };
+        touch(prev) ^ touch(next)
     }
 
     /// The table's own beside an entity's node, to be changed.

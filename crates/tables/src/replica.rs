@@ -213,6 +213,12 @@ impl Replica {
             && (self.store.routes4.make_index(count) || self.store.routes6.make_index(count))
     }
 
+    /// Would [`Replica::idle`] do anything?
+    pub fn has_idle_work(&self) -> bool {
+        self.snapshot.is_none()
+            && (self.store.routes4.wants_index() || self.store.routes6.wants_index())
+    }
+
     /// Everything of these sections is gone.
     pub fn flush(&mut self, what: Flush) {
         let store = &mut self.store;
@@ -433,6 +439,16 @@ impl<A: Address> Part<'_, A> {
             }
         }
         self.routes.find_many(keys, &mut found);
+        if self.routes.has_index() {
+            // What comes and what goes has a way through the tries all the same.
+            let mut ways = [Key::default(); BATCH];
+            let mut count = 0;
+            for ((record, key), found) in records.iter().zip(&*keys).zip(&found) {
+                ways[count] = *key;
+                count += usize::from(record.op == RecordOp::Delete || *found == NOT_FOUND);
+            }
+            self.routes.walk_many(&ways[..count], &mut [NOT_FOUND; BATCH]);
+        }
         for (index, record) in records.iter().enumerate() {
             let found = found[index];
             match record.op {

@@ -168,18 +168,23 @@ impl Client {
                 self.session.done(&Done { id, revision: table.revision(), ..Done::default() });
             }
             ServerEvent::LoadBegin { id, .. } => self.done = Done { id, ..Done::default() },
-            ServerEvent::Change(change) => match table.apply(admin, &change, hub) {
-                Ok(Applied::Changed(_)) => self.done.applied += 1,
-                Ok(Applied::Unchanged) => self.done.unchanged += 1,
-                Err(_) => {
-                    self.done.failed += 1;
-                    self.done.code = 2;
-                    self.done.position = self.done.applied + self.done.unchanged + 1;
-                    self.done.text = "refused";
-                    self.done.revision = table.revision();
-                    self.session.done(&self.done);
+            ServerEvent::Changes(changes) => {
+                for change in &changes {
+                    match table.apply(admin, change, hub) {
+                        Ok(Applied::Changed(_)) => self.done.applied += 1,
+                        Ok(Applied::Unchanged) => self.done.unchanged += 1,
+                        Err(_) => {
+                            self.done.failed += 1;
+                            self.done.code = 2;
+                            self.done.position = self.done.applied + self.done.unchanged + 1;
+                            self.done.text = "refused";
+                            self.done.revision = table.revision();
+                            self.session.done(&self.done);
+                            return;
+                        }
+                    }
                 }
-            },
+            }
             ServerEvent::LoadEnd { .. } => {
                 self.done.revision = table.revision();
                 self.session.done(&self.done);

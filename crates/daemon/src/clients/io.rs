@@ -116,9 +116,9 @@ impl Clients {
         let who = Requester::Client(token);
         let Some(client) = get(&mut self.slots, token) else { return };
         match event {
-            ServerEvent::Change(change) => {
+            ServerEvent::Changes(changes) => {
                 let Some(load) = &mut client.load else { return };
-                let reply = load.change(core, change);
+                let reply = load.changes(core, changes);
                 let takes = load.takes_changes(core);
                 let busy = load.is_busy(core);
                 if !takes {

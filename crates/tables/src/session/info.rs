@@ -125,8 +125,10 @@ pub enum ServerEvent {
         /// The source's name; empty: `admin`.
         source: String,
     },
-    /// One change of that stream.
-    Change(Change),
+    /// The next changes of that stream, in order: as many as are there, at most
+    /// [`crate::CHANGES_AT_ONCE`]. If one of them makes you answer the stream,
+    /// drop those behind it.
+    Changes(Vec<Change>),
     /// The stream is complete: answer with [`crate::ServerSession::done`].
     LoadEnd {
         /// Its id.

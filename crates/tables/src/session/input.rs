@@ -27,8 +27,15 @@ use crate::table::Table;
 use crate::wire::{
     ClientFrame, DaemonFrame, FEATURE_ACK, FRAME_BYTES_MIN, Frame, GREETING_BYTES_MAX,
     GoodbyeReason, Hello, Subscribe, SubscribeMode, VERSION, VERSION_LOWEST, Welcome, WireError,
-    frame_type,
+    decode_change, frame_type,
 };
+
+/// Changes of a stream that are handed on together: so many that the tables can
+/// look ahead ([`Table::apply_many`]), so few that a turn's budget holds.
+pub const CHANGES_AT_ONCE: usize = 64;
+
+/// About the shortest CHANGE: what room is made for many of them by.
+const CHANGE_BYTES_MIN: usize = 32;
 
 /// Another request is taken only if so much room is left in the output: the
 /// ends of many small answers must not gather there.
@@ -179,6 +186,14 @@ impl ServerSession {
         if self.blocked {
             return Next::Wait;
         }
+        if frame.frame_type == frame_type::CHANGE
+            && matches!(self.loading, Some(Loading { answered: false, .. }))
+        {
+            return match self.changes(bytes) {
+                Ok(next) => next,
+                Err(error) => self.failed(error, now, hub),
+            };
+        }
         let decoded = match ClientFrame::decode(&frame) {
             Ok(Some(decoded)) => decoded,
             Ok(None) if self.stage == Stage::Open => return Next::Frame { event: None, length },
@@ -189,6 +204,27 @@ impl ServerSession {
             Ok(event) => Next::Frame { event, length },
             Err(error) => self.failed(error, now, hub),
         }
+    }
+
+    /// The changes that stand first in some bytes. One that is wrong is an
+    /// error only when it is the first: those before it come first.
+    fn changes(&self, bytes: &[u8]) -> Result<Next, WireError> {
+        let mut rest = bytes;
+        let mut changes = Vec::with_capacity(CHANGES_AT_ONCE.min(bytes.len() / CHANGE_BYTES_MIN));
+        while changes.len() < CHANGES_AT_ONCE {
+            let Ok(Some((frame, length))) = Frame::split(rest, self.frame_limit()) else { break };
+            if frame.frame_type != frame_type::CHANGE {
+                break;
+            }
+            match decode_change(&frame) {
+                Ok(change) => changes.push(change),
+                Err(error) if changes.is_empty() => return Err(error),
+                Err(_) => break,
+            }
+            rest = &rest[length..];
+        }
+        let length = bytes.len() - rest.len();
+        Ok(Next::Frame { event: Some(ServerEvent::Changes(changes)), length })
     }
 
     fn failed(&mut self, error: WireError, now: Millis, hub: &mut Hub) -> Next {
@@ -258,11 +294,11 @@ impl ServerSession {
                 self.loading = Some(Loading { id, answered: false });
                 return Ok(Some(ServerEvent::LoadBegin { id, flags, source: source.to_owned() }));
             }
-            ClientFrame::Change(change) => match self.loading {
-                None => return Err(unexpected("a LOAD must come before")),
-                Some(Loading { answered: true, .. }) => {}
-                Some(_) => return Ok(Some(ServerEvent::Change(change))),
-            },
+            // Those of a stream that isn't answered went by `changes`.
+            ClientFrame::Change(_) if self.loading.is_none() => {
+                return Err(unexpected("a LOAD must come before"));
+            }
+            ClientFrame::Change(_) => {}
             ClientFrame::LoadEnd { id, give_up } => match self.loading.take() {
                 Some(loading) if loading.id == id => {
                     if !loading.answered {

@@ -193,7 +193,7 @@ pub(crate) struct Entry<A> {
     ordinal: u16,
     len: u8,
     tos: u8,
-    /// The type; the top bit is a replica's mark.
+    /// The type; the top bits are [`MARK`] and [`BEHIND`].
     kind: u8,
     protocol: u8,
     scope: u8,
@@ -202,7 +202,13 @@ pub(crate) struct Entry<A> {
 
 const _: () = assert!(size_of::<Entry<A4>>() == 32 && size_of::<Entry<A6>>() == 44);
 
+/// A replica's mark.
 const MARK: u8 = 0x80;
+/// Another route of this table and prefix stands before it.
+const BEHIND: u8 = 0x40;
+const FLAGS: u8 = MARK | BEHIND;
+
+const _: () = assert!((RouteType::Xresolve as u8) < BEHIND);
 
 impl<A: Address> Entry<A> {
     /// An absent entry with this key.
@@ -244,7 +250,7 @@ impl<A: Address> Entry<A> {
         Value {
             group: self.group,
             attrs: self.attrs,
-            kind: self.kind & !MARK,
+            kind: self.kind & !FLAGS,
             protocol: self.protocol,
             scope: self.scope,
             distance: self.distance,
@@ -255,10 +261,21 @@ impl<A: Address> Entry<A> {
     pub(super) fn put(&mut self, value: Value) {
         self.group = value.group;
         self.attrs = value.attrs;
-        self.kind = self.kind & MARK | value.kind;
+        self.kind = self.kind & FLAGS | value.kind;
         self.protocol = value.protocol;
         self.scope = value.scope;
         self.distance = value.distance;
+    }
+
+    /// Does another route of this table and prefix stand before it?
+    #[inline]
+    pub(super) fn is_behind(&self) -> bool {
+        self.kind & BEHIND != 0
+    }
+
+    #[inline]
+    pub(super) fn set_behind(&mut self, behind: bool) {
+        self.kind = self.kind & !BEHIND | if behind { BEHIND } else { 0 };
     }
 
     /// A bit that a replica sets on what a snapshot has named.

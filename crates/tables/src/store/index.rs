@@ -116,6 +116,14 @@ impl Index {
         self.find(hash, |_| true)
     }
 
+    /// Reads the word that a search for this hash begins with; what comes out
+    /// means nothing.
+    #[inline]
+    pub(crate) fn touch(&self, hash: u64) -> u64 {
+        let segment = &self.segments[segment_of(hash)];
+        segment.words.get(segment.home(tag_of(hash))).copied().unwrap_or(0)
+    }
+
     /// Adds a number that is not there yet.
     pub(crate) fn insert(&mut self, hash: u64, number: u32) {
         let segment = &mut self.segments[segment_of(hash)];

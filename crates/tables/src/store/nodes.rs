@@ -46,6 +46,13 @@ impl Chunk {
     }
 }
 
+/// The place of a word in a node's array.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct Spot {
+    at: NodeNo,
+    word: u32,
+}
+
 /// All nodes of a family's tries.
 #[derive(Debug, Default)]
 pub(super) struct Nodes {
@@ -87,6 +94,12 @@ impl<'a> Node<'a> {
         usize::from(self.short(0) >> 8)
     }
 
+    /// Reads both lines of its head.
+    #[inline]
+    pub(super) fn touch(self) -> u32 {
+        self.head[0] ^ self.head[LINE]
+    }
+
     /// Is this position taken?
     #[inline]
     pub(super) fn is_set(self, position: u16) -> bool {
@@ -100,6 +113,13 @@ impl<'a> Node<'a> {
         let before = if part == 0 { 0 } else { usize::from(self.short(part)) };
         let below = self.part(part) & ((1 << (position % 64)) - 1);
         before + below.count_ones() as usize
+    }
+
+    /// The place of what stands at a position that is taken, in the node of this
+    /// number.
+    #[inline]
+    pub(super) fn spot(self, at: NodeNo, position: u16) -> Spot {
+        Spot { at, word: (HEAD + self.rank(position)) as u32 }
     }
 
     /// What stands at a position that is taken.
@@ -184,6 +204,13 @@ impl Nodes {
             Some(head) => Node { words, head },
             None => unreachable!("a node is whole"),
         }
+    }
+
+    /// The word at a place.
+    #[inline]
+    pub(super) fn at(&self, Spot { at, word }: Spot) -> u32 {
+        let chunk = &self.chunks[at as usize / CHUNK];
+        chunk.words[chunk.skew + at as usize % CHUNK * LINE + word as usize]
     }
 
     #[inline]

@@ -9,13 +9,14 @@
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hasher};
+use std::hint::black_box;
 
 use foldhash::fast::RandomState;
 
 use super::entry::{Address, Entry, Key, Value};
 use super::index::Index;
 use super::slab::Slab;
-use super::trie::{Root, Towards, Tries};
+use super::trie::{Root, Spot, Tries, is_node};
 
 /// Entries from which on an exact index is worth its making: before, the tries
 /// stay in the cache.
@@ -23,6 +24,9 @@ const INDEX_WORTH: u32 = 16 * 1024;
 
 /// In the answer of [`Routes::find_many`].
 pub(crate) const NOT_FOUND: u32 = u32::MAX;
+
+/// Keys that [`Routes::walk_many`] looks for at once.
+const WALK_MANY: usize = 64;
 
 /// The routes of one family.
 #[derive(Debug)]
@@ -138,6 +142,17 @@ impl<A: Address> Routes<A> {
         self.exact(*self.tables.get(&table)?, prefix)
     }
 
+    /// Is this (still) the first entry of a table and prefix? Only of one that
+    /// is present, which costs one look at it; what isn't is looked for.
+    #[inline]
+    pub(crate) fn is_first(&self, at: u32, table: u32, prefix: (u128, u8)) -> bool {
+        let entry = &self.entries[at];
+        entry.value().is_present()
+            && !entry.is_behind()
+            && entry.key().table == table
+            && entry.prefix() == prefix
+    }
+
     #[inline]
     fn exact(&self, root: Root, prefix: (u128, u8)) -> Option<u32> {
         self.tries.exact(root, prefix, |at| self.entries[at].prefix())
@@ -179,9 +194,18 @@ impl<A: Address> Routes<A> {
     /// If `found` is shorter than `keys`.
     pub(crate) fn find_many(&self, keys: &[Key], found: &mut [u32]) {
         match &self.index.index {
-            Some(index) if self.index.end == self.entries.end() => {
-                for (key, found) in keys.iter().zip(&mut found[..]) {
-                    *found = index.likely(self.index.hash(key)).unwrap_or(NOT_FOUND);
+            Some(index) if self.has_index() => {
+                // In small loops, as in `walk_many`.
+                let mut hashes = [0; WALK_MANY];
+                for (keys, found) in keys.chunks(WALK_MANY).zip(found.chunks_mut(WALK_MANY)) {
+                    for (key, hash) in keys.iter().zip(&mut hashes) {
+                        *hash = self.index.hash(key);
+                    }
+                    let hashes = &hashes[..keys.len()];
+                    black_box(hashes.iter().fold(0, |sum, &hash| sum ^ index.touch(hash)));
+                    for (&hash, found) in hashes.iter().zip(found) {
+                        *found = index.likely(hash).unwrap_or(NOT_FOUND);
+                    }
                 }
             }
             _ => self.walk_many(keys, found),
@@ -193,38 +217,67 @@ impl<A: Address> Routes<A> {
         }
     }
 
-    fn walk_many(&self, keys: &[Key], found: &mut [u32]) {
-        const NODE: u32 = 1 << 31;
+    /// The same by the tries: a number is found where the way of a key ends,
+    /// whether it is that key's or another's.
+    ///
+    /// All go a step before any goes the next one, and a step is cut where it
+    /// has to wait for memory. The processor looks a few hundred instructions
+    /// ahead: in loops of a few instructions it meets the reads of all walks at
+    /// once, in loops of a whole step those of five.
+    pub(crate) fn walk_many(&self, keys: &[Key], found: &mut [u32]) {
         let mut table = None;
-        for (key, found) in keys.iter().zip(&mut found[..]) {
-            // Most batches are of one table.
-            let root = match table {
-                Some((table, root)) if table == key.table => root,
-                _ => self.tables.get(&key.table).copied(),
-            };
-            table = Some((key.table, root));
-            *found = match root.map(|root| self.tries.start(root)) {
-                Some(Towards::Node(node)) => NODE | node,
-                _ => NOT_FOUND,
-            };
-        }
-        let mut walking = true;
-        while walking {
-            walking = false;
-            for (key, found) in keys.iter().zip(&mut found[..]) {
-                if *found == NOT_FOUND || *found & NODE == 0 {
-                    continue;
-                }
-                *found = match self.tries.step(*found & !NODE, key.prefix) {
-                    Towards::Node(node) => {
-                        walking = true;
-                        NODE | node
-                    }
-                    Towards::Slot(slot) => slot,
-                    Towards::Nothing => NOT_FOUND,
+        let mut walking = [0_u8; WALK_MANY];
+        let mut spots = [Spot::default(); WALK_MANY];
+        for (keys, found) in keys.chunks(WALK_MANY).zip(found.chunks_mut(WALK_MANY)) {
+            found.fill(NOT_FOUND);
+            let mut count = 0;
+            for (index, (key, found)) in keys.iter().zip(&mut found[..]).enumerate() {
+                // Most batches are of one table.
+                let root = match table {
+                    Some((table, root)) if table == key.table => root,
+                    _ => self.tables.get(&key.table).copied(),
                 };
+                table = Some((key.table, root));
+                if let Some(root) = root {
+                    *found = self.tries.begin(root);
+                    walking[count] = index as u8;
+                    count += 1;
+                }
+            }
+            while count > 0 {
+                let nodes = walking[..count].iter().map(|&index| found[usize::from(index)]);
+                black_box(nodes.fold(0, |sum, node| sum ^ self.tries.touch(node)));
+                let mut aimed = 0;
+                for at in 0..count {
+                    let index = walking[at];
+                    let node = std::mem::replace(&mut found[usize::from(index)], NOT_FOUND);
+                    if let Some(spot) = self.tries.aim(node, keys[usize::from(index)].prefix) {
+                        (walking[aimed], spots[aimed]) = (index, spot);
+                        aimed += 1;
+                    }
+                }
+                for (&index, &spot) in walking[..aimed].iter().zip(&spots) {
+                    found[usize::from(index)] = self.tries.hit(spot);
+                }
+                // Nobody could foretell which walks are at their end.
+                count = 0;
+                for at in 0..aimed {
+                    let index = walking[at];
+                    walking[count] = index;
+                    count += usize::from(is_node(found[usize::from(index)]));
+                }
             }
         }
+    }
+
+    /// Is the exact index complete?
+    pub(crate) fn has_index(&self) -> bool {
+        self.index.index.is_some() && self.index.end == self.entries.end()
+    }
+
+    /// Would [`Routes::make_index`] do anything?
+    pub(crate) fn wants_index(&self) -> bool {
+        !self.has_index() && (self.index.index.is_some() || self.entries.end() >= INDEX_WORTH)
     }
 
     /// Goes on making the exact index, `count` entries of it. False: it is
@@ -293,8 +346,12 @@ impl<A: Address> Routes<A> {
         self.index.inserted(key, new);
         self.entries[new].next = next.map_or(0, |at| at + 1);
         match before {
-            Some(at) => self.entries[at].next = new + 1,
+            Some(at) => {
+                self.entries[at].next = new + 1;
+                self.entries[new].set_behind(true);
+            }
             None => {
+                self.entries[first].set_behind(true);
                 self.refer(key.table, new);
             }
         }
@@ -308,6 +365,7 @@ impl<A: Address> Routes<A> {
         let first = self.first(key.table, key.prefix);
         match (first == Some(at), next) {
             (true, Some(next)) => {
+                self.entries[next].set_behind(false);
                 self.refer(key.table, next);
             }
             (true, None) => self.forget(key.table, key.prefix),

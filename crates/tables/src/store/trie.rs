@@ -27,6 +27,7 @@
 //!
 //! What is stored is a number: changing a route's value never touches its trie.
 
+pub(crate) use super::nodes::Spot;
 use super::nodes::{Node, NodeNo, Nodes};
 
 /// Preorder position of the prefix that is `len` (0 to 8) top bits of `byte`.
@@ -56,6 +57,12 @@ static ANCESTORS: [[u64; 8]; 256] = {
 
 /// In a word of a node: the rest is a node's number, not a slab's.
 const NODE: u32 = 1 << 31;
+
+/// Is this word of a node another node's number, so that a walk goes on?
+#[inline]
+pub(crate) fn is_node(word: u32) -> bool {
+    word & NODE != 0
+}
 
 /// The root of one trie among the [`Tries`] of a family.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -96,7 +103,7 @@ fn covers((bits, len): Bits, address: u128) -> bool {
 }
 
 /// A step of a walk towards a prefix.
-pub(crate) enum Towards {
+enum Towards {
     /// To this node.
     Node(NodeNo),
     /// If the prefix is there, its number is this.
@@ -122,32 +129,53 @@ impl Tries {
         self.nodes.get(root.0).count() == 0
     }
 
-    /// The first step of a walk.
+    /// Where a walk begins: a word as nodes have it.
     #[inline]
-    pub(crate) fn start(&self, root: Root) -> Towards {
-        Towards::Node(root.0)
+    pub(crate) fn begin(&self, root: Root) -> u32 {
+        root.0 | NODE
     }
 
-    /// One step of a walk from a node towards a prefix. Walks of several
-    /// prefixes, one step each in turn, wait for memory together.
+    /// Reads what a step from a node begins with; what comes out means nothing.
     #[inline]
-    pub(crate) fn step(&self, node: NodeNo, prefix: Bits) -> Towards {
-        let node = self.nodes.get(node);
+    pub(crate) fn touch(&self, node: u32) -> u32 {
+        self.nodes.get(node & !NODE).touch()
+    }
+
+    /// One step of a walk from a node (a word that [`is_node`]) towards a
+    /// prefix, first half: the place of the word that says where it goes on.
+    /// `None`: the prefix isn't there.
+    #[inline]
+    pub(crate) fn aim(&self, node: u32, prefix: Bits) -> Option<Spot> {
+        let at = node & !NODE;
+        let node = self.nodes.get(at);
         if 8 * node.depth() > prefix.1 {
-            return Towards::Nothing; // It ends in the bytes that were skipped.
+            return None; // It ends in the bytes that were skipped.
         }
         let position = place(prefix, node.depth());
-        if !node.is_set(position) {
-            return Towards::Nothing;
+        node.is_set(position).then(|| node.spot(at, position))
+    }
+
+    /// Second half: reads the word. It is another node, or the number of the
+    /// prefix if the prefix is there.
+    #[inline]
+    pub(crate) fn hit(&self, spot: Spot) -> u32 {
+        self.nodes.at(spot)
+    }
+
+    /// Both halves.
+    #[inline]
+    fn step(&self, node: NodeNo, prefix: Bits) -> Towards {
+        match self.aim(node, prefix).map(|spot| self.hit(spot)) {
+            None => Towards::Nothing,
+            Some(word) if is_node(word) => Towards::Node(word & !NODE),
+            Some(slot) => Towards::Slot(slot),
         }
-        let value = node.value(position);
-        if value & NODE != 0 { Towards::Node(value & !NODE) } else { Towards::Slot(value) }
     }
 
     /// What is stored for exactly this prefix.
     #[inline]
     pub(crate) fn exact(&self, root: Root, prefix: Bits, key: impl Fn(u32) -> Bits) -> Option<u32> {
-        let mut towards = self.start(root);
+        let mut towards = Towards::Node(root.0);
         loop {
             match towards {
                 Towards::Node(node) => towards = self.step(node, prefix),

@@ -171,6 +171,14 @@ impl Store {
         Some(RouteNo::new(family, at?))
     }
 
+    #[inline]
+    fn is_first(&self, no: RouteNo, table: u32, prefix: (u128, u8)) -> bool {
+        match no.family() {
+            Family::V4 => self.routes4.is_first(no.at(), table, prefix),
+            Family::V6 => self.routes6.is_first(no.at(), table, prefix),
+        }
+    }
+
     /// The entry behind this one, of the same table and prefix.
     #[inline]
     pub(super) fn following(&self, no: RouteNo) -> Option<RouteNo> {
@@ -199,6 +207,17 @@ impl Store {
 }
 
 impl Table {
+    /// The first entry of a table and prefix, where the hint says if it is
+    /// right.
+    #[inline]
+    pub(super) fn first_of(&self, key: &RouteKey) -> Option<RouteNo> {
+        let prefix = (key.prefix.bits(), key.prefix.len());
+        match self.hint.filter(|no| no.family() == key.prefix.family()) {
+            Some(no) if self.store.is_first(no, key.table, prefix) => Some(no),
+            _ => self.store.first_of(key),
+        }
+    }
+
     fn meta_mut(&mut self, no: RouteNo) -> &mut RouteMeta {
         self.order.routes.meta_mut(no.kind(), no.at())
     }

@@ -33,6 +33,7 @@
 //! takes what is older than its beginning, however long it takes and whatever
 //! comes meanwhile.
 
+mod ahead;
 mod candidates;
 mod error;
 mod open;
@@ -57,12 +58,14 @@ use crate::order::Order;
 use crate::record::{Epoch, Flush, RecordSink, Revision};
 use crate::store::slab::Slab;
 use crate::store::{RouteCursor, Store, StoreCounts};
+use ahead::Ahead;
 use candidates::{Loser, NeighbourLosers, NeighbourMeta, RouteMeta, RouteNo};
 use open::Open;
 use shared::Shared;
 use source::Source;
 use stage::Stage;
 use sweep::{Ruin, Sweep};
+use verbs::Own;
 
 /// What a table is bounded by.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -138,6 +141,11 @@ pub struct Table {
     stage: Option<Stage>,
     sweeps: Vec<Sweep>,
     ruins: Vec<Ruin>,
+    /// Room for what a source has under the key of the change at hand.
+    own: Vec<Own>,
+    ahead: Ahead,
+    /// Where the first entry of the next change's prefix most likely is.
+    hint: Option<RouteNo>,
 }
 
 impl Table {
@@ -159,6 +167,9 @@ impl Table {
             stage: None,
             sweeps: Vec::new(),
             ruins: Vec::new(),
+            own: Vec::new(),
+            ahead: Ahead::default(),
+            hint: None,
         }
     }
 

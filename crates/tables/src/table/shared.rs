@@ -20,7 +20,8 @@
 //! go with a later sweep ([`super::sweep`]). Links are the same for neighbours.
 
 use std::collections::{BTreeMap, HashMap};
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, Hasher};
+use std::net::IpAddr;
 
 use foldhash::quality::RandomState;
 use rtm_model::{
@@ -31,8 +32,9 @@ use super::open::{Before, TouchedGroup, TouchedLink};
 use super::{ChangeError, SourceId, Table};
 use crate::store::index::Index;
 
-/// Who holds a group.
+/// Who holds a group: one cache line.
 #[derive(Clone, Copy, Debug, Default)]
+#[repr(align(64))]
 pub(super) struct GroupUse {
     /// Candidates that use it, if `flush` is the newest flush of routes.
     users: u32,
@@ -48,6 +50,8 @@ pub(super) struct GroupUse {
     /// Its only next hop: what interning compares, without going to the group.
     only: Option<NextHop>,
 }
+
+const _: () = assert!(size_of::<GroupUse>() == 64);
 
 /// Who holds a link.
 #[derive(Clone, Copy, Debug, Default)]
@@ -104,6 +108,12 @@ impl Shared {
         if entry.flush == self.neighbour_flushes { entry.neighbours } else { 0 }
     }
 
+    /// Reads who holds a group, so that it is at hand.
+    #[inline]
+    pub(super) fn touch_group(&self, id: u32) -> u32 {
+        self.groups.get(id as usize).map_or(0, |group| group.users)
+    }
+
     /// Does nothing hold this group?
     pub(super) fn group_is_unused(&self, id: u32) -> bool {
         let entry = &self.groups[id as usize];
@@ -131,8 +141,21 @@ impl Shared {
         self.link_is_unused(id) && self.links[id as usize].flush < flushes
     }
 
+    #[inline]
     fn hash(&self, hops: &[NextHop]) -> u64 {
-        self.hasher.hash_one(hops)
+        let mut hasher = self.hasher.build_hasher();
+        for hop in hops {
+            let (family, gateway) = match hop.gateway {
+                None => (0, 0),
+                Some(IpAddr::V4(gateway)) => (4, u128::from(gateway.to_bits())),
+                Some(IpAddr::V6(gateway)) => (6, gateway.to_bits()),
+            };
+            let link = hop.link.map_or(0, |link| u64::from(link.0));
+            let (weight, flags) = (u64::from(hop.weight), u64::from(hop.flags.0));
+            hasher.write_u128(gateway);
+            hasher.write_u64(link | weight << 32 | flags << 48 | family << 56);
+        }
+        hasher.finish()
     }
 
     /// Bytes taken from the allocator, about.
@@ -201,6 +224,15 @@ impl Table {
             Some(link) => Some(self.link_of(link)?),
         };
         Ok(NextHop { gateway: hop.gateway, link, weight: hop.weight, flags: hop.flags })
+    }
+
+    /// Reads what interning this next hop will read.
+    #[inline]
+    pub(super) fn touch_hop(&self, hop: &HopSpec) -> u32 {
+        let link = hop.link.and_then(|link| self.find_link(link));
+        let hop = NextHop { gateway: hop.gateway, link, weight: hop.weight, flags: hop.flags };
+        let found = self.shared.interned.likely(self.shared.hash(&[hop]));
+        found.map_or(0, |id| self.shared.touch_group(id))
     }
 
     /// Appends next hops as the tables have them; links that don't exist are

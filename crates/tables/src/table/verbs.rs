@@ -33,11 +33,14 @@ const SCOPE_HOST: u8 = 254;
 
 /// One of a source's routes of a prefix.
 #[derive(Clone, Copy, Debug)]
-struct Own {
+pub(super) struct Own {
     no: RouteNo,
     place: Place,
     value: Value,
 }
+
+/// Routes of one key that room is kept for.
+const OWN_KEPT: usize = 64;
 
 /// What a delete that names next hops takes of a route.
 enum Narrow {
@@ -87,17 +90,40 @@ impl Table {
             (Family::V6, Some(metric)) => metric,
         };
         let key = RouteKey { metric, ..key };
-        let mut own = Vec::new();
+        let mut own = std::mem::take(&mut self.own);
         self.own(source, &key, Some(metric), spec.ordinal, &mut own);
+        let result = self.set_own(source, verb, spec, kind, &key, &own);
+        self.put_own(own);
+        result
+    }
+
+    /// Keeps the room, unless somebody's long list made it large.
+    fn put_own(&mut self, mut own: Vec<Own>) {
+        own.clear();
+        own.shrink_to(OWN_KEPT);
+        self.own = own;
+    }
+
+    /// The same, with what this source has.
+    fn set_own(
+        &mut self,
+        source: SourceId,
+        verb: Verb,
+        spec: &RouteSpec,
+        kind: RouteType,
+        key: &RouteKey,
+        own: &[Own],
+    ) -> Result<(), ChangeError> {
+        let (family, metric) = (key.prefix.family(), key.metric);
         let mut make_room = false;
         let ordinal = match (verb, own.first(), own.last()) {
             (Verb::Add, Some(_), _) => return Err(ChangeError::Exists),
             (Verb::Change, None, _) => {
-                return Err(self.absent(source, &key, Some(metric), spec.ordinal));
+                return Err(self.absent(source, key, Some(metric), spec.ordinal));
             }
             (_, None, _) => spec.ordinal.unwrap_or(0),
             (Verb::Append, Some(_), Some(last)) if spec.ordinal.is_none() => {
-                if let Some(result) = self.extend_group(source, &own, &spec.hops) {
+                if let Some(result) = self.extend_group(source, own, &spec.hops) {
                     return result;
                 }
                 last.place.2.checked_add(1).ok_or(ChangeError::OrdinalsUsedUp)?
@@ -122,15 +148,15 @@ impl Table {
         };
         let target = (spec.tos, metric, ordinal);
         if let Err(error) = self
-            .check_twin(verb, spec, &own, target, value)
-            .and_then(|()| if make_room { self.make_room(source, &key, &own) } else { Ok(()) })
+            .check_twin(verb, spec, own, target, value)
+            .and_then(|()| if make_room { self.make_room(source, key, own) } else { Ok(()) })
         {
             self.store.attrs.release(value.attrs);
             return Err(error);
         }
         let no = match own.iter().find(|own| own.place == target) {
             Some(own) => own.no,
-            None => self.route_no(&RouteKey { ordinal, ..key }),
+            None => self.route_no(&RouteKey { ordinal, ..*key }),
         };
         self.offer(no, source, Some(value));
         Ok(())
@@ -235,9 +261,23 @@ impl Table {
             }
             _ => None,
         });
-        let mut own = Vec::new();
+        let mut own = std::mem::take(&mut self.own);
         self.own(source, &key, metric, spec.ordinal, &mut own);
-        for Own { no, value, .. } in own {
+        let result = self.delete_own(source, spec, scope, &own);
+        self.put_own(own);
+        result.unwrap_or_else(|| Err(self.absent(source, &key, metric, spec.ordinal)))
+    }
+
+    /// Deletes the first that fits of what this source has; `None`: none does.
+    fn delete_own(
+        &mut self,
+        source: SourceId,
+        spec: &RouteSpec,
+        scope: Option<u8>,
+        own: &[Own],
+    ) -> Option<Result<(), ChangeError>> {
+        let family = spec.prefix.family();
+        for &Own { no, value, .. } in own {
             if spec.kind.is_some_and(|kind| kind as u8 != value.kind)
                 || spec.protocol.is_some_and(|protocol| protocol != value.protocol)
                 || scope.is_some_and(|scope| scope != value.scope)
@@ -249,17 +289,17 @@ impl Table {
                 Narrow::No => {}
                 Narrow::Whole => {
                     self.offer(no, source, None);
-                    return Ok(());
+                    return Some(Ok(()));
                 }
                 Narrow::Rest(hops) => {
                     let GroupId(group) = self.intern(&hops);
                     self.store.attrs.again(value.attrs);
                     self.offer(no, source, Some(Value { group, ..value }));
-                    return Ok(());
+                    return Some(Ok(()));
                 }
             }
         }
-        Err(self.absent(source, &key, metric, spec.ordinal))
+        None
     }
 
     fn narrow(&self, source: SourceId, family: Family, group: GroupId, hops: &Hops) -> Narrow {
@@ -315,7 +355,7 @@ impl Table {
         ordinal: Option<u16>,
         out: &mut Vec<Own>,
     ) {
-        let mut next = self.store.first_of(key);
+        let mut next = self.first_of(key);
         while let Some(no) = next {
             let place = self.store.place(no);
             if fits(place, key.tos, metric, ordinal) {

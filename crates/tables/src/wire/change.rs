@@ -196,6 +196,7 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
+    #[inline]
     fn take(&mut self, count: usize) -> Option<&'a [u8]> {
         let (head, rest) = self.bytes.split_at_checked(count)?;
         self.bytes = rest;
@@ -203,6 +204,7 @@ impl<'a> Reader<'a> {
     }
 
     /// `count` bytes and the zeros that pad them to eight.
+    #[inline]
     fn take_padded(&mut self, count: usize) -> Option<&'a [u8]> {
         let bytes = self.take(count.next_multiple_of(8))?;
         let (value, padding) = bytes.split_at(count);
@@ -211,6 +213,7 @@ impl<'a> Reader<'a> {
 }
 
 /// Decodes a CHANGE.
+#[inline]
 pub fn decode_change(frame: &Frame<'_>) -> Result<Change, WireError> {
     let mut reader = Reader { bytes: frame.body };
     let change = match frame.flags >> 8 {
@@ -243,6 +246,7 @@ fn optional<T: Copy + PartialEq + Default>(has: u8, bit: u8, value: T) -> Decode
     if value == T::default() { Ok(None) } else { Err("a field that isn't there is not 0") }
 }
 
+#[inline]
 fn decode_route(family: Family, reader: &mut Reader<'_>) -> Decoded<Change> {
     let head = reader.take(24).ok_or(CUT)?;
     let verb = decode_verb(head[0])?;
@@ -301,6 +305,7 @@ fn decode_hops(count: usize, reader: &mut Reader<'_>) -> Decoded<Vec<HopSpec>> {
     Ok(hops)
 }
 
+#[inline]
 fn decode_hop(reader: &mut Reader<'_>) -> Decoded<HopSpec> {
     let head = reader.take(8).ok_or(CUT)?;
     let weight = u16_at(head, 0);
@@ -344,6 +349,7 @@ fn link_bytes(how: u8, name_bytes: u8) -> Decoded<usize> {
     }
 }
 
+#[inline]
 fn decode_link_ref(how: u8, bytes: &[u8]) -> Decoded<Option<LinkRef>> {
     match how {
         1 => {

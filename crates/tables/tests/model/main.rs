@@ -78,6 +78,19 @@ impl World {
                 }
                 self.note(change);
             }
+            Act::Many(source, changes) => {
+                let mut results = Vec::new();
+                let id = self.ids[*source];
+                self.table.apply_many(id, changes, &mut self.live, &mut |_, result| {
+                    results.push(result.map(|_| ()));
+                    true
+                });
+                assert_eq!(results.len(), changes.len());
+                for (change, result) in changes.iter().zip(&results) {
+                    same(change, &self.model.apply(*source, change), result);
+                    self.note(change);
+                }
+            }
             Act::Transaction { changes, commit } => {
                 let undo = self.model.clone();
                 let state = state_of(self.table.store());

@@ -17,6 +17,8 @@ pub(crate) const SOURCES: usize = 5;
 #[derive(Clone, Debug)]
 pub(crate) enum Act {
     Apply(usize, Change),
+    /// Several, each a transaction of its own.
+    Many(usize, Vec<Change>),
     Transaction {
         changes: Vec<(usize, Change)>,
         commit: bool,
@@ -58,6 +60,8 @@ fn act() -> impl Strategy<Value = Act> {
     ];
     prop_oneof![
         40 => (source.clone(), change()).prop_map(|(source, change)| Act::Apply(source, change)),
+        10 => (source.clone(), prop::collection::vec(change(), 1..20))
+            .prop_map(|(source, changes)| Act::Many(source, changes)),
         10 => (changes(), any::<bool>())
             .prop_map(|(changes, commit)| Act::Transaction { changes, commit }),
         6 => (changes(), any::<bool>(), any::<bool>())

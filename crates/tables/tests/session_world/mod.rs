@@ -499,7 +499,13 @@ impl World {
                     self.staged = true;
                 }
             }
-            ServerEvent::Change(change) => self.change(index, &change),
+            ServerEvent::Changes(changes) => {
+                for change in &changes {
+                    if self.ends[index].load.is_some() {
+                        self.change(index, change);
+                    }
+                }
+            }
             ServerEvent::LoadEnd { give_up, .. } => {
                 let Some(load) = self.ends[index].load.take() else { return };
                 if load.flags.contains(LoadFlags::ATOMIC) {

@@ -1,0 +1,150 @@
+//! Looking ahead: what the next changes will need from memory, fetched for
+//! many of them at once.
+//!
+//! A change of a random route of a large table reads about ten cache lines that
+//! no cache has, most of them at an address that the one before told: two or
+//! three nodes of the trie, the entry, its node in the modification order, the
+//! two neighbours of that, the groups of before and after. One after the other
+//! they are nearly all that the change costs. So [`Table::apply_many`] goes the
+//! same way for a batch of changes in step, a level at a time, changing
+//! nothing, and the processor has as many of these reads under way as it can.
+//!
+//! What was found is kept as a hint. A change of the same batch may make it
+//! wrong, so it is compared with the entry that it names before it is used.
+//!
+//! Changes that come in the order of their prefixes, as files have them, find
+//! their way in the cache anyway: nothing is looked at ahead.
+
+use std::hint::black_box;
+
+use rtm_model::{Change, Family, Hops, RouteSpec, TABLE_MAIN};
+
+use super::candidates::RouteNo;
+use super::{Applied, ChangeError, SourceId, Table};
+use crate::record::RecordSink;
+use crate::store::entry::Key;
+use crate::store::routes::NOT_FOUND;
+
+/// Changes that are looked at together: enough to keep every load that the
+/// processor can have under way busy, few enough for the first-level cache to
+/// hold what they find.
+const BATCH: usize = 64;
+
+/// So few are not worth it.
+const BATCH_WORTH: usize = 4;
+
+/// Room for what is found, kept from batch to batch.
+#[derive(Debug, Default)]
+pub(super) struct Ahead {
+    keys4: Vec<Key>,
+    keys6: Vec<Key>,
+    found4: Vec<u32>,
+    found6: Vec<u32>,
+    /// By change: where the first entry of its prefix most likely is.
+    hints: Vec<Option<RouteNo>>,
+}
+
+impl Table {
+    /// Applies changes one by one, each as a transaction of its own: the same
+    /// as [`Table::apply`] for each, and cheaper where the table is large and
+    /// the changes are anywhere in it. `came` is told what came of each, and
+    /// says whether to go on.
+    pub fn apply_many(
+        &mut self,
+        source: SourceId,
+        changes: &[Change],
+        out: &mut dyn RecordSink,
+        came: &mut dyn FnMut(&Change, Result<Applied, ChangeError>) -> bool,
+    ) {
+        for batch in changes.chunks(BATCH) {
+            self.look_ahead(batch);
+            for (index, change) in batch.iter().enumerate() {
+                self.hint = self.ahead.hints.get(index).copied().flatten();
+                let result = self.apply(source, change, out);
+                self.hint = None;
+                if !came(change, result) {
+                    return;
+                }
+            }
+        }
+    }
+
+    fn look_ahead(&mut self, batch: &[Change]) {
+        self.ahead.hints.clear();
+        if batch.len() < BATCH_WORTH || is_in_order(batch) {
+            return;
+        }
+        let mut ahead = std::mem::take(&mut self.ahead);
+        ahead.find(self, batch);
+        self.touch(&ahead.hints, batch);
+        self.ahead = ahead;
+    }
+
+    /// Reads what changes of these entries will read: in loops so small that the
+    /// processor, which looks a few hundred instructions ahead, meets the reads
+    /// of many turns of them at once.
+    fn touch(&self, hints: &[Option<RouteNo>], batch: &[Change]) {
+        let mut sum = 0;
+        for no in hints.iter().flatten() {
+            sum ^= self.store.value(*no).group;
+            sum ^= self.order.routes.touch(no.kind(), no.at());
+        }
+        for no in hints.iter().flatten() {
+            sum ^= self.order.routes.touch_around(no.kind(), no.at());
+        }
+        for no in hints.iter().flatten() {
+            sum ^= self.shared.touch_group(self.store.value(*no).group);
+        }
+        for change in batch {
+            if let Change::Route(_, RouteSpec { hops: Hops::One(hop), .. }) = change {
+                sum ^= self.touch_hop(hop);
+            }
+        }
+        black_box(sum);
+    }
+}
+
+impl Ahead {
+    fn find(&mut self, table: &Table, batch: &[Change]) {
+        self.keys4.clear();
+        self.keys6.clear();
+        for spec in batch.iter().filter_map(route) {
+            let table = if spec.table == 0 { TABLE_MAIN } else { spec.table };
+            let prefix = (spec.prefix.bits(), spec.prefix.len());
+            let key = Key { table, prefix, ..Key::default() };
+            match spec.prefix.family() {
+                Family::V4 => self.keys4.push(key),
+                Family::V6 => self.keys6.push(key),
+            }
+        }
+        self.found4.resize(self.keys4.len(), NOT_FOUND);
+        self.found6.resize(self.keys6.len(), NOT_FOUND);
+        table.store.routes4.walk_many(&self.keys4, &mut self.found4);
+        table.store.routes6.walk_many(&self.keys6, &mut self.found6);
+        let (mut found4, mut found6) = (self.found4.iter(), self.found6.iter());
+        self.hints.extend(batch.iter().map(|change| {
+            let family = route(change)?.prefix.family();
+            let at = match family {
+                Family::V4 => found4.next(),
+                Family::V6 => found6.next(),
+            };
+            at.filter(|at| **at != NOT_FOUND).map(|at| RouteNo::new(family, *at))
+        }));
+    }
+}
+
+fn route(change: &Change) -> Option<&RouteSpec> {
+    match change {
+        Change::Route(_, spec) => Some(spec),
+        _ => None,
+    }
+}
+
+/// Is most of what follows another change close to it?
+fn is_in_order(batch: &[Change]) -> bool {
+    let near = |pair: &&[Change]| match (route(&pair[0]), route(&pair[1])) {
+        (Some(a), Some(b)) => (a.prefix.bits() ^ b.prefix.bits()).leading_zeros() >= 16,
+        _ => true,
+    };
+    batch.windows(2).filter(near).count() * 2 >= batch.len()
+}
