@@ -19,8 +19,8 @@ use crate::log::Level;
     after_help = "Example: rtmd --load routes.txt.gz --listen tcp://127.0.0.1:2600"
 )]
 pub(crate) struct Args {
-    /// Mirror this host's own tables (not in this version)
-    #[arg(long, value_name = "TABLE,…", num_args = 0..=1, require_equals = true, hide = true)]
+    /// Mirror this host's own routes and neighbours: all tables, or these
+    #[arg(long, value_name = "TABLE,…", num_args = 0..=1, require_equals = true)]
     pub(crate) kernel: Option<Option<String>>,
 
     /// Put a table's routes into the kernel (not in this version)
@@ -79,7 +79,6 @@ impl Args {
     /// The first option given that belongs to a later version.
     pub(crate) fn not_in_this_version(&self) -> Option<&'static str> {
         [
-            (self.kernel.is_some(), "--kernel"),
             (self.export.is_some(), "--export"),
             (self.fpm.is_some(), "--fpm"),
             (self.state_dir.is_some(), "--state-dir"),
@@ -136,8 +135,8 @@ mod tests {
     #[test]
     fn options_of_later_versions_are_known() {
         for (args, expected) in [
-            (&["--kernel"][..], Some("--kernel")),
-            (&["--kernel=254,255"], Some("--kernel")),
+            (&["--kernel"][..], None),
+            (&["--kernel=254,255"], None),
             (&["--export", "main"], Some("--export")),
             (&["--fpm"], Some("--fpm")),
             (&["--fpm=127.0.0.1:2620"], Some("--fpm")),

@@ -12,6 +12,7 @@ use rtm_tables::{
 
 use crate::config::Config;
 use crate::feeds::commands::Feeds;
+use crate::feeds::kernel::KernelState;
 use crate::requests::wait::Waits;
 use crate::wakeup::ClientToken;
 
@@ -28,6 +29,8 @@ pub(crate) enum Requester {
     Queue,
     /// The FIFO.
     Fifo,
+    /// This host's kernel.
+    Kernel,
 }
 
 /// What is counted since the start, for `rtm stat`.
@@ -80,6 +83,10 @@ pub(crate) struct Core {
     pub(crate) reload_asked: bool,
     /// What came in without a session, and what of it was rejected.
     pub(crate) feeds: Feeds,
+    /// What is known of the kernel's feed.
+    pub(crate) kernel: KernelState,
+    /// Whole flushes so far: live feeds are asked again.
+    pub(crate) flushes: u64,
     /// What is counted.
     pub(crate) counters: Counters,
     /// The turn's time, in milliseconds since the start.
@@ -106,6 +113,8 @@ impl Core {
             released: false,
             reload_asked: false,
             feeds: Feeds::default(),
+            kernel: KernelState::default(),
+            flushes: 0,
             counters: Counters::default(),
             now: 0,
         }

@@ -30,6 +30,7 @@ use crate::config::Overrides;
 use crate::console::Console;
 use crate::core::Core;
 use crate::feeds::fifo::Fifo;
+use crate::feeds::kernel::Kernel;
 use crate::feeds::queue::Queue;
 use crate::file_load::Loader;
 use crate::requests::Reply;
@@ -81,6 +82,7 @@ struct Woken {
     loader: bool,
     queue: bool,
     fifo: bool,
+    kernel: bool,
 }
 
 /// The daemon.
@@ -98,6 +100,7 @@ pub(crate) struct Daemon {
     pub(crate) loader: Option<Loader>,
     pub(crate) queue: Option<Queue>,
     pub(crate) fifo: Option<Fifo>,
+    pub(crate) kernel: Option<Kernel>,
     pub(crate) overrides: Overrides,
     pub(crate) facts: Facts,
     pub(crate) manager: ServiceManager,
@@ -132,6 +135,9 @@ impl Daemon {
         }
         if let Some(fifo) = &self.fifo {
             fifo.watch(&self.epoll)?;
+        }
+        if let Some(kernel) = &self.kernel {
+            kernel.watch(&self.epoll)?;
         }
         if let Some(console) = &self.console {
             self.epoll.add(console.room(), W::ConsoleRoom.number(), Interest::READ)?;
@@ -186,6 +192,9 @@ impl Daemon {
             if let Some(fifo) = &mut self.fifo {
                 fifo.handle_timeout(&mut self.core);
             }
+            if let Some(kernel) = &mut self.kernel {
+                memory.feeding |= kernel.handle_timeout(&mut self.core);
+            }
             clock.ended(Stage::Timers, late, &mut self.turns);
 
             self.doors(&woken, &mut memory);
@@ -226,6 +235,7 @@ impl Daemon {
             self.core.hub.poll_timeout(),
             self.console.as_ref().and_then(Console::poll_timeout),
             self.fifo.as_ref().and_then(Fifo::poll_timeout),
+            self.kernel.as_ref().and_then(Kernel::poll_timeout),
             memory.closed_until,
             drain,
         ]
@@ -252,6 +262,7 @@ impl Daemon {
                 Wakeup::Loader => woken.loader = true,
                 Wakeup::Queue => woken.queue = true,
                 Wakeup::Fifo => woken.fifo = true,
+                Wakeup::Kernel | Wakeup::KernelAnswer => woken.kernel = true,
                 Wakeup::Client(token) => self.clients.woken(token, event),
             }
         }
@@ -336,6 +347,10 @@ impl Daemon {
         if let Some(fifo) = self.fifo.as_mut().filter(|_| woken.fifo || memory.feeding) {
             let until = Instant::now() + FEEDS / 4;
             more |= fifo.take_some(&mut self.core, &self.epoll, until);
+        }
+        if let Some(kernel) = self.kernel.as_mut().filter(|_| woken.kernel || memory.feeding) {
+            let until = until.max(Instant::now() + FEEDS / 4);
+            more |= kernel.take_some(&mut self.core, &self.epoll, until);
         }
         memory.feeding = more;
         late || more
@@ -422,6 +437,7 @@ impl Daemon {
                 self.loader = None;
                 self.queue = None;
                 self.fifo = None;
+                self.kernel = None;
                 memory.drain = Some(Drain { deadline: self.core.now + DRAIN_MS, said: false });
             }
             Some(drain) => {

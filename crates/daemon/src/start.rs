@@ -10,12 +10,13 @@ use rtm_tables::{Epoch, Hub, HubLimits, Table, TableLimits};
 use crate::args::Args;
 use crate::clients::Clients;
 use crate::clients::accept::{KEPT, Listener, Reserve};
-use crate::config::{self, Config, Overrides};
+use crate::config::{self, Config, Overrides, TableName};
 use crate::console::Console;
 use crate::console::input::Input;
 use crate::core::Core;
 use crate::event_loop::{Daemon, reload_reply};
 use crate::feeds::fifo::Fifo;
+use crate::feeds::kernel::Kernel;
 use crate::feeds::queue::Queue;
 use crate::file_load::Loader;
 use crate::log::Log;
@@ -59,7 +60,15 @@ pub(crate) fn run(args: &Args) -> Result<(), StartError> {
     if let Some(option) = args.not_in_this_version() {
         return Err(usage(format!("{option}: not in this version")));
     }
-    let overrides = Overrides { config: args.config.clone(), listen: args.listen, log: args.log };
+    let overrides = Overrides {
+        config: args.config.clone(),
+        listen: args.listen,
+        log: args.log,
+        kernel: args.kernel.as_ref().map(|tables| {
+            let tables = tables.as_deref().unwrap_or("all").split(',');
+            tables.map(TableName::of_text).collect()
+        }),
+    };
     let config = config::load(&overrides).map_err(|e| usage(format!("configuration: {e}")))?;
     let admins =
         Admins::of_host(&config.roles).map_err(|e| usage(format!("configuration: {e}")))?;
@@ -110,7 +119,7 @@ pub(crate) fn run(args: &Args) -> Result<(), StartError> {
     reserve.fill();
 
     let tcp_address = tcp.as_ref().and_then(|listener| listener.local_address().ok());
-    let facts = Facts {
+    let mut facts = Facts {
         runtime_dir: directory.path().display().to_string(),
         socket: path.display().to_string(),
         queue: queue.as_ref().map(|queue| (queue.name().to_owned(), queue.sizes())),
@@ -122,7 +131,18 @@ pub(crate) fn run(args: &Args) -> Result<(), StartError> {
         load: loader.as_ref().map_or(serde_json::Value::Null, Loader::facts),
         log: log.clone(),
     };
-    let core = core(config).map_err(failed)?;
+    let mut core = core(config).map_err(failed)?;
+    let kernel_config = core.config.kernel.clone();
+    kernel_config.numbers(&core.names).map_err(|e| usage(format!("kernel.tables: {e}")))?;
+    let mut kernel = None;
+    if kernel_config.is_on() {
+        let own = rtm_model::names::PROTOCOL_RTM;
+        // What can't be made is a warning: the daemon runs on without.
+        match Kernel::open(&mut core, &kernel_config, own) {
+            Ok(opened) => kernel = Some(opened),
+            Err(why) => facts.warnings.push(why),
+        }
+    }
     let mut console = None;
     if wants_console(args) {
         match Input::open().map(|input| Console::new(input, &core)) {
@@ -145,6 +165,7 @@ pub(crate) fn run(args: &Args) -> Result<(), StartError> {
         loader,
         queue,
         fifo,
+        kernel,
         overrides,
         facts,
         manager: ServiceManager::of_environment(),
@@ -277,6 +298,9 @@ fn try_reload(daemon: &mut Daemon) -> Result<Reply, String> {
     }
     if config.fifo != old.fifo {
         changed.push("fifo needs a restart".to_owned());
+    }
+    if config.kernel != old.kernel {
+        changed.push("kernel needs a restart".to_owned());
     }
     *daemon.core.table.limits_mut() = table_limits(&config);
     daemon.core.hub.set_limits(hub_limits(&config));

@@ -49,6 +49,10 @@ pub(crate) enum Wakeup {
     Queue,
     /// The FIFO has bytes.
     Fifo,
+    /// The kernel tells of changes.
+    Kernel,
+    /// The kernel answers a request for a listing.
+    KernelAnswer,
     /// A connection.
     Client(ClientToken),
 }
@@ -67,6 +71,8 @@ impl Wakeup {
             Wakeup::Loader => 5,
             Wakeup::Queue => 6,
             Wakeup::Fifo => 7,
+            Wakeup::Kernel => 8,
+            Wakeup::KernelAnswer => 9,
             Wakeup::Client(token) => CLIENT | token.0,
         }
     }
@@ -82,6 +88,8 @@ impl Wakeup {
             5 => Wakeup::Loader,
             6 => Wakeup::Queue,
             7 => Wakeup::Fifo,
+            8 => Wakeup::Kernel,
+            9 => Wakeup::KernelAnswer,
             number if number & CLIENT != 0 => Wakeup::Client(ClientToken(number & !CLIENT)),
             _ => return None,
         })

@@ -96,7 +96,6 @@ fn usage_and_configuration_end_with_1() {
     std::fs::write(&config, "[limits]\n\nsesions_max = 3\n").unwrap();
     let path = config.to_str().unwrap().to_owned();
     for (args, expected) in [
-        (vec!["--kernel"], "rtmd: --kernel: not in this version\n".to_owned()),
         (vec!["--fpm=127.0.0.1:2620"], "rtmd: --fpm: not in this version\n".to_owned()),
         (vec!["--state-dir", "/x"], "rtmd: --state-dir: not in this version\n".to_owned()),
         (

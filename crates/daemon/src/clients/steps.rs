@@ -200,7 +200,11 @@ impl Clients {
             .touched()
             .filter_map(|who| match who {
                 Requester::Client(token) => Some(token),
-                Requester::Console | Requester::Loader | Requester::Queue | Requester::Fifo => None,
+                Requester::Console
+                | Requester::Loader
+                | Requester::Queue
+                | Requester::Fifo
+                | Requester::Kernel => None,
             })
             .collect();
         for token in touched {

@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 pub(crate) use file::load;
-pub(crate) use value::{Count, ListenAddress, Mode, QueueName, Size};
+pub(crate) use value::{Count, ListenAddress, Mode, QueueName, Size, TableName};
 
 use crate::log::Level;
 
@@ -38,6 +38,8 @@ pub(crate) struct Config {
     pub(crate) queue: QueueConfig,
     /// `[fifo]`
     pub(crate) fifo: FifoConfig,
+    /// `[kernel]`
+    pub(crate) kernel: KernelConfig,
     /// `[distance]`: by source (`admin`, `files`, `kernel`) or protocol.
     pub(crate) distance: Distances,
     /// `[log]`
@@ -169,6 +171,43 @@ impl Default for FifoConfig {
     }
 }
 
+/// `[kernel]`: this host's own tables.
+#[derive(Clone, PartialEq, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct KernelConfig {
+    /// Which are mirrored: none, or `all`.
+    pub(crate) tables: Vec<TableName>,
+    /// How long things must be quiet before they are listed again.
+    pub(crate) settle_ms: Count<10, 60_000>,
+    /// The socket's receive buffer; the system may grant less.
+    pub(crate) receive_bytes: Size<{ 4 * KIB }, { 256 * MIB }>,
+}
+
+impl Default for KernelConfig {
+    fn default() -> KernelConfig {
+        KernelConfig { tables: Vec::new(), settle_ms: Count(200), receive_bytes: Size(4 * MIB) }
+    }
+}
+
+impl KernelConfig {
+    /// Is anything mirrored?
+    pub(crate) fn is_on(&self) -> bool {
+        !self.tables.is_empty()
+    }
+
+    /// The tables' numbers; none: all.
+    pub(crate) fn numbers(&self, names: &rtm_model::Names) -> Result<Vec<u32>, String> {
+        if self.tables.contains(&TableName::Name("all".to_owned())) {
+            return Ok(Vec::new());
+        }
+        let mut numbers: Vec<u32> =
+            self.tables.iter().map(|table| table.number(names)).collect::<Result<_, _>>()?;
+        numbers.sort_unstable();
+        numbers.dedup();
+        Ok(numbers)
+    }
+}
+
 /// `[distance]`: trust by source or protocol.
 #[derive(Clone, PartialEq, Debug, Default, Deserialize)]
 #[serde(transparent)]
@@ -178,6 +217,8 @@ pub(crate) struct Distances(pub(crate) BTreeMap<value::DistanceKey, value::Dista
 pub(crate) const DISTANCE_ADMIN: u8 = 1;
 /// The distance of a file that is a source of its own.
 pub(crate) const DISTANCE_FILES: u8 = 250;
+/// The distance of the kernel's own routes.
+pub(crate) const DISTANCE_KERNEL: u8 = 0;
 
 impl Distances {
     /// The distance of the `admin` source.
@@ -188,6 +229,11 @@ impl Distances {
     /// The distance of files that are sources of their own.
     pub(crate) fn files(&self) -> u8 {
         self.of("files").unwrap_or(DISTANCE_FILES)
+    }
+
+    /// The distances of the kernel's routes.
+    pub(crate) fn of_kernel(&self) -> rtm_tables::Distances {
+        rtm_tables::Distances::all(self.of("kernel").unwrap_or(DISTANCE_KERNEL))
     }
 
     fn of(&self, name: &str) -> Option<u8> {
@@ -212,6 +258,8 @@ pub(crate) struct Overrides {
     pub(crate) listen: Option<SocketAddr>,
     /// `--log`
     pub(crate) log: Option<Level>,
+    /// `--kernel`
+    pub(crate) kernel: Option<Vec<TableName>>,
 }
 
 impl Overrides {
@@ -219,6 +267,9 @@ impl Overrides {
     pub(crate) fn apply(&self, config: &mut Config) {
         if let Some(address) = self.listen {
             config.listen.tcp = Some(ListenAddress(address));
+        }
+        if let Some(tables) = &self.kernel {
+            config.kernel.tables.clone_from(tables);
         }
         if let Some(level) = self.log {
             config.log.level = value::LevelName(level);
@@ -266,7 +317,7 @@ mod tests {
     fn every_key_is_documented() {
         let documented: toml::Table = documented().parse().unwrap();
         // The keys are read from the error that an unknown one gets.
-        for section in ["", "limits", "roles", "listen", "queue", "fifo", "log"] {
+        for section in ["", "limits", "roles", "listen", "queue", "fifo", "kernel", "log"] {
             let text = match section {
                 "" => "no-such-key = 1".to_owned(),
                 section => format!("[{section}]\nno-such-key = 1"),

@@ -165,6 +165,43 @@ impl<'de> Deserialize<'de> for QueueName {
     }
 }
 
+/// A routing table: its number, or its name on this host; `all`.
+#[derive(Clone, PartialEq, Debug, serde::Deserialize)]
+#[serde(untagged, expecting = "a table's number or name")]
+pub(crate) enum TableName {
+    /// Its number.
+    Number(u32),
+    /// Its name.
+    Name(String),
+}
+
+impl TableName {
+    /// Of the command line.
+    pub(crate) fn of_text(text: &str) -> TableName {
+        match text.parse() {
+            Ok(number) => TableName::Number(number),
+            Err(_) => TableName::Name(text.to_owned()),
+        }
+    }
+
+    /// Its number.
+    pub(crate) fn number(&self, names: &rtm_model::Names) -> Result<u32, String> {
+        let found = match self {
+            TableName::Number(number) => Some(*number),
+            TableName::Name(name) => names.table(name),
+        };
+        match (found, self) {
+            (Some(number), _) if number != 0 => Ok(number),
+            (Some(_), _) => Err("table 0 stands for none; 254 (main) would be right".to_owned()),
+            (None, TableName::Name(name)) => Err(format!(
+                "table {}: no such name in iproute2's rt_tables; a number would be right",
+                name.escape_debug()
+            )),
+            (None, TableName::Number(_)) => Ok(0),
+        }
+    }
+}
+
 /// A log level's name.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct LevelName(pub(crate) Level);
@@ -185,12 +222,12 @@ pub(crate) struct DistanceKey(pub(crate) String);
 impl<'de> Deserialize<'de> for DistanceKey {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        if matches!(text.as_str(), "admin" | "files") {
+        if matches!(text.as_str(), "admin" | "files" | "kernel") {
             return Ok(DistanceKey(text));
         }
-        // The kernel's routes and FRR's protocols come with their feeds.
+        // FRR's protocols come with its feed.
         Err(de::Error::custom(format!(
-            "distance of \"{}\": not in this version; admin or files would be right",
+            "distance of \"{}\": not in this version; admin, files or kernel would be right",
             text.escape_debug()
         )))
     }

@@ -6,4 +6,5 @@
 
 pub(crate) mod commands;
 pub(crate) mod fifo;
+pub(crate) mod kernel;
 pub(crate) mod queue;

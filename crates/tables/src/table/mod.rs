@@ -35,6 +35,7 @@
 
 mod candidates;
 mod error;
+mod listing;
 mod open;
 mod parties;
 mod shared;
@@ -49,6 +50,7 @@ use rtm_model::{
 };
 
 pub use error::ChangeError;
+pub use listing::{OwnRoute, StaleCursor, Stamp};
 pub use source::{
     Distances, PROTOCOL_STATIC, SourceClass, SourceId, SourceInfo, SourceSpec, TooManySources,
 };
