@@ -23,8 +23,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "TABLE,…", num_args = 0..=1, require_equals = true)]
     pub(crate) kernel: Option<Option<String>>,
 
-    /// Put a table's routes into the kernel (not in this version)
-    #[arg(long, value_name = "TABLE", hide = true)]
+    /// Put a table's routes into this host's table of the same number
+    #[arg(long, value_name = "TABLE")]
     pub(crate) export: Option<String>,
 
     /// Take routes from FRR (not in this version)
@@ -79,7 +79,6 @@ impl Args {
     /// The first option given that belongs to a later version.
     pub(crate) fn not_in_this_version(&self) -> Option<&'static str> {
         [
-            (self.export.is_some(), "--export"),
             (self.fpm.is_some(), "--fpm"),
             (self.state_dir.is_some(), "--state-dir"),
             (self.publish_name, "--publish-name"),
@@ -137,7 +136,7 @@ mod tests {
         for (args, expected) in [
             (&["--kernel"][..], None),
             (&["--kernel=254,255"], None),
-            (&["--export", "main"], Some("--export")),
+            (&["--export", "main"], None),
             (&["--fpm"], Some("--fpm")),
             (&["--fpm=127.0.0.1:2620"], Some("--fpm")),
             (&["--state-dir", "/x"], Some("--state-dir")),

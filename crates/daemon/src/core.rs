@@ -12,6 +12,7 @@ use rtm_tables::{
 
 use crate::config::Config;
 use crate::feeds::commands::Feeds;
+use crate::feeds::export::ExportState;
 use crate::feeds::kernel::KernelState;
 use crate::requests::wait::Waits;
 use crate::wakeup::ClientToken;
@@ -85,6 +86,10 @@ pub(crate) struct Core {
     pub(crate) feeds: Feeds,
     /// What is known of the kernel's feed.
     pub(crate) kernel: KernelState,
+    /// What is known of the export.
+    pub(crate) export: ExportState,
+    /// A file is being loaded since the start.
+    pub(crate) loading: bool,
     /// Whole flushes so far: live feeds are asked again.
     pub(crate) flushes: u64,
     /// What is counted.
@@ -114,6 +119,8 @@ impl Core {
             reload_asked: false,
             feeds: Feeds::default(),
             kernel: KernelState::default(),
+            export: ExportState::default(),
+            loading: false,
             flushes: 0,
             counters: Counters::default(),
             now: 0,
@@ -218,6 +225,11 @@ impl Core {
             Ok(Applied::Unchanged) => self.counters.unchanged += 1,
             Err(_) => self.counters.refused += 1,
         }
+    }
+
+    /// Have all sources offered what they have?
+    pub(crate) fn sources_are_settled(&self) -> bool {
+        !self.loading && self.table.sources().all(|source| !source.in_generation)
     }
 
     /// The table, and where its records go.

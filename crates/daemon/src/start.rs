@@ -15,6 +15,7 @@ use crate::console::Console;
 use crate::console::input::Input;
 use crate::core::Core;
 use crate::event_loop::{Daemon, reload_reply};
+use crate::feeds::export::Export;
 use crate::feeds::fifo::Fifo;
 use crate::feeds::kernel::Kernel;
 use crate::feeds::queue::Queue;
@@ -68,6 +69,7 @@ pub(crate) fn run(args: &Args) -> Result<(), StartError> {
             let tables = tables.as_deref().unwrap_or("all").split(',');
             tables.map(TableName::of_text).collect()
         }),
+        export: args.export.as_deref().map(TableName::of_text),
     };
     let config = config::load(&overrides).map_err(|e| usage(format!("configuration: {e}")))?;
     let admins =
@@ -136,10 +138,20 @@ pub(crate) fn run(args: &Args) -> Result<(), StartError> {
     kernel_config.numbers(&core.names).map_err(|e| usage(format!("kernel.tables: {e}")))?;
     let mut kernel = None;
     if kernel_config.is_on() {
-        let own = rtm_model::names::PROTOCOL_RTM;
+        let own = core.config.export.protocol.0 as u8;
         // What can't be made is a warning: the daemon runs on without.
         match Kernel::open(&mut core, &kernel_config, own) {
             Ok(opened) => kernel = Some(opened),
+            Err(why) => facts.warnings.push(why),
+        }
+    }
+    let export_config = core.config.export.clone();
+    let mut export = None;
+    if let Some(table) = &export_config.table {
+        let table = table.number(&core.names).map_err(|e| usage(format!("export.table: {e}")))?;
+        let (protocol, hold) = (export_config.protocol.0 as u8, export_config.hold_s.0 * 1000);
+        match Export::open(&mut core, table, protocol, hold) {
+            Ok(opened) => export = Some(opened),
             Err(why) => facts.warnings.push(why),
         }
     }
@@ -166,6 +178,7 @@ pub(crate) fn run(args: &Args) -> Result<(), StartError> {
         queue,
         fifo,
         kernel,
+        export,
         overrides,
         facts,
         manager: ServiceManager::of_environment(),
@@ -301,6 +314,9 @@ fn try_reload(daemon: &mut Daemon) -> Result<Reply, String> {
     }
     if config.kernel != old.kernel {
         changed.push("kernel needs a restart".to_owned());
+    }
+    if config.export != old.export {
+        changed.push("export needs a restart".to_owned());
     }
     *daemon.core.table.limits_mut() = table_limits(&config);
     daemon.core.hub.set_limits(hub_limits(&config));

@@ -50,7 +50,7 @@ pub(crate) struct TurnStats {
     /// Whole turns, from waking up to sleeping.
     pub(crate) turns: Histogram,
     stages: [StageStats; Stage::COUNT],
-    wakeups: [u64; 11],
+    wakeups: [u64; 12],
 }
 
 /// The clock of one turn.
@@ -103,6 +103,7 @@ impl TurnStats {
             Wakeup::Fifo => 8,
             Wakeup::Kernel => 9,
             Wakeup::KernelAnswer => 10,
+            Wakeup::Export => 11,
         };
         self.wakeups[kind] += 1;
     }
@@ -121,6 +122,7 @@ impl TurnStats {
             "fifo",
             "kernel",
             "kernel-answer",
+            "export",
         ];
         names.into_iter().zip(self.wakeups)
     }

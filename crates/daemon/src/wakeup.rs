@@ -53,6 +53,8 @@ pub(crate) enum Wakeup {
     Kernel,
     /// The kernel answers a request for a listing.
     KernelAnswer,
+    /// The export: an event, a line, an answer of its thread.
+    Export,
     /// A connection.
     Client(ClientToken),
 }
@@ -73,6 +75,7 @@ impl Wakeup {
             Wakeup::Fifo => 7,
             Wakeup::Kernel => 8,
             Wakeup::KernelAnswer => 9,
+            Wakeup::Export => 10,
             Wakeup::Client(token) => CLIENT | token.0,
         }
     }
@@ -90,6 +93,7 @@ impl Wakeup {
             7 => Wakeup::Fifo,
             8 => Wakeup::Kernel,
             9 => Wakeup::KernelAnswer,
+            10 => Wakeup::Export,
             number if number & CLIENT != 0 => Wakeup::Client(ClientToken(number & !CLIENT)),
             _ => return None,
         })

@@ -11,10 +11,9 @@ const DIRECTORY: &str = "/etc/rtm/rtmd.d";
 /// Keys that later versions take, with the section they stand in. They are
 /// told from keys that don't exist: a file written for a later version should
 /// not be searched for a spelling mistake.
-const LATER: [(&str, &[&str]); 4] = [
+const LATER: [(&str, &[&str]); 3] = [
     ("limits", &["image_bytes_max", "image_ring_bytes"]),
     ("listen", &["tcp_token_file"]),
-    ("export", &[]),
     ("fpm", &[]),
 ];
 

@@ -40,6 +40,8 @@ pub(crate) struct Config {
     pub(crate) fifo: FifoConfig,
     /// `[kernel]`
     pub(crate) kernel: KernelConfig,
+    /// `[export]`
+    pub(crate) export: ExportConfig,
     /// `[distance]`: by source (`admin`, `files`, `kernel`) or protocol.
     pub(crate) distance: Distances,
     /// `[log]`
@@ -208,6 +210,29 @@ impl KernelConfig {
     }
 }
 
+/// `[export]`: a table's routes put into the kernel's.
+#[derive(Clone, PartialEq, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct ExportConfig {
+    /// Which; none: nothing is exported.
+    pub(crate) table: Option<TableName>,
+    /// The `rtm_protocol` that our routes have there.
+    pub(crate) protocol: Count<5, 255>,
+    /// What an earlier daemon left goes so long after the start, if nobody
+    /// offered it again.
+    pub(crate) hold_s: Count<0, 3600>,
+}
+
+impl Default for ExportConfig {
+    fn default() -> ExportConfig {
+        ExportConfig {
+            table: None,
+            protocol: Count(u64::from(rtm_model::names::PROTOCOL_RTM)),
+            hold_s: Count(30),
+        }
+    }
+}
+
 /// `[distance]`: trust by source or protocol.
 #[derive(Clone, PartialEq, Debug, Default, Deserialize)]
 #[serde(transparent)]
@@ -260,6 +285,8 @@ pub(crate) struct Overrides {
     pub(crate) log: Option<Level>,
     /// `--kernel`
     pub(crate) kernel: Option<Vec<TableName>>,
+    /// `--export`
+    pub(crate) export: Option<TableName>,
 }
 
 impl Overrides {
@@ -270,6 +297,9 @@ impl Overrides {
         }
         if let Some(tables) = &self.kernel {
             config.kernel.tables.clone_from(tables);
+        }
+        if let Some(table) = &self.export {
+            config.export.table = Some(table.clone());
         }
         if let Some(level) = self.log {
             config.log.level = value::LevelName(level);
@@ -309,6 +339,7 @@ mod tests {
         // TCP is off by default, and the queue's name the directory's: what stands
         // there are examples.
         assert!(config.queue.name.take().is_some());
+        assert!(config.export.table.take().is_some());
         assert!(config.listen.tcp.take().is_some());
         assert_eq!(config, Config::default());
     }
@@ -317,7 +348,8 @@ mod tests {
     fn every_key_is_documented() {
         let documented: toml::Table = documented().parse().unwrap();
         // The keys are read from the error that an unknown one gets.
-        for section in ["", "limits", "roles", "listen", "queue", "fifo", "kernel", "log"] {
+        for section in ["", "limits", "roles", "listen", "queue", "fifo", "kernel", "export", "log"]
+        {
             let text = match section {
                 "" => "no-such-key = 1".to_owned(),
                 section => format!("[{section}]\nno-such-key = 1"),

@@ -5,6 +5,7 @@
 //! sender's own call waits or fails.
 
 pub(crate) mod commands;
+pub(crate) mod export;
 pub(crate) mod fifo;
 pub(crate) mod kernel;
 pub(crate) mod queue;

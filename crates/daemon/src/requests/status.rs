@@ -101,7 +101,6 @@ pub(crate) fn status(core: &Core, around: &Around<'_>, out: &mut dyn Answer) -> 
         "log_dropped": facts.log.dropped(),
         "warnings": facts.warnings,
         "load": facts.load,
-        "kernel": core.kernel.facts(),
         "turns": {
             "count": turns.turns.count(),
             "p50_us": micros(turns.turns.quantile(0.5)),
@@ -115,6 +114,8 @@ pub(crate) fn status(core: &Core, around: &Around<'_>, out: &mut dyn Answer) -> 
     });
     value["queue"] = queue(core, facts);
     value["fifo"] = fifo(core, facts);
+    value["kernel"] = core.kernel.facts();
+    value["export"] = core.export.facts();
     say(&value, out)
 }
 

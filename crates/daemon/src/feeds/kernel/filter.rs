@@ -41,7 +41,7 @@ const NEIGHBOUR_FAMILY: u32 = 16;
 const TABLES_MAX: usize = 64;
 
 /// The program for these tables (none: all), without routes of a protocol.
-pub(super) fn program(tables: &[u32], without: u8) -> Vec<Instruction> {
+pub(in crate::feeds) fn program(tables: &[u32], without: Option<u8>) -> Vec<Instruction> {
     let mut program = Program::default();
     let half = |number: u16| u32::from(u16::from_be_bytes(number.to_ne_bytes()));
     let word = |number: u32| u32::from_be_bytes(number.to_ne_bytes());
@@ -57,8 +57,10 @@ pub(super) fn program(tables: &[u32], without: u8) -> Vec<Instruction> {
     program.when(10, "keep");
     program.op(RETURN, DROP);
     program.label("route");
-    program.op(LOAD_BYTE, ROUTE_PROTOCOL);
-    program.when(u32::from(without), "drop");
+    if let Some(without) = without {
+        program.op(LOAD_BYTE, ROUTE_PROTOCOL);
+        program.when(u32::from(without), "drop");
+    }
     program.op(LOAD_WORD, ROUTE_FLAGS);
     program.jump(JUMP_BITS, word(RTM_F_CLONED), "drop");
     if !tables.is_empty() && tables.len() <= TABLES_MAX {

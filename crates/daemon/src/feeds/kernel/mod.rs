@@ -41,6 +41,7 @@ use serde_json::{Value, json};
 use crate::config::KernelConfig;
 use crate::core::{Core, Requester};
 use crate::wakeup::Wakeup;
+pub(super) use filter::program;
 use listing::{Listing, ROUNDS_MAX, Scope, Step};
 use routes::{ListKey, Outcome};
 
@@ -167,7 +168,7 @@ impl Kernel {
         // Beyond net.core.rmem_max nothing is granted without privilege.
         let bytes = config.receive_bytes.0 as usize;
         ipc::socket::set_receive_buffer(&events, bytes).map_err(|error| wrong(&error))?;
-        events.attach_filter(&filter::program(&tables, own)).map_err(|error| wrong(&error))?;
+        events.attach_filter(&program(&tables, Some(own))).map_err(|error| wrong(&error))?;
         for group in [
             number::GROUP_LINK,
             number::GROUP_NEIGH,
