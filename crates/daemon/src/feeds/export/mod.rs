@@ -31,7 +31,7 @@
 
 mod worker;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::ops::Bound;
 use std::time::Instant;
@@ -173,7 +173,7 @@ impl ExportState {
 /// A walk over all slots, or over all of the table's winners.
 #[derive(Clone, Copy, Debug)]
 enum Pass {
-    /// Winners after this key.
+    /// Winners after this key, by one of the groups that changed.
     Winners(RouteCursor),
     /// Slots after this key; the listing's verdict if there was one.
     Slots { after: Option<Key>, listed: bool },
@@ -206,6 +206,13 @@ pub(crate) struct Export {
     hasher: FixedState,
     marker: Option<MarkerId>,
     at_tail: bool,
+    /// Groups that were met: a change of one concerns its routes, a new one has
+    /// none yet.
+    groups: HashSet<u32>,
+    /// Those whose routes the pass under way looks for, and those that changed
+    /// since it began.
+    sought: HashSet<u32>,
+    changed_groups: HashSet<u32>,
     batch: Batch,
     listing: Option<Listing>,
     passes: Vec<Pass>,
@@ -264,6 +271,9 @@ impl Export {
             hasher: FixedState::default(),
             marker: None,
             at_tail: false,
+            groups: HashSet::new(),
+            sought: HashSet::new(),
+            changed_groups: HashSet::new(),
             batch: Batch::default(),
             listing: None,
             passes: Vec::new(),
@@ -288,7 +298,8 @@ impl Export {
         let sweep = (!self.swept).then_some(self.hold_ms);
         let list = self.list_at.filter(|_| self.listing.is_none());
         let audit = self.listed_once.then_some(self.audit);
-        [list, self.retry_at, sweep, audit, self.denied].into_iter().flatten().min()
+        let retry = self.retry_at.filter(|_| self.listing.is_none());
+        [list, retry, sweep, audit, self.denied].into_iter().flatten().min()
     }
 
     /// Has the table something that wasn't looked at?
@@ -380,7 +391,7 @@ impl Export {
         for _ in 0..STEPS {
             let marker = *self.marker.get_or_insert_with(|| core.table.marker());
             let mut found = None;
-            let mut regroup = false;
+            let mut group = None;
             let mut flushed = false;
             let table = self.table;
             let step = core.table.marker_next(marker, &mut |item| match item {
@@ -389,26 +400,37 @@ impl Export {
                         let key = &body[..kind.key_bytes()];
                         found = EntityKey::decode(kind, key).ok();
                     }
-                    EntityKind::Group => regroup = true,
+                    EntityKind::Group => {
+                        let key = &body[..kind.key_bytes()];
+                        group = EntityKey::decode(kind, key).ok();
+                    }
                     _ => {}
                 },
-                OrderItem::Gone { kind, key, .. } => {
-                    if matches!(kind, EntityKind::Route4 | EntityKind::Route6) {
+                OrderItem::Gone { kind, key, .. } => match kind {
+                    EntityKind::Route4 | EntityKind::Route6 | EntityKind::Group => {
                         found = EntityKey::decode(kind, key).ok();
                     }
-                }
+                    _ => {}
+                },
                 OrderItem::Flushed { what, .. } => flushed = what.routes,
             });
-            if let Some(EntityKey::Route(key)) = found {
-                if key.table == table {
+            match found {
+                Some(EntityKey::Route(key)) if key.table == table => {
                     self.update(core, Key::of(&key), false);
                 }
+                Some(EntityKey::Group(id)) => {
+                    self.groups.remove(&id.0);
+                }
+                _ => {}
             }
             if flushed {
                 self.passes.push(Pass::Slots { after: None, listed: false });
             }
-            if regroup && self.listed_once && !self.slots.is_empty() {
-                self.regrouped();
+            if let Some(EntityKey::Group(id)) = group {
+                if !self.groups.insert(id.0) {
+                    self.changed_groups.insert(id.0);
+                    self.look_at_all();
+                }
             }
             match step {
                 Step::Moved => {}
@@ -430,12 +452,12 @@ impl Export {
         true
     }
 
-    /// A group is another one: its routes are looked at, once for any number
-    /// of groups that wait in a row.
-    fn regrouped(&mut self) {
-        let all = RouteCursor::all().in_table(self.table);
-        if !self.passes.iter().any(|pass| matches!(pass, Pass::Winners(at) if *at == all)) {
-            self.passes.insert(0, Pass::Winners(all));
+    /// The winners are looked at for groups that changed and keys without a slot;
+    /// after the pass under way, if there is one.
+    fn look_at_all(&mut self) {
+        if !self.passes.iter().any(|pass| matches!(pass, Pass::Winners(_))) {
+            self.sought = std::mem::take(&mut self.changed_groups);
+            self.passes.insert(0, Pass::Winners(RouteCursor::all().in_table(self.table)));
         }
     }
 
@@ -445,8 +467,17 @@ impl Export {
         match pass {
             Pass::Winners(mut cursor) => {
                 for _ in 0..STEPS {
-                    let Some((route, _)) = core.table.next_route(&mut cursor) else { return true };
-                    self.update(core, Key::of(&route.key), false);
+                    let Some((route, _)) = core.table.next_route(&mut cursor) else {
+                        if !self.changed_groups.is_empty() {
+                            self.look_at_all();
+                        }
+                        return true;
+                    };
+                    let key = Key::of(&route.key);
+                    if self.sought.contains(&route.value.group.0) || !self.slots.contains_key(&key)
+                    {
+                        self.update(core, key, false);
+                    }
                     if self.batch.len() >= BATCH {
                         break;
                     }
@@ -695,7 +726,7 @@ impl Export {
                 self.forget(core, key);
             }
             self.list_soon(core);
-            return self.regrouped();
+            return self.look_at_all();
         }
         let mut refused = outcome.refused.into_iter().peekable();
         for (sequence, key, deleting) in outcome.requests {

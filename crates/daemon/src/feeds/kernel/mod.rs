@@ -151,6 +151,8 @@ pub(crate) struct Kernel {
     flushes: u64,
     overruns_told: Option<Millis>,
     paused: bool,
+    /// Somebody else has the tables: what is due waits for the release.
+    held: bool,
 }
 
 impl Kernel {
@@ -210,6 +212,7 @@ impl Kernel {
             flushes: core.flushes,
             overruns_told: None,
             paused: false,
+            held: false,
         })
     }
 
@@ -226,12 +229,13 @@ impl Kernel {
         } else {
             Some(self.wanted.at.unwrap_or(self.audit))
         };
-        [listing, self.joined.poll_timeout()].into_iter().flatten().min().filter(|_| !self.paused)
+        [listing, self.joined.poll_timeout()].into_iter().flatten().min().filter(|_| !self.held)
     }
 
     /// Does what is due. True: it has more to do.
     pub(crate) fn handle_timeout(&mut self, core: &mut Core) -> bool {
-        if self.paused || !core.may_change(Requester::Kernel) {
+        self.held = !core.may_change(Requester::Kernel);
+        if self.held {
             return false;
         }
         self.joined.handle_timeout(core, self.source, TIMEOUTS);
@@ -266,6 +270,7 @@ impl Kernel {
             return false;
         }
         self.pause(false, epoll);
+        self.held = false;
         loop {
             let drained = self.read_events(core, until);
             if drained {
