@@ -63,6 +63,35 @@ impl Daemon {
         Daemon { process, queue, directory }
     }
 
+    /// Starts one in a network namespace, with this configuration.
+    pub fn start_within(
+        namespace: &crate::Namespace,
+        configuration: &str,
+        args: &[&str],
+    ) -> Daemon {
+        let directory =
+            tempfile::Builder::new().prefix("rtm-e2e-").tempdir().expect("a temporary directory");
+        Daemon::start_within_in(namespace, directory, configuration, args)
+    }
+
+    /// The same in a directory that may hold what an earlier one left.
+    pub fn start_within_in(
+        namespace: &crate::Namespace,
+        directory: TempDir,
+        configuration: &str,
+        args: &[&str],
+    ) -> Daemon {
+        let path = directory.path().join("test.toml");
+        std::fs::write(&path, configuration).expect("a configuration");
+        let mut command = namespace.command(binary("rtmd"));
+        command.arg("--runtime-dir").arg(directory.path()).arg("--config").arg(&path).args(args);
+        command.env_remove("RTM_SOCKET").env_remove("RTM_RUNTIME_DIR");
+        let process = Process::spawn(command);
+        process.wait_stderr("ready");
+        let queue = QueueName(directory.path().to_owned());
+        Daemon { process, queue, directory }
+    }
+
     /// Its runtime directory.
     pub fn directory(&self) -> &Path {
         self.directory.path()

@@ -7,6 +7,7 @@
 
 pub mod daemon;
 pub mod data;
+pub mod mirror;
 pub mod namespace;
 pub mod process;
 pub mod require;

@@ -50,7 +50,7 @@ pub(crate) fn run(env: &mut Env<'_>, command: Command) -> Result<()> {
         Command::Completion(shell) => completion::run(env, shell),
         Command::Lookup(_) => Err(Failure::not_in_this_version("lookup")),
         Command::StatusImage => Err(Failure::not_in_this_version("status image")),
-        Command::SourceReconcile(_) => Err(Failure::not_in_this_version("source reconcile")),
+        Command::SourceReconcile(name) => source::reconcile(env, &name),
         Command::MqSend { text, priority } => mq::send(env, &text, priority),
         Command::Tour => Err(Failure::not_in_this_version("tour")),
         _ => Err(Failure::not_in_this_version("this command")),

@@ -90,7 +90,6 @@ const LATER: &[&str] = &[
     "client --keys",
     "monitor --exec true",
     "tour",
-    "source reconcile kernel",
 ];
 
 #[test]

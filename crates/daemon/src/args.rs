@@ -19,12 +19,12 @@ use crate::log::Level;
     after_help = "Example: rtmd --load routes.txt.gz --listen tcp://127.0.0.1:2600"
 )]
 pub(crate) struct Args {
-    /// Mirror this host's own tables (not in this version)
-    #[arg(long, value_name = "TABLE,…", num_args = 0..=1, require_equals = true, hide = true)]
+    /// Mirror this host's own routes and neighbours: all tables, or these
+    #[arg(long, value_name = "TABLE,…", num_args = 0..=1, require_equals = true)]
     pub(crate) kernel: Option<Option<String>>,
 
-    /// Put a table's routes into the kernel (not in this version)
-    #[arg(long, value_name = "TABLE", hide = true)]
+    /// Put a table's routes into this host's table of the same number
+    #[arg(long, value_name = "TABLE")]
     pub(crate) export: Option<String>,
 
     /// Take routes from FRR: zebra -M dplane_fpm_nl connects here (127.0.0.1:2620)
@@ -87,6 +87,7 @@ impl Args {
         [
             (self.kernel.is_some(), "--kernel"),
             (self.export.is_some(), "--export"),
+            (self.fpm.is_some(), "--fpm"),
             (self.state_dir.is_some(), "--state-dir"),
             (self.publish_name, "--publish-name"),
         ]
@@ -161,6 +162,11 @@ mod tests {
             (&["--export", "main"], Some("--export")),
             (&["--fpm"], None),
             (&["--fpm=127.0.0.1:2620"], None),
+            (&["--kernel"][..], None),
+            (&["--kernel=254,255"], None),
+            (&["--export", "main"], None),
+            (&["--fpm"], Some("--fpm")),
+            (&["--fpm=127.0.0.1:2620"], Some("--fpm")),
             (&["--state-dir", "/x"], Some("--state-dir")),
             (&["--publish-name"], Some("--publish-name")),
             (&["--console"], None),

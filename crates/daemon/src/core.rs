@@ -12,7 +12,9 @@ use rtm_tables::{
 
 use crate::config::Config;
 use crate::feeds::commands::Feeds;
+use crate::feeds::export::ExportState;
 use crate::feeds::fpm::PeerFacts;
+use crate::feeds::kernel::KernelState;
 use crate::requests::wait::Waits;
 use crate::wakeup::ClientToken;
 
@@ -31,6 +33,8 @@ pub(crate) enum Requester {
     Fifo,
     /// A zebra.
     Fpm,
+    /// This host's kernel.
+    Kernel,
 }
 
 /// What is counted since the start, for `rtm stat`.
@@ -98,6 +102,14 @@ pub(crate) struct Core {
     pub(crate) fpm: Vec<PeerFacts>,
     /// Flushes of all routes so far: who can tell them again is asked to.
     pub(crate) route_flushes: u64,
+    /// What is known of the kernel's feed.
+    pub(crate) kernel: KernelState,
+    /// What is known of the export.
+    pub(crate) export: ExportState,
+    /// A file is being loaded since the start.
+    pub(crate) loading: bool,
+    /// Whole flushes of anything so far: the kernel is asked again.
+    pub(crate) flushes: u64,
     /// What is counted.
     pub(crate) counters: Counters,
     /// The turn's time, in milliseconds since the start.
@@ -126,6 +138,10 @@ impl Core {
             feeds: Feeds::default(),
             fpm: Vec::new(),
             route_flushes: 0,
+            kernel: KernelState::default(),
+            export: ExportState::default(),
+            loading: false,
+            flushes: 0,
             counters: Counters::default(),
             now: 0,
         }
@@ -241,6 +257,11 @@ impl Core {
             let mut tap = Tap { hub: &mut self.hub, waits: &mut self.waits };
             self.table.apply_many(source, changes, &mut tap, &mut counted);
         }
+    }
+
+    /// Have all sources offered what they have?
+    pub(crate) fn sources_are_settled(&self) -> bool {
+        !self.loading && self.table.sources().all(|source| !source.in_generation)
     }
 
     /// The table, and where its records go.

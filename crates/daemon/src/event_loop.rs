@@ -29,8 +29,10 @@ use crate::clients::accept::{Listener, Reserve};
 use crate::config::Overrides;
 use crate::console::Console;
 use crate::core::Core;
+use crate::feeds::export::Export;
 use crate::feeds::fifo::Fifo;
 use crate::feeds::fpm::Fpm;
+use crate::feeds::kernel::Kernel;
 use crate::feeds::queue::Queue;
 use crate::file_load::Loader;
 use crate::requests::Reply;
@@ -50,6 +52,8 @@ const JOBS: Duration = Duration::from_micros(800);
 const UPKEEP: usize = 512;
 /// Entities that are encoded for snapshots in one turn.
 const PUBLISH: usize = 2048;
+/// What the export looks at in one turn.
+const EXPORT: Duration = Duration::from_micros(600);
 /// Writing to sockets in one turn.
 const SEND: Duration = Duration::from_micros(1500);
 /// Clients whose timers are looked at in one turn.
@@ -84,6 +88,8 @@ struct Woken {
     fifo: bool,
     fpm_listener: bool,
     fpm: bool,
+    kernel: bool,
+    export: bool,
 }
 
 /// The daemon.
@@ -102,6 +108,8 @@ pub(crate) struct Daemon {
     pub(crate) queue: Option<Queue>,
     pub(crate) fifo: Option<Fifo>,
     pub(crate) fpm: Option<Fpm>,
+    pub(crate) kernel: Option<Kernel>,
+    pub(crate) export: Option<Export>,
     pub(crate) overrides: Overrides,
     pub(crate) facts: Facts,
     pub(crate) manager: ServiceManager,
@@ -139,6 +147,12 @@ impl Daemon {
         }
         if let Some(fpm) = &self.fpm {
             fpm.watch()?;
+        }
+        if let Some(kernel) = &self.kernel {
+            kernel.watch(&self.epoll)?;
+        }
+        if let Some(export) = &self.export {
+            export.watch(&self.epoll)?;
         }
         if let Some(console) = &self.console {
             self.epoll.add(console.room(), W::ConsoleRoom.number(), Interest::READ)?;
@@ -179,6 +193,7 @@ impl Daemon {
             memory.upkeep |= table.tidy(UPKEEP);
             clock.ended(Stage::Upkeep, memory.upkeep, &mut self.turns);
 
+            self.export_some(&woken, &memory);
             let late = self.publish(&mut memory);
             clock.ended(Stage::Publish, late, &mut self.turns);
 
@@ -195,6 +210,9 @@ impl Daemon {
             }
             if let Some(fpm) = &mut self.fpm {
                 fpm.handle_timeout(&mut self.core);
+            }
+            if let Some(kernel) = &mut self.kernel {
+                memory.feeding |= kernel.handle_timeout(&mut self.core);
             }
             clock.ended(Stage::Timers, late, &mut self.turns);
 
@@ -220,6 +238,7 @@ impl Daemon {
             || memory.feeding
             || memory.published != self.core.table.revision().0
             || self.core.hub.has_work()
+            || self.export.as_ref().is_some_and(|export| export.has_work(&self.core))
             || self.core.reload_asked
             || self.clients.has_work()
             || self.console.as_ref().is_some_and(Console::has_work);
@@ -237,6 +256,8 @@ impl Daemon {
             self.console.as_ref().and_then(Console::poll_timeout),
             self.fifo.as_ref().and_then(Fifo::poll_timeout),
             self.fpm.as_ref().and_then(Fpm::poll_timeout),
+            self.kernel.as_ref().and_then(Kernel::poll_timeout),
+            self.export.as_ref().and_then(Export::poll_timeout),
             memory.closed_until,
             drain,
         ]
@@ -270,6 +291,8 @@ impl Daemon {
                         fpm.woken(place);
                     }
                 }
+                Wakeup::Kernel | Wakeup::KernelAnswer => woken.kernel = true,
+                Wakeup::Export => woken.export = true,
                 Wakeup::Client(token) => self.clients.woken(token, event),
             }
         }
@@ -361,8 +384,25 @@ impl Daemon {
                 more |= fpm.take_some(&mut self.core, until);
             }
         }
+        if let Some(kernel) = self.kernel.as_mut().filter(|_| woken.kernel || memory.feeding) {
+            let until = until.max(Instant::now() + FEEDS / 4);
+            more |= kernel.take_some(&mut self.core, &self.epoll, until);
+        }
         memory.feeding = more;
         late || more
+    }
+
+    /// The export goes on from where it stands in the order of changes.
+    fn export_some(&mut self, woken: &Woken, memory: &Memory) {
+        let Some(export) = &mut self.export else { return };
+        self.core.loading = self.loader.is_some();
+        if memory.published != self.core.table.revision().0 {
+            export.changed();
+        }
+        let due = export.poll_timeout().is_some_and(|at| at <= self.core.now);
+        if woken.export || due || export.has_work(&self.core) {
+            export.step(&mut self.core, Instant::now() + EXPORT);
+        }
     }
 
     fn run_jobs(&mut self, woken: &Woken, until: Instant) -> bool {
@@ -451,6 +491,8 @@ impl Daemon {
                 self.queue = None;
                 self.fifo = None;
                 self.fpm = None;
+                self.kernel = None;
+                self.export = None;
                 memory.drain = Some(Drain { deadline: self.core.now + DRAIN_MS, said: false });
             }
             Some(drain) => {

@@ -47,3 +47,17 @@ fn take(path: &Path, read: Reader, names: &mut Names) {
         tracing::warn!("{}: {error}", path.display());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_file_that_is_shipped_names_our_protocol() {
+        let shipped = include_str!("../../../contrib/iproute2/rt_protos.d/rtm.conf");
+        let mut names = Names::default();
+        names.read_protocols(shipped).unwrap();
+        assert_eq!(names.protocol("rtm"), Some(rtm_model::names::PROTOCOL_RTM));
+        assert_eq!(shipped.lines().filter(|line| !line.starts_with('#')).count(), 1);
+    }
+}

@@ -10,13 +10,15 @@ use rtm_tables::{Epoch, Hub, HubLimits, Table, TableLimits};
 use crate::args::{Args, FPM_DEFAULT};
 use crate::clients::Clients;
 use crate::clients::accept::{KEPT, Listener, Reserve};
-use crate::config::{self, Config, Overrides};
+use crate::config::{self, Config, Overrides, TableName};
 use crate::console::Console;
 use crate::console::input::Input;
 use crate::core::Core;
 use crate::event_loop::{Daemon, reload_reply};
+use crate::feeds::export::Export;
 use crate::feeds::fifo::Fifo;
 use crate::feeds::fpm::Fpm;
+use crate::feeds::kernel::Kernel;
 use crate::feeds::queue::Queue;
 use crate::file_load::Loader;
 use crate::log::Log;
@@ -65,6 +67,11 @@ pub(crate) fn run(args: &Args) -> Result<(), StartError> {
         listen: args.listen,
         log: args.log,
         fpm: args.fpm.map(|address| address.unwrap_or(FPM_DEFAULT)),
+        kernel: args.kernel.as_ref().map(|tables| {
+            let tables = tables.as_deref().unwrap_or("all").split(',');
+            tables.map(TableName::of_text).collect()
+        }),
+        export: args.export.as_deref().map(TableName::of_text),
     };
     let config = config::load(&overrides).map_err(|e| usage(format!("configuration: {e}")))?;
     let admins =
@@ -120,7 +127,7 @@ pub(crate) fn run(args: &Args) -> Result<(), StartError> {
     reserve.fill();
 
     let tcp_address = tcp.as_ref().and_then(|listener| listener.local_address().ok());
-    let facts = Facts {
+    let mut facts = Facts {
         runtime_dir: directory.path().display().to_string(),
         socket: path.display().to_string(),
         queue: queue.as_ref().map(|queue| (queue.name().to_owned(), queue.sizes())),
@@ -133,7 +140,28 @@ pub(crate) fn run(args: &Args) -> Result<(), StartError> {
         load: loader.as_ref().map_or(serde_json::Value::Null, Loader::facts),
         log: log.clone(),
     };
-    let core = core(config).map_err(failed)?;
+    let mut core = core(config).map_err(failed)?;
+    let kernel_config = core.config.kernel.clone();
+    kernel_config.numbers(&core.names).map_err(|e| usage(format!("kernel.tables: {e}")))?;
+    let mut kernel = None;
+    if kernel_config.is_on() {
+        let own = core.config.export.protocol.0 as u8;
+        // What can't be made is a warning: the daemon runs on without.
+        match Kernel::open(&mut core, &kernel_config, own) {
+            Ok(opened) => kernel = Some(opened),
+            Err(why) => facts.warnings.push(why),
+        }
+    }
+    let export_config = core.config.export.clone();
+    let mut export = None;
+    if let Some(table) = &export_config.table {
+        let table = table.number(&core.names).map_err(|e| usage(format!("export.table: {e}")))?;
+        let (protocol, hold) = (export_config.protocol.0 as u8, export_config.hold_s.0 * 1000);
+        match Export::open(&mut core, table, protocol, hold) {
+            Ok(opened) => export = Some(opened),
+            Err(why) => facts.warnings.push(why),
+        }
+    }
     let mut console = None;
     if wants_console(args) {
         match Input::open().map(|input| Console::new(input, &core)) {
@@ -157,6 +185,8 @@ pub(crate) fn run(args: &Args) -> Result<(), StartError> {
         queue,
         fifo,
         fpm,
+        kernel,
+        export,
         overrides,
         facts,
         manager: ServiceManager::of_environment(),
@@ -295,6 +325,12 @@ fn try_reload(daemon: &mut Daemon) -> Result<Reply, String> {
         changed.push("fpm.listen needs a restart".to_owned());
     } else if config.fpm != old.fpm {
         changed.push("fpm".to_owned());
+    }
+    if config.kernel != old.kernel {
+        changed.push("kernel needs a restart".to_owned());
+    }
+    if config.export != old.export {
+        changed.push("export needs a restart".to_owned());
     }
     *daemon.core.table.limits_mut() = table_limits(&config);
     daemon.core.hub.set_limits(hub_limits(&config));

@@ -50,7 +50,7 @@ pub(crate) struct TurnStats {
     /// Whole turns, from waking up to sleeping.
     pub(crate) turns: Histogram,
     stages: [StageStats; Stage::COUNT],
-    wakeups: [u64; 10],
+    wakeups: [u64; 13],
 }
 
 /// The clock of one turn.
@@ -102,6 +102,9 @@ impl TurnStats {
             Wakeup::Queue => 7,
             Wakeup::Fifo => 8,
             Wakeup::FpmListener | Wakeup::Fpm(_) => 9,
+            Wakeup::Kernel => 10,
+            Wakeup::KernelAnswer => 11,
+            Wakeup::Export => 12,
         };
         self.wakeups[kind] += 1;
     }
@@ -119,6 +122,9 @@ impl TurnStats {
             "queue",
             "fifo",
             "fpm",
+            "kernel",
+            "kernel-answer",
+            "export",
         ];
         names.into_iter().zip(self.wakeups)
     }

@@ -53,6 +53,12 @@ pub(crate) enum Wakeup {
     FpmListener,
     /// A zebra's connection, by its place.
     Fpm(u32),
+    /// The kernel tells of changes.
+    Kernel,
+    /// The kernel answers a request for a listing.
+    KernelAnswer,
+    /// The export: an event, a line, an answer of its thread.
+    Export,
     /// A connection.
     Client(ClientToken),
 }
@@ -74,6 +80,9 @@ impl Wakeup {
             Wakeup::Fifo => 7,
             Wakeup::FpmListener => 10,
             Wakeup::Fpm(place) => FPM | u64::from(place),
+            Wakeup::Kernel => 8,
+            Wakeup::KernelAnswer => 9,
+            Wakeup::Export => 11,
             Wakeup::Client(token) => CLIENT | token.0,
         }
     }
@@ -90,6 +99,9 @@ impl Wakeup {
             6 => Wakeup::Queue,
             7 => Wakeup::Fifo,
             10 => Wakeup::FpmListener,
+            8 => Wakeup::Kernel,
+            9 => Wakeup::KernelAnswer,
+            11 => Wakeup::Export,
             number if number & CLIENT != 0 => Wakeup::Client(ClientToken(number & !CLIENT)),
             number if number & FPM != 0 => Wakeup::Fpm(number as u32),
             _ => return None,

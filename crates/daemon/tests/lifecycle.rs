@@ -96,7 +96,6 @@ fn usage_and_configuration_end_with_1() {
     std::fs::write(&config, "[limits]\n\nsesions_max = 3\n").unwrap();
     let path = config.to_str().unwrap().to_owned();
     for (args, expected) in [
-        (vec!["--kernel"], "rtmd: --kernel: not in this version\n".to_owned()),
         (vec!["--fpm=localhost"], "rtmd: invalid value 'localhost'".to_owned()),
         (vec!["--state-dir", "/x"], "rtmd: --state-dir: not in this version\n".to_owned()),
         (

@@ -38,8 +38,9 @@ pub use session::{
 };
 pub use store::{RouteCursor, Store, StoreCounts};
 pub use table::{
-    Applied, Candidate, ChangeError, Distances, PROTOCOL_STATIC, SourceClass, SourceId, SourceInfo,
-    SourceSpec, Table, TableCounts, TableLimits, TooManySources, Transaction,
+    Applied, Candidate, ChangeError, Distances, OwnRoute, PROTOCOL_STATIC, SourceClass, SourceId,
+    SourceInfo, SourceSpec, StaleCursor, Stamp, Table, TableCounts, TableLimits, TooManySources,
+    Transaction,
 };
 
 pub mod wire;

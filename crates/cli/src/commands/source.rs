@@ -1,4 +1,5 @@
-//! `rtm source list`: where routes come from.
+//! `rtm source list`: where routes come from; `rtm source reconcile`: what of
+//! them differs from where they come from.
 
 use serde_json::Value;
 
@@ -31,4 +32,18 @@ pub(crate) fn run(env: &mut Env<'_>) -> Result<()> {
         );
     }
     Ok(grid.print(&mut env.out)?)
+}
+
+/// `source reconcile NAME`: one line for each difference, then their number.
+pub(crate) fn reconcile(env: &mut Env<'_>, name: &str) -> Result<()> {
+    let (values, done) = env.ask_json(&format!("source reconcile {name}"))?;
+    let text = done.text.clone();
+    succeeded(done)?;
+    if env.options.json {
+        return Ok(env.out.json(&Value::Array(values), env.options.pretty)?);
+    }
+    for value in &values {
+        env.out.line(value["line"].as_str().unwrap_or_default())?;
+    }
+    Ok(env.out.line(&text)?)
 }

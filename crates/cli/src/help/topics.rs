@@ -362,6 +362,16 @@ pub(crate) const TOPICS: &[Topic] = &[
         example: "rtm source list",
     },
     Topic {
+        words: "source reconcile",
+        usage: &["NAME"],
+        about: "Compares a source with where its routes come from, and mends what differs",
+        more: &[
+            "Only kernel can be compared: everything is listed again, and a line tells of each route that differed.",
+        ],
+        options: &[],
+        example: "rtm source reconcile kernel",
+    },
+    Topic {
         words: "flush",
         usage: &["[routes|neighbours|all] [--force]"],
         about: "Empties the tables, of all sources, in one revision",

@@ -204,7 +204,8 @@ impl Clients {
                 | Requester::Loader
                 | Requester::Queue
                 | Requester::Fifo
-                | Requester::Fpm => None,
+                | Requester::Fpm
+                | Requester::Kernel => None,
             })
             .collect();
         for token in touched {

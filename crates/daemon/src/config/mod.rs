@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 pub(crate) use file::load;
-pub(crate) use value::{Count, FpmAddress, ListenAddress, Mode, QueueName, Size};
+pub(crate) use value::{Count, FpmAddress, ListenAddress, Mode, QueueName, Size, TableName};
 
 use crate::log::Level;
 
@@ -40,6 +40,10 @@ pub(crate) struct Config {
     pub(crate) fifo: FifoConfig,
     /// `[fpm]`
     pub(crate) fpm: FpmConfig,
+    /// `[kernel]`
+    pub(crate) kernel: KernelConfig,
+    /// `[export]`
+    pub(crate) export: ExportConfig,
     /// `[distance]`: by source (`admin`, `files`, `kernel`) or protocol.
     pub(crate) distance: Distances,
     /// `[log]`
@@ -189,6 +193,66 @@ impl Default for FpmConfig {
     }
 }
 
+/// `[kernel]`: this host's own tables.
+#[derive(Clone, PartialEq, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct KernelConfig {
+    /// Which are mirrored: none, or `all`.
+    pub(crate) tables: Vec<TableName>,
+    /// How long things must be quiet before they are listed again.
+    pub(crate) settle_ms: Count<10, 60_000>,
+    /// The socket's receive buffer; the system may grant less.
+    pub(crate) receive_bytes: Size<{ 4 * KIB }, { 256 * MIB }>,
+}
+
+impl Default for KernelConfig {
+    fn default() -> KernelConfig {
+        KernelConfig { tables: Vec::new(), settle_ms: Count(200), receive_bytes: Size(4 * MIB) }
+    }
+}
+
+impl KernelConfig {
+    /// Is anything mirrored?
+    pub(crate) fn is_on(&self) -> bool {
+        !self.tables.is_empty()
+    }
+
+    /// The tables' numbers; none: all.
+    pub(crate) fn numbers(&self, names: &rtm_model::Names) -> Result<Vec<u32>, String> {
+        if self.tables.contains(&TableName::Name("all".to_owned())) {
+            return Ok(Vec::new());
+        }
+        let mut numbers: Vec<u32> =
+            self.tables.iter().map(|table| table.number(names)).collect::<Result<_, _>>()?;
+        numbers.sort_unstable();
+        numbers.dedup();
+        Ok(numbers)
+    }
+}
+
+/// `[export]`: a table's routes put into the kernel's.
+#[derive(Clone, PartialEq, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct ExportConfig {
+    /// Which; none: nothing is exported.
+    pub(crate) table: Option<TableName>,
+    /// The `rtm_protocol` that our routes have there.
+    pub(crate) protocol: Count<5, 255>,
+    /// What an earlier daemon left goes so long after the start, if nobody
+    /// offered it again.
+    pub(crate) hold_s: Count<0, 3600>,
+}
+
+impl Default for ExportConfig {
+    fn default() -> ExportConfig {
+        ExportConfig {
+            table: None,
+            protocol: Count(u64::from(rtm_model::names::PROTOCOL_RTM)),
+            hold_s: Count(30),
+        }
+    }
+}
+
 /// `[distance]`: trust by source or protocol.
 #[derive(Clone, PartialEq, Debug, Default, Deserialize)]
 #[serde(transparent)]
@@ -198,6 +262,8 @@ pub(crate) struct Distances(pub(crate) BTreeMap<value::DistanceKey, value::Dista
 pub(crate) const DISTANCE_ADMIN: u8 = 1;
 /// The distance of a file that is a source of its own.
 pub(crate) const DISTANCE_FILES: u8 = 250;
+/// The distance of the kernel's own routes.
+pub(crate) const DISTANCE_KERNEL: u8 = 0;
 
 impl Distances {
     /// The distance of the `admin` source.
@@ -231,6 +297,10 @@ impl Distances {
         }
         distances
     }
+    /// The distances of the kernel's routes.
+    pub(crate) fn of_kernel(&self) -> rtm_tables::Distances {
+        rtm_tables::Distances::all(self.of("kernel").unwrap_or(DISTANCE_KERNEL))
+    }
 
     fn of(&self, name: &str) -> Option<u8> {
         self.0.iter().find(|(key, _)| key.0 == name).map(|(_, value)| value.0)
@@ -256,6 +326,10 @@ pub(crate) struct Overrides {
     pub(crate) log: Option<Level>,
     /// `--fpm`
     pub(crate) fpm: Option<SocketAddr>,
+    /// `--kernel`
+    pub(crate) kernel: Option<Vec<TableName>>,
+    /// `--export`
+    pub(crate) export: Option<TableName>,
 }
 
 impl Overrides {
@@ -266,6 +340,12 @@ impl Overrides {
         }
         if let Some(address) = self.fpm {
             config.fpm.listen = Some(FpmAddress(address));
+        }
+        if let Some(tables) = &self.kernel {
+            config.kernel.tables.clone_from(tables);
+        }
+        if let Some(table) = &self.export {
+            config.export.table = Some(table.clone());
         }
         if let Some(level) = self.log {
             config.log.level = value::LevelName(level);
@@ -305,6 +385,7 @@ mod tests {
         // TCP is off by default, and the queue's name the directory's: what stands
         // there are examples.
         assert!(config.queue.name.take().is_some());
+        assert!(config.export.table.take().is_some());
         assert!(config.listen.tcp.take().is_some());
         assert!(config.fpm.listen.take().is_some());
         assert_eq!(config, Config::default());
@@ -314,7 +395,9 @@ mod tests {
     fn every_key_is_documented() {
         let documented: toml::Table = documented().parse().unwrap();
         // The keys are read from the error that an unknown one gets.
-        for section in ["", "limits", "roles", "listen", "queue", "fifo", "fpm", "log"] {
+        let sections =
+            ["", "limits", "roles", "listen", "queue", "fifo", "fpm", "kernel", "export", "log"];
+        for section in sections {
             let text = match section {
                 "" => "no-such-key = 1".to_owned(),
                 section => format!("[{section}]\nno-such-key = 1"),

@@ -181,6 +181,43 @@ pub(crate) fn protocol(text: &str, names: &rtm_model::Names) -> Option<u8> {
     text.parse().ok().or_else(|| names.protocol(text))
 }
 
+/// A routing table: its number, or its name on this host; `all`.
+#[derive(Clone, PartialEq, Debug, serde::Deserialize)]
+#[serde(untagged, expecting = "a table's number or name")]
+pub(crate) enum TableName {
+    /// Its number.
+    Number(u32),
+    /// Its name.
+    Name(String),
+}
+
+impl TableName {
+    /// Of the command line.
+    pub(crate) fn of_text(text: &str) -> TableName {
+        match text.parse() {
+            Ok(number) => TableName::Number(number),
+            Err(_) => TableName::Name(text.to_owned()),
+        }
+    }
+
+    /// Its number.
+    pub(crate) fn number(&self, names: &rtm_model::Names) -> Result<u32, String> {
+        let found = match self {
+            TableName::Number(number) => Some(*number),
+            TableName::Name(name) => names.table(name),
+        };
+        match (found, self) {
+            (Some(number), _) if number != 0 => Ok(number),
+            (Some(_), _) => Err("table 0 stands for none; 254 (main) would be right".to_owned()),
+            (None, TableName::Name(name)) => Err(format!(
+                "table {}: no such name in iproute2's rt_tables; a number would be right",
+                name.escape_debug()
+            )),
+            (None, TableName::Number(_)) => Ok(0),
+        }
+    }
+}
+
 /// A log level's name.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct LevelName(pub(crate) Level);
@@ -201,15 +238,14 @@ pub(crate) struct DistanceKey(pub(crate) String);
 impl<'de> Deserialize<'de> for DistanceKey {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        let known = matches!(text.as_str(), "admin" | "files" | "fpm")
+        let known = matches!(text.as_str(), "admin" | "files" | "kernel" | "fpm")
             || text.strip_prefix("fpm:").is_some_and(|peer| !peer.is_empty())
             || protocol(&text, rtm_model::Names::builtin()).is_some();
         if known {
             return Ok(DistanceKey(text));
         }
-        // The kernel's routes come with their feed.
         Err(de::Error::custom(format!(
-            "distance of \"{}\": not in this version; admin, files, fpm, fpm:ADDRESS or a protocol would be right",
+            "distance of \"{}\": no such source or protocol; admin, files, kernel, fpm, fpm:ADDRESS or a protocol would be right",
             text.escape_debug()
         )))
     }

@@ -5,6 +5,8 @@
 //! sender's own call waits or fails.
 
 pub(crate) mod commands;
+pub(crate) mod export;
 pub(crate) mod fifo;
 pub(crate) mod fpm;
+pub(crate) mod kernel;
 pub(crate) mod queue;

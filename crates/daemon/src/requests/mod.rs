@@ -140,6 +140,8 @@ pub(crate) enum Job {
     Clients(sessions::List),
     /// `source list`.
     Sources(status::Sources),
+    /// `source reconcile`.
+    Reconcile(status::Reconcile),
     /// `status`.
     Status,
     /// `stat`.
@@ -204,6 +206,7 @@ pub(crate) fn begin_command(
         | Command::NeighbourFlush(_)
         | Command::Flush(_)
         | Command::ClientKill(_)
+        | Command::SourceReconcile(_)
         | Command::Reload => Role::Admin,
         _ => Role::Read,
     };
@@ -254,7 +257,15 @@ pub(crate) fn begin_command(
         }
         Command::Lookup(_) => return later("lookup"),
         Command::StatusImage => return later("status image"),
-        Command::SourceReconcile(_) => return later("source reconcile"),
+        Command::SourceReconcile(name) => {
+            if core.kernel.source.is_none() || &*name != "kernel" {
+                return Begun::Answered(Reply::refused(format!(
+                    "source {}: nothing to compare it with; kernel, with rtmd --kernel, would be right",
+                    name.escape_debug()
+                )));
+            }
+            Job::Reconcile(status::Reconcile::new(core))
+        }
         Command::Tour => return later("tour"),
         Command::Help(_)
         | Command::Version
@@ -315,6 +326,7 @@ fn flush_now(core: &mut Core, what: Flush) -> Reply {
     match table.flush(what, &mut out) {
         Ok(revision) => {
             core.route_flushes += u64::from(what.routes);
+            core.flushes += 1;
             tracing::info!(
                 routes = what.routes,
                 neighbours = what.neighbours,
@@ -367,6 +379,7 @@ impl Job {
             Job::FlushSelected(job) => job.step(core, who),
             Job::Clients(job) => job.step(core, around, out),
             Job::Sources(job) => job.step(core, out),
+            Job::Reconcile(job) => job.step(core, out),
             Job::Status => status::status(core, around, out),
             Job::Stat => status::stat(core, around, out),
             Job::Digest(job) => job.step(core, who, out),

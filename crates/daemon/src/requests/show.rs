@@ -100,6 +100,20 @@ impl Told {
     }
 }
 
+/// A route that should be in the kernel and isn't, as a listing shows it:
+/// `rt_offload_failed`, as the kernel marks what a switch refused. The reason
+/// stands in `status`.
+fn unexported(route: &Route) -> Route {
+    const RTM_F_OFFLOAD_FAILED: u32 = 0x2000_0000;
+    let mut shown = route.clone();
+    let mut attrs = shown.value.attrs.decode();
+    attrs.flags |= RTM_F_OFFLOAD_FAILED;
+    if let Ok(attrs) = attrs.encode() {
+        shown.value.attrs = attrs;
+    }
+    shown
+}
+
 /// `route show`.
 pub(crate) struct Routes {
     selector: RouteSelector,
@@ -171,6 +185,8 @@ impl Routes {
             }
             let said = if self.all {
                 self.candidates(&core.table, &route.key, out)
+            } else if core.export.problem(&route.key).is_some() {
+                self.told.route(store, &unexported(&route), out)
             } else {
                 self.told.route(store, &route, out)
             };

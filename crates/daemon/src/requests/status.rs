@@ -117,6 +117,8 @@ pub(crate) fn status(core: &Core, around: &Around<'_>, out: &mut dyn Answer) -> 
     value["queue"] = queue(core, facts);
     value["fifo"] = fifo(core, facts);
     value["fpm"] = json!(facts.fpm);
+    value["kernel"] = core.kernel.facts();
+    value["export"] = core.export.facts();
     say(&value, out)
 }
 
@@ -213,7 +215,11 @@ impl Sources {
                 "generation": source.generation,
                 "in_generation": source.in_generation,
                 "stale": source.stale,
-                "last_message": null,
+                "last_message": match core.kernel.source {
+                    Some(id) if id == source.id => core.kernel.last_message,
+                    _ => None,
+                }
+                .map(|at| format!("{:.1} s ago", core.now.saturating_sub(at) as f64 / 1000.0)),
             });
             if let Some(peer) = core.fpm.iter().find(|peer| peer.is_of(source.id)) {
                 let ago = core.now.saturating_sub(peer.heard()) as f64 / 1000.0;
@@ -226,5 +232,42 @@ impl Sources {
             self.after = Some(source.id);
         }
         Step::Done(Reply::done())
+    }
+}
+
+/// `source reconcile kernel`: everything is listed again; what differed is told.
+pub(crate) struct Reconcile {
+    ticket: u64,
+    told: usize,
+}
+
+/// How often it is looked whether the listing has ended: nothing else tells.
+const LOOK_MS: u64 = 20;
+
+impl Reconcile {
+    pub(crate) fn new(core: &mut Core) -> Reconcile {
+        core.kernel.asked += 1;
+        Reconcile { ticket: core.kernel.asked, told: 0 }
+    }
+
+    pub(crate) fn step(&mut self, core: &Core, out: &mut dyn Answer) -> Step {
+        if core.kernel.done < self.ticket {
+            return Step::Wait(super::Until { deadline: Some(core.now + LOOK_MS) });
+        }
+        let report = &core.kernel.report;
+        while let Some(line) = report.get(self.told) {
+            let value = json!({ "line": line });
+            if !out.item(ItemKind::Json, ItemFlags::default(), value.to_string().as_bytes()) {
+                return Step::NoRoom;
+            }
+            self.told += 1;
+        }
+        let count = report.len() as u64 + core.kernel.more;
+        let text = match (count, core.kernel.more) {
+            (0, _) => "nothing differed".to_owned(),
+            (count, 0) => format!("{count} routes differed; they are mended"),
+            (count, more) => format!("{count} routes differed ({more} not shown); they are mended"),
+        };
+        Step::Done(Reply { text, ..Reply::done() })
     }
 }

@@ -36,6 +36,7 @@
 mod ahead;
 mod candidates;
 mod error;
+mod listing;
 mod open;
 mod parties;
 mod shared;
@@ -50,6 +51,7 @@ use rtm_model::{
 };
 
 pub use error::ChangeError;
+pub use listing::{OwnRoute, StaleCursor, Stamp};
 pub use source::{
     Distances, PROTOCOL_STATIC, SourceClass, SourceId, SourceInfo, SourceSpec, TooManySources,
 };

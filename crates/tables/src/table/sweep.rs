@@ -6,6 +6,7 @@
 //! older than its stamp, so what is offered (again) while it is under way
 //! stays, at whatever number. One slice is one transaction.
 
+use rtm_model::names::SCOPE_HOST;
 use rtm_model::{Family, GroupId, LinkId};
 
 use super::candidates::{
@@ -52,6 +53,10 @@ enum Only {
     All,
     Link(LinkId),
     Group(GroupId),
+    /// Routes of the sweep's groups.
+    Groups,
+    /// IPv4 routes of the sweep's groups that the kernel drops with a link.
+    Dead,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -167,6 +172,24 @@ impl Table {
             }
             _ => false,
         })
+    }
+
+    /// What a source offered last before a stamp goes.
+    pub(super) fn sweep_old(&mut self, source: SourceId, before: u32) {
+        self.sweeps.push(Sweep::old(source, before, Only::All));
+    }
+
+    /// Of these groups (ascending), what a source offered last before a stamp
+    /// goes; only what the kernel drops with a link, if they are `dead`.
+    pub(super) fn sweep_groups(
+        &mut self,
+        source: SourceId,
+        before: u32,
+        groups: Vec<u32>,
+        dead: bool,
+    ) {
+        let only = if dead { Only::Dead } else { Only::Groups };
+        self.sweeps.push(Sweep { groups, ..Sweep::old(source, before, only) });
     }
 
     /// A named group is gone: its routes go.
@@ -296,7 +319,14 @@ impl Table {
             && match only {
                 Only::All => true,
                 Only::Group(id) => value.group == id.0,
-                Only::Link(_) => groups.binary_search(&value.group).is_ok(),
+                Only::Link(_) | Only::Groups => groups.binary_search(&value.group).is_ok(),
+                // fib_sync_down_dev passes over local addresses, fib_flush over
+                // routes that are errors.
+                Only::Dead => {
+                    no.family() == Family::V4
+                        && value.scope != SCOPE_HOST
+                        && groups.binary_search(&value.group).is_ok()
+                }
             };
         if takes {
             self.offer(no, source, None);
@@ -308,7 +338,7 @@ impl Table {
         let Some(key) = self.store.neighbours.key(at) else { return false };
         let over = match only {
             Only::All => true,
-            Only::Group(_) => false,
+            Only::Group(_) | Only::Groups | Only::Dead => false,
             Only::Link(link) => key.link == Some(link),
         };
         let old = |offer: &NeighbourOffer| offer.source == source && offer.stamp < before;

@@ -86,6 +86,8 @@ impl Table {
         let key = key_of(spec);
         let metric = match (family, spec.metric) {
             (Family::V4, metric) => metric.unwrap_or(0),
+            // The kernel's own routes have it: who names the ordinal means it.
+            (Family::V6, Some(0)) if spec.ordinal.is_some() => 0,
             (Family::V6, None | Some(0)) => METRIC_V6,
             (Family::V6, Some(metric)) => metric,
         };

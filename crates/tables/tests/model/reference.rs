@@ -132,6 +132,8 @@ impl Reference {
         }
         let metric = match family {
             Family::V4 => spec.metric.unwrap_or(0),
+            // Who names the ordinal means metric 0, too.
+            Family::V6 if spec.ordinal.is_some() => spec.metric.unwrap_or(1024),
             Family::V6 => spec.metric.filter(|m| *m != 0).unwrap_or(1024),
         };
         let own = self.own(source, spec, Some(metric));

@@ -1,0 +1,176 @@
+//! A listing: what was asked of the kernel, and what came meanwhile.
+//!
+//! One is begun with the event socket empty. While it lasts, what an event says
+//! wins over a line for the same thing: the line may have been written before.
+//! A listing that events disturbed may be short, and the kernel doesn't always
+//! say so (`NLM_F_DUMP_INTR`): it is made again, once, and what is in neither
+//! goes. One during which the socket overran says nothing at all: it is made
+//! again until one goes through.
+
+use std::collections::{HashSet, VecDeque};
+use std::time::Instant;
+
+use rtm_model::{Family, RouteSpec};
+use rtm_netlink::{Builder, RouteFilter, kind, request_dump, request_neighbours, request_routes};
+use rtm_tables::Stamp;
+
+use super::neighbours;
+use super::routes::ListKey;
+
+/// Rounds of a listing that is disturbed each time: what is in none of them
+/// goes.
+pub(super) const ROUNDS_MAX: u8 = 2;
+
+/// What is listed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Scope {
+    /// Everything.
+    All,
+    /// Next-hop objects, and the routes over one link.
+    Link(u32),
+}
+
+/// One request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Step {
+    Links,
+    Objects,
+    Routes(RouteFilter),
+    Neighbours(Family),
+}
+
+/// A listing under way.
+pub(super) struct Listing {
+    pub(super) scope: Scope,
+    /// What is left to ask.
+    pub(super) steps: VecDeque<Step>,
+    /// What is being answered, and under which number.
+    pub(super) current: Option<(u32, Step)>,
+    /// When this round began, and the one before.
+    pub(super) stamp: Stamp,
+    pub(super) before: Option<Stamp>,
+    pub(super) round: u8,
+    /// Events came while it was answered, or the kernel said that it changed.
+    pub(super) disturbed: bool,
+    /// Events were lost: it must be made again.
+    pub(super) overrun: bool,
+    /// The source had nothing: no line needs to be compared.
+    pub(super) fresh: bool,
+    /// What events spoke of since the round began.
+    pub(super) lists: HashSet<ListKey>,
+    pub(super) links: HashSet<u32>,
+    pub(super) objects: HashSet<u32>,
+    pub(super) neighbours: HashSet<neighbours::Key>,
+    /// Links and objects that a line spoke of.
+    pub(super) seen: HashSet<u32>,
+    /// Lines of one list, until its last has come.
+    pub(super) lines: Vec<RouteSpec>,
+    /// Lines so far, and those that differed.
+    pub(super) line_count: u64,
+    pub(super) changed: u64,
+    pub(super) since: Instant,
+}
+
+/// What events may speak of before a listing is called hopeless and its round
+/// disturbed: bounds its memory.
+pub(super) const TOUCHED_MAX: usize = 1 << 17;
+
+impl Listing {
+    pub(super) fn new(scope: Scope, tables: &[u32], stamp: Stamp, fresh: bool) -> Listing {
+        Listing {
+            scope,
+            steps: steps(scope, tables),
+            current: None,
+            stamp,
+            before: None,
+            round: 1,
+            disturbed: false,
+            overrun: false,
+            fresh,
+            lists: HashSet::new(),
+            links: HashSet::new(),
+            objects: HashSet::new(),
+            neighbours: HashSet::new(),
+            seen: HashSet::new(),
+            lines: Vec::new(),
+            line_count: 0,
+            changed: 0,
+            since: Instant::now(),
+        }
+    }
+
+    /// Once more, from the beginning.
+    pub(super) fn again(&mut self, tables: &[u32], stamp: Stamp) {
+        if self.overrun {
+            self.round = 0;
+            self.before = None;
+        } else {
+            self.before = Some(self.stamp);
+        }
+        self.round += 1;
+        self.stamp = stamp;
+        self.steps = steps(self.scope, tables);
+        self.current = None;
+        (self.disturbed, self.overrun, self.fresh) = (false, false, false);
+        self.lists.clear();
+        self.links.clear();
+        self.objects.clear();
+        self.neighbours.clear();
+        self.seen.clear();
+        self.lines.clear();
+        (self.line_count, self.changed) = (0, 0);
+        self.since = Instant::now();
+    }
+
+    /// Writes the next request; false: there is none.
+    pub(super) fn next_request(&mut self, sequence: u32, out: &mut Builder) -> bool {
+        let Some(step) = self.steps.pop_front() else { return false };
+        out.clear();
+        match step {
+            Step::Links => request_dump(out, sequence, kind::GETLINK),
+            Step::Objects => request_dump(out, sequence, kind::GETNEXTHOP),
+            Step::Routes(filter) => request_routes(out, sequence, &filter),
+            Step::Neighbours(family) => request_neighbours(out, sequence, family.af()),
+        }
+        self.seen.clear();
+        self.current = Some((sequence, step));
+        true
+    }
+
+    /// Does an answer under way or still to come concern this? Events about
+    /// anything else don't disturb.
+    pub(super) fn concerns_routes(&self, family: Family) -> bool {
+        let is = |step: &Step| matches!(step, Step::Routes(filter) if filter.family == family.af());
+        self.current.is_some_and(|(_, step)| is(&step))
+    }
+
+    /// Too much was spoken of.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.lists.len() + self.neighbours.len() > TOUCHED_MAX
+    }
+}
+
+fn steps(scope: Scope, tables: &[u32]) -> VecDeque<Step> {
+    let mut steps = VecDeque::new();
+    let ifindex = match scope {
+        Scope::All => {
+            steps.push_back(Step::Links);
+            0
+        }
+        Scope::Link(ifindex) => ifindex,
+    };
+    steps.push_back(Step::Objects);
+    for family in [Family::V4, Family::V6] {
+        let filter = RouteFilter { family: family.af(), ifindex, ..RouteFilter::default() };
+        if tables.is_empty() {
+            steps.push_back(Step::Routes(filter));
+        }
+        for &table in tables {
+            steps.push_back(Step::Routes(RouteFilter { table, ..filter }));
+        }
+    }
+    if scope == Scope::All {
+        steps.extend([Step::Neighbours(Family::V4), Step::Neighbours(Family::V6)]);
+    }
+    steps
+}

@@ -1,0 +1,321 @@
+//! The kernel's mirror: a real daemon, a real kernel, `ip` in namespaces.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+
+use rtm_e2e::mirror::{self, Random};
+use rtm_e2e::{Daemon, Namespace, Process, binary, require};
+use rustix::net::netlink::SocketAddrNetlink;
+
+fn count(daemon: &Daemon, name: &str) -> u64 {
+    let status = daemon.json(&["status"]);
+    status["kernel"]["counts"][name].as_u64().unwrap_or(0)
+}
+
+/// Feeds `ip -batch` in a namespace.
+fn batch(namespace: &Namespace, lines: &str) {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(lines.as_bytes()).unwrap();
+    namespace.ip(&format!("-force -batch {}", file.path().display()));
+}
+
+#[test]
+fn what_the_kernel_has_the_daemon_has() {
+    if !require::root("what_the_kernel_has_the_daemon_has") {
+        return;
+    }
+    let namespace = Namespace::with_links();
+    namespace.ip("route add 10.0.0.0/8 via 192.168.1.1");
+    let daemon = Daemon::start_within(&namespace, "", &["--kernel"]);
+    mirror::await_equal(&namespace, &daemon, "at the start");
+    // Order among equal ones, several next hops, objects, other families' gateways.
+    for words in [
+        "route add 10.1.0.0/16 via 192.168.1.1",
+        "route append 10.1.0.0/16 via 192.168.1.4",
+        "route prepend 10.1.0.0/16 via 192.168.1.5",
+        "route add 10.1.0.0/16 via 192.168.2.1 metric 50",
+        "nexthop add id 5 via 192.168.1.7 dev v0",
+        "nexthop add id 6 via 192.168.2.7 dev w0",
+        "nexthop add id 7 group 5,3/6",
+        "route add 10.2.0.0/16 nhid 5",
+        "route add 10.3.0.0/16 nhid 7",
+        "route add 10.4.0.0/16 nexthop via 192.168.1.1 weight 2 nexthop via 192.168.2.1",
+        "route add 10.5.0.0/16 via inet6 2001:db8:1::1 dev v0",
+        "-6 route add 2001:db8:a::/48 via 2001:db8:1::1",
+        "-6 route append 2001:db8:a::/48 via 2001:db8:2::1",
+        "route add blackhole 10.6.0.0/16 table 100",
+        "neigh add 192.168.1.77 lladdr 02:00:00:00:00:77 dev v0",
+    ] {
+        namespace.ip(words);
+    }
+    mirror::await_equal(&namespace, &daemon, "after additions");
+    namespace.ip("nexthop replace id 5 via 192.168.1.8 dev v0");
+    namespace.ip("nexthop del id 6");
+    namespace.ip("route del 10.1.0.0/16");
+    namespace.ip("-6 route del 2001:db8:a::/48 via 2001:db8:1::1");
+    mirror::await_equal(&namespace, &daemon, "after objects changed");
+    namespace.ip("link set v0 down");
+    mirror::await_equal(&namespace, &daemon, "with v0 down");
+    namespace.ip("link set v0 up");
+    namespace.ip("link set w1 down");
+    mirror::await_equal(&namespace, &daemon, "with v0 up, w0 without carrier");
+    namespace.ip("link del w0");
+    mirror::await_equal(&namespace, &daemon, "without w0");
+    // None of that was mended by a look at everything.
+    assert_eq!(daemon.rtm(&["source", "reconcile", "kernel"]).trim(), "nothing differed");
+    assert_eq!(count(&daemon, "refused"), 0);
+}
+
+#[test]
+fn random_steps_end_equal() {
+    if !require::root("random_steps_end_equal") {
+        return;
+    }
+    let number = |name, or| std::env::var(name).map_or(or, |text| text.parse().unwrap());
+    let (steps, seed) = (number("RTM_STEPS", 150), number("RTM_SEED", 7));
+    let namespace = Namespace::with_links();
+    mirror::prepare(&namespace);
+    let daemon = Daemon::start_within(&namespace, "", &["--kernel"]);
+    let mut random = Random::new(seed as u64);
+    mirror::run_steps(&namespace, &daemon, &mut random, steps);
+}
+
+#[test]
+fn a_link_that_goes_down_takes_its_routes_along() {
+    if !require::root("a_link_that_goes_down_takes_its_routes_along") {
+        return;
+    }
+    let namespace = Namespace::with_links();
+    // No listing comes to help.
+    let daemon = Daemon::start_within(&namespace, "[kernel]\nsettle_ms = 60000\n", &["--kernel"]);
+    let mut lines = String::new();
+    for number in 0..1000 {
+        let _ =
+            writeln!(lines, "route add 10.{}.{}.0/24 via 192.168.1.1", number / 250, number % 250);
+    }
+    batch(&namespace, &lines);
+    let show = ["route", "show", "root", "10.0.0.0/8", "--count"];
+    let until = |wanted: &str| {
+        while daemon.rtm(&show).trim() != wanted {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+    };
+    until("1000");
+    let monitor = daemon.spawn(&["monitor", "route"]);
+    monitor.wait_stderr("");
+    namespace.ip("link set v0 down");
+    until("0");
+    // The same with a next-hop object, of which the kernel says one word.
+    namespace.ip("link set v0 up");
+    namespace.ip("nexthop add id 9 via 192.168.1.1 dev v0");
+    batch(&namespace, &lines.replace("via 192.168.1.1", "nhid 9"));
+    until("1000");
+    namespace.ip("nexthop del id 9");
+    until("0");
+    assert_eq!(count(&daemon, "listings"), 1, "no listing but the first");
+}
+
+#[test]
+fn an_overrun_ends_equal() {
+    if !require::root("an_overrun_ends_equal") {
+        return;
+    }
+    let namespace = Namespace::with_links();
+    // The kernel's default.
+    let config = "[kernel]\nreceive_bytes = 106496\n";
+    let daemon = Daemon::start_within(&namespace, config, &["--kernel"]);
+    let mut add = String::new();
+    let mut del = String::new();
+    for number in 0..20_000 {
+        let prefix = format!("10.{}.{}.0/24", number / 250, number % 250);
+        let _ = writeln!(add, "route add {prefix} via 192.168.1.1");
+        if number % 3 != 0 {
+            let _ = writeln!(del, "route del {prefix}");
+        }
+    }
+    // Stopped, so that it reads nothing meanwhile.
+    daemon.process.signal(19);
+    batch(&namespace, &add);
+    daemon.process.signal(18);
+    mirror::await_equal(&namespace, &daemon, "after 20,000 additions");
+    daemon.process.signal(19);
+    batch(&namespace, &del);
+    daemon.process.signal(18);
+    mirror::await_equal(&namespace, &daemon, "after two thirds went");
+    let overruns = count(&daemon, "overruns");
+    let listings = count(&daemon, "listings") + count(&daemon, "listings repeated");
+    println!("overruns {overruns}, listings {listings}");
+    assert!(overruns >= 2);
+    assert!(listings <= 8, "{listings}: one for each overrun, not one after the other");
+    let told = daemon.process.stderr().matches("events were lost").count();
+    assert_eq!(told, 1, "told once, then counted");
+}
+
+#[test]
+fn no_privilege_is_needed() {
+    if !require::root("no_privilege_is_needed") {
+        return;
+    }
+    let namespace = Namespace::with_links();
+    let directory = tempfile::tempdir().unwrap();
+    let copy = directory.path().join("rtmd");
+    std::fs::copy(binary("rtmd"), &copy).unwrap();
+    let runtime = directory.path().join("run");
+    std::fs::create_dir(&runtime).unwrap();
+    let nobody = rustix::fs::Uid::from_raw(65534);
+    let group = rustix::fs::Gid::from_raw(65534);
+    for path in [directory.path(), &runtime] {
+        rustix::fs::chown(path, Some(nobody), Some(group)).unwrap();
+    }
+    let mut command = namespace.command("setpriv");
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--no-new-privs"]);
+    command.arg(&copy).arg("--runtime-dir").arg(&runtime).arg("--kernel");
+    command.env_remove("RTM_SOCKET").env_remove("RTM_RUNTIME_DIR").env_remove("XDG_RUNTIME_DIR");
+    let process = Process::spawn(command);
+    process.wait_stderr("kernel: ");
+    let mut rtm = std::process::Command::new(binary("rtm"));
+    rtm.arg("--runtime-dir").arg(&runtime).args(["route", "show"]);
+    let output = Process::spawn(rtm).finish();
+    assert!(output.out.contains("192.168.1.0/24 dev v0"), "{}{}", output.out, output.err);
+}
+
+#[test]
+fn other_tables_wake_nobody() {
+    if !require::root("other_tables_wake_nobody") {
+        return;
+    }
+    let namespace = Namespace::with_links();
+    let daemon = Daemon::start_within(&namespace, "", &["--kernel=100,1000"]);
+    let wakeups = || {
+        let status = daemon.json(&["status"]);
+        status["turns"]["wakeups"]["kernel"].as_u64().unwrap()
+    };
+    namespace.ip("route add 10.0.0.0/8 via 192.168.1.1 table 100");
+    namespace.ip("route add 10.0.0.0/8 via 192.168.1.1 table 1000");
+    while daemon.rtm(&["route", "show", "table", "all", "--count"]).trim() != "2" {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let before = wakeups();
+    let mut lines = String::new();
+    for number in 0..500 {
+        for table in ["254", "200", "2000"] {
+            let _ = writeln!(
+                lines,
+                "route add 10.{}.0.0/16 via 192.168.1.1 table {table}",
+                number % 250
+            );
+            let _ = writeln!(lines, "route del 10.{}.0.0/16 table {table}", number % 250);
+        }
+        // Our own protocol's, and forwarding entries of a bridge.
+        let _ = writeln!(lines, "route replace 11.0.0.0/8 via 192.168.1.1 proto 77 table 100");
+    }
+    batch(&namespace, &lines);
+    assert_eq!(wakeups(), before, "3,000 events of other tables");
+    assert_eq!(daemon.rtm(&["route", "show", "table", "all", "--count"]).trim(), "2");
+}
+
+#[test]
+fn a_neighbours_moods_are_joined() {
+    if !require::root("a_neighbours_moods_are_joined") {
+        return;
+    }
+    let namespace = Namespace::with_links();
+    let daemon = Daemon::start_within(&namespace, "", &["--kernel"]);
+    namespace.ip("neigh replace 192.168.1.9 lladdr 02:00:00:00:00:09 dev v0 nud reachable");
+    let show = |daemon: &Daemon| daemon.rtm(&["neigh", "show", "nud", "all", "192.168.1.9"]);
+    while !show(&daemon).contains("02:00:00:00:00:09") {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let revision = || daemon.json(&["status"])["revision"].as_u64().unwrap();
+    let (before, start) = (revision(), std::time::Instant::now());
+    let mut lines = String::new();
+    for _ in 0..200 {
+        for state in ["stale", "reachable"] {
+            let _ = writeln!(
+                lines,
+                "neigh replace 192.168.1.9 lladdr 02:00:00:00:00:09 dev v0 nud {state}"
+            );
+        }
+    }
+    lines.push_str("neigh replace 192.168.1.9 lladdr 02:00:00:00:00:09 dev v0 nud stale\n");
+    batch(&namespace, &lines);
+    while !show(&daemon).contains("STALE") {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let (records, seconds) = (revision() - before, start.elapsed().as_secs() + 2);
+    assert!(records <= seconds, "{records} records for one neighbour in {seconds} s");
+    // Another MAC, and failure, are told at once.
+    namespace.ip("neigh replace 192.168.1.9 lladdr 02:00:00:00:00:10 dev v0 nud reachable");
+    namespace.ip("neigh replace 192.168.1.9 lladdr 02:00:00:00:00:11 dev v0 nud reachable");
+    namespace.ip("neigh change 192.168.1.9 dev v0 nud failed");
+    while !show(&daemon).contains("FAILED") {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    mirror::await_equal(&namespace, &daemon, "in the end");
+}
+
+#[test]
+fn who_is_not_the_kernel_is_not_heard() {
+    if !require::root("who_is_not_the_kernel_is_not_heard") {
+        return;
+    }
+    let namespace = Namespace::with_links();
+    let daemon = Daemon::start_within(&namespace, "", &["--kernel"]);
+    let pid = daemon.process.pid();
+    // DELROUTE of 192.168.1.0/24 as the kernel would tell it.
+    let mut message = vec![0; 28];
+    message[0..4].copy_from_slice(&52_u32.to_ne_bytes());
+    message[4..6].copy_from_slice(&25_u16.to_ne_bytes());
+    message[16..24].copy_from_slice(&[2, 24, 0, 0, 254, 2, 253, 1]);
+    for (number, value) in [(1_u16, [192, 168, 1, 0]), (4, [0; 4]), (7, [192, 168, 1, 2])] {
+        message.extend_from_slice(&8_u16.to_ne_bytes());
+        message.extend_from_slice(&number.to_ne_bytes());
+        message.extend_from_slice(&value);
+    }
+    let name = namespace.name().to_owned();
+    let sent = std::thread::spawn(move || {
+        let file = std::fs::File::open(format!("/run/netns/{name}")).unwrap();
+        rustix::thread::move_into_link_name_space(
+            std::os::fd::AsFd::as_fd(&file),
+            Some(rustix::thread::LinkNameSpaceType::Network),
+        )
+        .unwrap();
+        let table = std::fs::read_to_string("/proc/thread-self/net/netlink").unwrap();
+        let socket = rustix::net::socket(
+            rustix::net::AddressFamily::NETLINK,
+            rustix::net::SocketType::RAW,
+            None,
+        )
+        .unwrap();
+        let mut sent = 0;
+        for line in table.lines() {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            // Its two sockets: one has its pid, the other a number of its own.
+            let (protocol, port) = (words[1], words[2].parse::<u32>().unwrap_or(0));
+            if protocol == "0" && port != 0 {
+                let to = SocketAddrNetlink::new(port, 0);
+                let flags = rustix::net::SendFlags::empty();
+                sent += usize::from(rustix::net::sendto(&socket, &message, flags, &to).is_ok());
+            }
+        }
+        sent
+    });
+    let sent = sent.join().unwrap();
+    assert!(sent >= 1, "pid {pid}: nothing could be sent");
+    while count(&daemon, "spoofed") == 0 {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    mirror::await_equal(&namespace, &daemon, "after false messages");
+}
+
+#[test]
+fn after_a_flush_the_kernel_is_asked_again() {
+    if !require::root("after_a_flush_the_kernel_is_asked_again") {
+        return;
+    }
+    let namespace = Namespace::with_links();
+    let daemon = Daemon::start_within(&namespace, "", &["--kernel"]);
+    mirror::await_equal(&namespace, &daemon, "at the start");
+    daemon.rtm(&["flush", "all", "--force"]);
+    mirror::await_equal(&namespace, &daemon, "after a flush");
+}
