@@ -79,7 +79,7 @@ const WRONG: &[(&str, i32, &str)] = &[
         1,
         "tcp://127.0.0.1: the port is missing; tcp://HOST:PORT would be right",
     ),
-    ("--token-file /x route", 1, "--token-file: not in this version"),
+    ("--token-file /nonexistent route", 2, "/nonexistent: No such file or directory"),
 ];
 
 /// Commands of later versions.

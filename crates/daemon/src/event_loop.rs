@@ -176,6 +176,11 @@ impl Daemon {
             clock.ended(Stage::Publish, late, &mut self.turns);
 
             self.clients.tell_rejections(&mut self.core);
+            if std::mem::take(&mut self.core.flushed) {
+                self.clients.flushed();
+            }
+            // Before anything of this turn is written.
+            self.clients.signal_some();
             let late = self.clients.send_some(&mut self.core, clock.last() + SEND);
             clock.ended(Stage::Send, late, &mut self.turns);
 
@@ -252,6 +257,7 @@ impl Daemon {
                 Wakeup::Loader => woken.loader = true,
                 Wakeup::Queue => woken.queue = true,
                 Wakeup::Fifo => woken.fifo = true,
+                Wakeup::Process(token) => self.clients.process_ended(token),
                 Wakeup::Client(token) => self.clients.woken(token, event),
             }
         }

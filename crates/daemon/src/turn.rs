@@ -50,7 +50,7 @@ pub(crate) struct TurnStats {
     /// Whole turns, from waking up to sleeping.
     pub(crate) turns: Histogram,
     stages: [StageStats; Stage::COUNT],
-    wakeups: [u64; 9],
+    wakeups: [u64; 10],
 }
 
 /// The clock of one turn.
@@ -101,6 +101,7 @@ impl TurnStats {
             Wakeup::Signal => 6,
             Wakeup::Queue => 7,
             Wakeup::Fifo => 8,
+            Wakeup::Process(_) => 9,
         };
         self.wakeups[kind] += 1;
     }
@@ -117,6 +118,7 @@ impl TurnStats {
             "signal",
             "queue",
             "fifo",
+            "process",
         ];
         names.into_iter().zip(self.wakeups)
     }

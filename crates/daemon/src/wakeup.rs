@@ -10,8 +10,8 @@ pub(crate) struct ClientToken(u64);
 impl ClientToken {
     /// Of a place and its use.
     pub(crate) fn new(place: u32, uses: u32) -> ClientToken {
-        // One bit less: it tells connections from everything else.
-        ClientToken(u64::from(uses & 0x7fff_ffff) << 32 | u64::from(place))
+        // Two bits less: they tell connections from everything else.
+        ClientToken(u64::from(uses & 0x3fff_ffff) << 32 | u64::from(place))
     }
 
     /// The token that a session was made with.
@@ -49,11 +49,14 @@ pub(crate) enum Wakeup {
     Queue,
     /// The FIFO has bytes.
     Fifo,
+    /// A registered client's process ended.
+    Process(ClientToken),
     /// A connection.
     Client(ClientToken),
 }
 
 const CLIENT: u64 = 1 << 63;
+const PROCESS: u64 = 1 << 62;
 
 impl Wakeup {
     /// The number to watch a descriptor under.
@@ -67,6 +70,7 @@ impl Wakeup {
             Wakeup::Loader => 5,
             Wakeup::Queue => 6,
             Wakeup::Fifo => 7,
+            Wakeup::Process(token) => PROCESS | token.0,
             Wakeup::Client(token) => CLIENT | token.0,
         }
     }
@@ -82,6 +86,7 @@ impl Wakeup {
             5 => Wakeup::Loader,
             6 => Wakeup::Queue,
             7 => Wakeup::Fifo,
+            number if number & PROCESS != 0 => Wakeup::Process(ClientToken(number & !PROCESS)),
             number if number & CLIENT != 0 => Wakeup::Client(ClientToken(number & !CLIENT)),
             _ => return None,
         })
@@ -99,7 +104,7 @@ mod tests {
         assert_ne!(first, second);
         assert_eq!((first.place(), second.place()), (7, 7));
         let last = ClientToken::new(u32::MAX, u32::MAX);
-        assert_eq!(last.number() & CLIENT, 0);
+        assert_eq!(last.number() & (CLIENT | PROCESS), 0);
         assert_eq!(ClientToken::from_number(last.number()), last);
     }
 }

@@ -20,6 +20,7 @@ mod error;
 mod name;
 mod sockopt;
 
+pub mod armed;
 pub mod catcher;
 pub mod child;
 pub mod descriptors;

@@ -24,6 +24,7 @@ mod session;
 mod snapshot;
 mod store;
 mod table;
+mod token;
 mod view;
 mod walk;
 pub use barrier::{BarrierEntry, BarrierId, BarrierOutcome, BarrierReport};
@@ -34,13 +35,14 @@ pub use replica::{Replica, ReplicaError, ReplicaRecord};
 pub use session::{
     ClientConfig, ClientEvent, ClientSession, ClientTimeout, Compare, HubLimits, INPUT_BYTES_MAX,
     Peer, Progress, RECEIVE_BYTES, SLICES_MAX, ServerEvent, ServerSession, SessionInfo,
-    SessionState, Slices, Transport,
+    SessionState, SignalInfo, Slices, Transport,
 };
 pub use store::{RouteCursor, Store, StoreCounts};
 pub use table::{
     Applied, Candidate, ChangeError, Distances, PROTOCOL_STATIC, SourceClass, SourceId, SourceInfo,
     SourceSpec, Table, TableCounts, TableLimits, TooManySources, Transaction,
 };
+pub use token::{Challenge, NONCE_BYTES, PROOF_BYTES, Secret};
 
 pub mod wire;
 

@@ -126,6 +126,8 @@ pub(crate) enum NameOrNumber {
 pub(crate) struct Listen {
     /// A loopback address and port; none: no TCP.
     pub(crate) tcp: Option<ListenAddress>,
+    /// A file with a secret: who proves over TCP that it knows it may do all.
+    pub(crate) tcp_token_file: Option<PathBuf>,
 }
 
 /// `[queue]`: the POSIX message queue. Who may write it may change routes and
@@ -259,6 +261,7 @@ mod tests {
         // there are examples.
         assert!(config.queue.name.take().is_some());
         assert!(config.listen.tcp.take().is_some());
+        assert!(config.listen.tcp_token_file.take().is_some());
         assert_eq!(config, Config::default());
     }
 

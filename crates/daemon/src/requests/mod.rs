@@ -314,6 +314,7 @@ fn flush_now(core: &mut Core, what: Flush) -> Reply {
     let (table, mut out) = core.parts();
     match table.flush(what, &mut out) {
         Ok(revision) => {
+            core.flushed = true;
             tracing::info!(
                 routes = what.routes,
                 neighbours = what.neighbours,

@@ -114,6 +114,8 @@ pub(crate) fn status(core: &Core, around: &Around<'_>, out: &mut dyn Answer) -> 
     });
     value["queue"] = queue(core, facts);
     value["fifo"] = fifo(core, facts);
+    value["proofs_refused"] = core.counters.proofs_refused.into();
+    value["registrations_refused"] = core.counters.registrations_refused.into();
     say(&value, out)
 }
 
@@ -161,6 +163,7 @@ pub(crate) fn stat(core: &Core, around: &Around<'_>, out: &mut dyn Answer) -> St
         "accepted": counters.accepted,
         "refused_connections": counters.refused_connections,
         "protocol_errors": counters.protocol_errors,
+        "registrations_refused": counters.registrations_refused,
         "snapshots_encoded": hub.snapshots_encoded,
         "snapshots": sessions.snapshots,
         "resumes": sessions.resumes,
