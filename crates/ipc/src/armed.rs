@@ -123,9 +123,10 @@ impl ArmedPipe {
         let place = ARMED.iter().position(free).ok_or(Errno::MFILE).map_err(failed("arm"))?;
         // From here on dropping it gives the place back.
         let pipe = Self { fd, place };
-        // SAFETY: fcntl with three integers, on a descriptor that lives.
         let set = |command, value: libc::c_int| {
-            sockopt::check(unsafe { libc::fcntl(raw, command, value) })
+            // SAFETY: fcntl with three integers, on a descriptor that lives.
+            let result = unsafe { libc::fcntl(raw, command, value) };
+            sockopt::check(result)
         };
         set(libc::F_SETFD, libc::FD_CLOEXEC).map_err(failed("fcntl(F_SETFD)"))?;
         set(F_SETSIG, signal.number()).map_err(failed("fcntl(F_SETSIG)"))?;
