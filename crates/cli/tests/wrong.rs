@@ -88,8 +88,6 @@ const LATER: &[&str] = &[
     "status image",
     "client --mapped",
     "client --keys",
-    "monitor --exec true",
-    "tour",
     "source reconcile kernel",
 ];
 

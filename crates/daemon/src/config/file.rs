@@ -283,9 +283,14 @@ mod tests {
                 "FILE: line 2: listen.tcp: 0.0.0.0 is not a loopback address",
             ),
             (
-                "[listen]\ntcp_token_file = \"x\"\n",
-                "FILE: line 2: listen.tcp_token_file: not in this version",
+                "[queue]\nmode = \"0755\"\n",
+                "FILE: line 2: queue.mode: \"0755\" is no mode; octal text from",
             ),
+            (
+                "[queue]\nname = \"rtm\"\n",
+                "FILE: line 2: queue.name: \"rtm\" is no name for a queue",
+            ),
+            ("[queue]\ndepth = 0\n", "FILE: line 2: queue.depth: 0 is out of range"),
             (
                 "[distance]\nadmin = 256\n",
                 "FILE: line 2: distance.admin: 256 is out of range; 0 to 255 would be right",

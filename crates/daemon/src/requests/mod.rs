@@ -255,7 +255,6 @@ pub(crate) fn begin_command(
         Command::Lookup(_) => return later("lookup"),
         Command::StatusImage => return later("status image"),
         Command::SourceReconcile(_) => return later("source reconcile"),
-        Command::Tour => return later("tour"),
         Command::Help(_)
         | Command::Version
         | Command::RouteLoad(_)
@@ -265,6 +264,7 @@ pub(crate) fn begin_command(
         | Command::Batch { .. }
         | Command::Latency
         | Command::MqSend { .. }
+        | Command::Tour
         | Command::Completion(_) => {
             return Begun::Answered(Reply::usage(
                 "this belongs to the command rtm; the daemon answers show, get, changes, flush, client, status, digest, sync, source, wait, stat and reload",
