@@ -1,10 +1,12 @@
 //! What every command works with: options, names, standard output, the daemon.
 
-use rtm_client::{Address, Admin, Done, FollowConfig, Follower, Item, Place};
+use rtm_client::{
+    Address, Admin, CONNECT_TIMEOUT, Connection, Done, FollowConfig, Follower, Item, Place, Secret,
+};
 use rtm_model::Names;
 use rtm_model::text::{Options, Printer};
 
-use crate::failure::{Failure, Result};
+use crate::failure::{Failure, Result, file_error};
 use crate::output::Out;
 
 /// The environment of a command. The connection is made by the first that
@@ -27,16 +29,25 @@ impl<'n> Env<'n> {
         let mut place = Place::from_environment();
         place.socket.clone_from(&self.options.socket);
         place.directory = self.options.runtime_dir.as_ref().map(Into::into);
-        if self.options.token_file.is_some() {
-            return Err(Failure::not_in_this_version("--token-file"));
-        }
         place.find().map_err(|error| rtm_client::Error::Connect(error.into()).into())
+    }
+
+    /// The secret of `--token-file`.
+    fn secret(&self) -> Result<Option<Secret>> {
+        let Some(path) = &self.options.token_file else { return Ok(None) };
+        let content = std::fs::read(path).map_err(|error| file_error(path, &error))?;
+        let secret = Secret::of_file(&content)
+            .map_err(|why| Failure::usage(format_args!("--token-file: {path}: {why}")))?;
+        Ok(Some(secret))
     }
 
     /// The connection for requests.
     pub(crate) fn admin(&mut self) -> Result<&mut Admin> {
         if self.admin.is_none() {
-            self.admin = Some(Admin::connect(&self.address()?, "rtm")?);
+            let (address, secret) = (self.address()?, self.secret()?);
+            let connection =
+                Connection::open(&address, CONNECT_TIMEOUT).map_err(rtm_client::Error::Connect)?;
+            self.admin = Some(Admin::proving(connection, "rtm", secret)?);
         }
         match &mut self.admin {
             Some(admin) => Ok(admin),

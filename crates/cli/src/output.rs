@@ -14,7 +14,8 @@ const BUFFER_BYTES: usize = 64 * 1024;
 
 /// Standard output.
 pub(crate) struct Out {
-    stream: io::StdoutLock<'static>,
+    /// None: what is printed is taken by [`Out::take`].
+    stream: Option<io::StdoutLock<'static>>,
     buffer: Vec<u8>,
     palette: Option<Palette>,
     terminal: bool,
@@ -35,7 +36,17 @@ impl Out {
             }
         };
         let palette = coloured.then(|| Palette::of_colorfgbg(set("COLORFGBG").as_deref()));
-        Out { stream: io::stdout().lock(), buffer: Vec::new(), palette, terminal }
+        Out { stream: Some(io::stdout().lock()), buffer: Vec::new(), palette, terminal }
+    }
+
+    /// No standard output: what is printed is kept until it is taken.
+    pub(crate) fn captured() -> Out {
+        Out { stream: None, buffer: Vec::new(), palette: None, terminal: false }
+    }
+
+    /// What was printed since the last call.
+    pub(crate) fn take(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.buffer)
     }
 
     /// Is it a terminal?
@@ -86,7 +97,8 @@ impl Out {
 
     /// Writes out what is there.
     pub(crate) fn flush(&mut self) -> io::Result<()> {
-        let result = self.stream.write_all(&self.buffer).and_then(|()| self.stream.flush());
+        let Some(stream) = &mut self.stream else { return Ok(()) };
+        let result = stream.write_all(&self.buffer).and_then(|()| stream.flush());
         self.buffer.clear();
         result
     }

@@ -5,7 +5,7 @@ use rtm_model::text::{Command, Topic};
 use crate::commands::{
     batch, change, client, client_list, completion, digest, flush, latency, monitor, mq,
     neigh_show, reload, route_get, route_load, route_save, route_show, source, stat, status, sync,
-    wait,
+    tour, wait,
 };
 use crate::env::Env;
 use crate::failure::{Failure, Result};
@@ -24,9 +24,6 @@ pub(crate) fn run(env: &mut Env<'_>, command: Command) -> Result<()> {
         Command::RouteSave(save) => route_save::run(env, &save),
         Command::NeighbourShow(selector) => neigh_show::run(env, &selector),
         Command::NeighbourFlush(selector) => flush::neighbours(env, &selector),
-        Command::Monitor(monitor) if monitor.exec.is_some() => {
-            Err(Failure::not_in_this_version("monitor --exec"))
-        }
         Command::Monitor(monitor) => monitor::run(env, &monitor),
         Command::Wait(wait) => wait::run(env, &wait),
         Command::Client(client) if client.mapped => {
@@ -52,7 +49,7 @@ pub(crate) fn run(env: &mut Env<'_>, command: Command) -> Result<()> {
         Command::StatusImage => Err(Failure::not_in_this_version("status image")),
         Command::SourceReconcile(name) => source::reconcile(env, &name),
         Command::MqSend { text, priority } => mq::send(env, &text, priority),
-        Command::Tour => Err(Failure::not_in_this_version("tour")),
+        Command::Tour => tour::run(env),
         _ => Err(Failure::not_in_this_version("this command")),
     }
 }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use rtm_model::Change;
 use rtm_tables::wire::{self, DescriptorKind, ItemFlags, ItemKind, LoadFlags, Welcome};
-use rtm_tables::{ClientConfig, ClientEvent, Revision};
+use rtm_tables::{ClientConfig, ClientEvent, Revision, Secret};
 use rustix::event::PollFlags;
 
 use crate::address::Address;
@@ -113,17 +113,43 @@ impl Admin {
     /// # Errors
     /// As [`Admin::connect`].
     pub fn on(connection: Connection, name: &str) -> Result<Admin, Error> {
-        let config = ClientConfig { name: name.to_owned(), features: 0, ..ClientConfig::default() };
+        Admin::proving(connection, name, None)
+    }
+
+    /// Greets, and proves a secret to a daemon that asks for one (over TCP, where
+    /// it has a `tcp_token_file`).
+    ///
+    /// # Errors
+    /// As [`Admin::connect`]; a goodbye if the secret is wrong.
+    pub fn proving(
+        connection: Connection,
+        name: &str,
+        secret: Option<Secret>,
+    ) -> Result<Admin, Error> {
+        let config =
+            ClientConfig { name: name.to_owned(), features: 0, secret, ..ClientConfig::default() };
         let mut transport = Transport::new(connection, config, Instant::now());
         let mut welcome = None;
+        let mut proven = None;
         while welcome.is_none() {
+            step(&mut transport, None, &mut |event| match event {
+                ClientEvent::Welcome(came) => welcome = Some(came),
+                ClientEvent::Proven { role } => proven = Some(role),
+                _ => {}
+            })?;
+        }
+        let mut welcome = welcome.ok_or_else(|| transport.closed())?;
+        let mut unproven = welcome.features & wire::FEATURE_CHALLENGE != 0;
+        if let Some(role) = proven {
+            (welcome.role, unproven) = (role, false);
+        }
+        while unproven {
             step(&mut transport, None, &mut |event| {
-                if let ClientEvent::Welcome(came) = event {
-                    welcome = Some(came);
+                if let ClientEvent::Proven { role } = event {
+                    (welcome.role, unproven) = (role, false);
                 }
             })?;
         }
-        let welcome = welcome.ok_or_else(|| transport.closed())?;
         Ok(Admin { transport, welcome })
     }
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use rtm_model::{Digests, Entity, EntityKey};
-use rtm_tables::wire::{RejectedBy, Role};
+use rtm_tables::wire::{RejectedBy, Role, SignalWay};
 use rtm_tables::{Epoch, Flush, Revision, Store};
 
 use crate::error::Error;
@@ -24,12 +24,33 @@ pub struct FollowConfig {
     pub changes: bool,
     /// Be told of changes that the daemon rejected ([`Event::Rejected`])?
     pub rejected: bool,
+    /// Be signalled at a whole flush?
+    pub signal: FlushSignal,
+    /// Forget the tables when the connection is lost? Otherwise they stay,
+    /// stale, until the daemon is back.
+    pub clear_when_lost: bool,
     /// Come back after a break?
     pub reconnect: bool,
     /// Where to begin in a history, for who wants to be told what changed
     /// since. The replica is first filled silently; then the session resumes
     /// from there, and what has changed since is told.
     pub since: Option<(Epoch, Revision)>,
+}
+
+/// How a follower is signalled at a whole flush, beside the record of it: a hint,
+/// for who looks at the tables more often than at the connection. Registered
+/// after the first synchronisation, over a Unix socket only.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum FlushSignal {
+    /// Not at all.
+    #[default]
+    No,
+    /// By SIGUSR1 from the daemon, which needs the same user or CAP_KILL there.
+    Process,
+    /// By SIGUSR1 that this process arms itself, on a pipe which the daemon
+    /// gives: across users, and never after an exec. The handler (see
+    /// [`crate::Follower::flush_signals`]) only counts.
+    Armed,
 }
 
 impl Default for FollowConfig {
@@ -40,6 +61,8 @@ impl Default for FollowConfig {
             replica: true,
             changes: false,
             rejected: false,
+            signal: FlushSignal::No,
+            clear_when_lost: false,
             reconnect: true,
             since: None,
         }
@@ -132,6 +155,13 @@ pub enum Event<'a> {
         /// The priority of a message.
         priority: u32,
         /// One line: what, where, why.
+        text: &'a str,
+    },
+    /// The daemon has answered the registration ([`FollowConfig::signal`]).
+    Registered {
+        /// How it signals.
+        way: SignalWay,
+        /// Why it doesn't.
         text: &'a str,
     },
     /// A digest differed. A snapshot is on its way.

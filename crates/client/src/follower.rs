@@ -38,10 +38,12 @@ use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
+use ipc::armed::{ArmedPipe, Caught};
 use ipc::epoll::{Epoll, Interest};
+use ipc::signal::Signal;
 use rtm_model::{Entity, EntityKey};
 use rtm_tables::wire::records::{Records, WireRecord};
-use rtm_tables::wire::{FEATURE_ACK, FEATURE_REJECTED, Welcome};
+use rtm_tables::wire::{DescriptorKind, FEATURE_ACK, FEATURE_REJECTED, Welcome};
 use rtm_tables::{
     ClientConfig, ClientEvent, Compare, Epoch, RecordOp, Replica, ReplicaRecord, Revision,
 };
@@ -51,7 +53,7 @@ use crate::address::Address;
 use crate::backoff::Backoff;
 use crate::connection::{CONNECT_TIMEOUT, Connection, wait};
 use crate::error::Error;
-use crate::event::{Change, Counts, Event, FollowConfig, Sink, State, Turn};
+use crate::event::{Change, Counts, Event, FlushSignal, FollowConfig, Sink, State, Turn};
 use crate::transport::Transport;
 
 /// The most that one [`Follower::on_ready`] reads before it gives control
@@ -80,6 +82,12 @@ pub struct Follower {
     snapshot: bool,
     fresh_connection: bool,
     counts: Counts,
+    /// SIGUSR1, once it is caught.
+    caught: Option<Caught>,
+    /// The armed pipe of this connection.
+    armed: Option<ArmedPipe>,
+    /// It has registered, or is about to, on this connection.
+    registering: bool,
     agrees: bool,
     ended: Option<Error>,
 }
@@ -129,6 +137,9 @@ impl Follower {
             snapshot: false,
             fresh_connection: true,
             counts: Counts::default(),
+            caught: None,
+            armed: None,
+            registering: false,
             agrees: false,
             ended: None,
         })
@@ -184,6 +195,12 @@ impl Follower {
     /// What was met so far.
     pub fn counts(&self) -> Counts {
         self.counts
+    }
+
+    /// How often SIGUSR1 came since this process first caught it: the hint that
+    /// a flush is on its way. 0 without [`FollowConfig::signal`].
+    pub fn flush_signals(&self) -> u64 {
+        self.caught.map_or(0, |caught| caught.count())
     }
 
     /// Ends the pause before the next attempt to connect.
@@ -278,8 +295,12 @@ impl Follower {
         Ok(if mine { Turn::Worked } else { Turn::TimedOut })
     }
 
-    /// Says goodbye and closes, waiting a second at most for the bytes to go.
+    /// Clears the tables, says goodbye and closes, waiting a second at most for the
+    /// bytes to go.
     pub fn goodbye(&mut self) {
+        // The tables go first: who has said goodbye has none.
+        self.replica = None;
+        self.armed = None;
         if let Some(mut transport) = self.transport.take() {
             if !transport.connection.is_connecting() {
                 self.held = Some((
@@ -317,6 +338,8 @@ impl Follower {
             if transport.connection.is_connecting() { State::Connecting } else { State::Greeting };
         self.watched = None;
         self.fresh_connection = true;
+        self.registering = false;
+        self.armed = None;
         self.transport = Some(transport);
         self.retry_at = None;
         self.watch();
@@ -347,6 +370,10 @@ impl Follower {
         }
         if let Some(transport) = self.transport.take() {
             let _ = self.epoll.delete(&transport.connection);
+        }
+        self.armed = None;
+        if self.config.clear_when_lost {
+            (self.replica, self.held) = (None, None);
         }
         if error.is_final() || !self.config.reconnect {
             self.state = State::Ended;
@@ -456,6 +483,9 @@ impl Follower {
                     if tells {
                         tell(Event::Flushed { revision, what });
                     }
+                    if let Some(armed) = &self.armed {
+                        armed.drain();
+                    }
                     if let Some(replica) = &mut self.replica {
                         replica.flush(what);
                     }
@@ -481,6 +511,7 @@ impl Follower {
                     if let (true, Some(since)) = (self.silent, self.config.since) {
                         return Ok(self.rewind(since));
                     }
+                    self.register()?;
                     let (revision, snapshot) = (at.revision, self.snapshot);
                     let store = self.replica.as_ref().map(Replica::store);
                     tell(Event::Synced { revision, snapshot, store });
@@ -495,8 +526,18 @@ impl Follower {
                     let text = text.to_owned();
                     return Err(Error::Goodbye { address: address.clone(), reason, text });
                 }
-                // Nothing asks for one here; whatever comes is closed.
-                ClientEvent::Descriptor { given: true, .. } => drop(transport.take_descriptor()),
+                ClientEvent::Descriptor { kind, given, .. } => {
+                    let descriptor = given.then(|| transport.take_descriptor()).flatten();
+                    // Any other that comes was not asked for, and is closed.
+                    if kind == DescriptorKind::SignalPipe {
+                        self.armed =
+                            descriptor.and_then(|pipe| ArmedPipe::arm(pipe, Signal::USR1).ok());
+                        if let Some(transport) = &mut self.transport {
+                            transport.session.register(std::process::id());
+                        }
+                    }
+                }
+                ClientEvent::Registered { way, text } => tell(Event::Registered { way, text }),
                 ClientEvent::Rejected { by, priority, text } => {
                     tell(Event::Rejected { by, priority, text });
                 }
@@ -505,6 +546,26 @@ impl Follower {
                 _ => {}
             }
         }
+    }
+
+    /// The first synchronisation of this connection is finished: registers for
+    /// the signal, if that is wanted.
+    fn register(&mut self) -> Result<(), Error> {
+        let Some(transport) = &mut self.transport else { return Ok(()) };
+        let unix = matches!(transport.connection.address(), Address::Unix(_));
+        if self.config.signal == FlushSignal::No || !unix || self.registering {
+            return Ok(());
+        }
+        // Before anything can send it: its default would end the process.
+        if self.caught.is_none() {
+            self.caught = Some(Caught::install(Signal::USR1).map_err(Error::System)?);
+        }
+        self.registering = true;
+        match self.config.signal {
+            FlushSignal::Armed => transport.session.want(DescriptorKind::SignalPipe),
+            _ => transport.session.register(std::process::id()),
+        }
+        Ok(())
     }
 
     /// Compares the replica at an END or a MARK, and lets the session answer.

@@ -44,12 +44,13 @@ pub use admin::{Admin, Done, Item, Load, LoadOptions};
 pub use backoff::Backoff;
 pub use connection::{CONNECT_TIMEOUT, ConnectError, Connection, Read, wait};
 pub use error::{Error, ExitClass};
-pub use event::{Change, Counts, Event, FollowConfig, Sink, State, Turn};
+pub use event::{Change, Counts, Event, FlushSignal, FollowConfig, Sink, State, Turn};
 pub use follower::Follower;
 pub use post::{PostError, post};
 pub use stop::Stop;
 
 pub use rtm_tables::wire::{
-    DescriptorKind, GoodbyeReason, ItemFlags, ItemKind, RejectedBy, Role, Welcome, WireError,
+    DescriptorKind, GoodbyeReason, ItemFlags, ItemKind, RejectedBy, Role, SignalWay, Welcome,
+    WireError,
 };
-pub use rtm_tables::{Epoch, Flush, Replica, Revision, RouteCursor, Store, StoreCounts};
+pub use rtm_tables::{Epoch, Flush, Replica, Revision, RouteCursor, Secret, Store, StoreCounts};

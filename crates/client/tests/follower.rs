@@ -110,8 +110,10 @@ fn a_snapshot_then_every_change() {
         follower.replica().unwrap().recompute_digests(),
         follower.replica().unwrap().digests()
     );
+    let digests = follower.replica().unwrap().digests();
     follower.goodbye();
-    assert_eq!(daemon.join().unwrap(), follower.replica().unwrap().digests());
+    assert!(follower.replica().is_none(), "who says goodbye has cleared its tables");
+    assert_eq!(daemon.join().unwrap(), digests);
     let shown: Vec<&str> =
         lines.iter().map(String::as_str).filter(|line| !line.contains("group")).collect();
     assert_eq!(
@@ -277,6 +279,7 @@ fn what_a_snapshot_does_not_name_is_told_to_be_gone() {
         peer.expect("GOODBYE");
     });
     let lines = follow(&mut follower, "synced 3");
+    assert_eq!(follower.replica().unwrap().store().counts().routes4, 1);
     follower.goodbye();
     daemon.join().unwrap();
     assert_eq!(
@@ -284,7 +287,6 @@ fn what_a_snapshot_does_not_name_is_told_to_be_gone() {
         ["change 3: 10.0.0.0/8 dev e1 -> ", "synced 3"],
         "{lines:?}"
     );
-    assert_eq!(follower.replica().unwrap().store().counts().routes4, 1);
 }
 
 #[test]

@@ -56,6 +56,10 @@ pub(crate) struct Counters {
     pub(crate) accepted: u64,
     /// Connections refused: too many.
     pub(crate) refused_connections: u64,
+    /// Registrations refused: the pid was not the peer's.
+    pub(crate) registrations_refused: u64,
+    /// Wrong proofs of the secret.
+    pub(crate) proofs_refused: u64,
     /// Connections ended because their bytes were wrong.
     pub(crate) protocol_errors: u64,
 }
@@ -94,6 +98,8 @@ pub(crate) struct Core {
     reads_from: Millis,
     /// A hold was released since the last look.
     released: bool,
+    /// A whole flush happened since the last look.
+    pub(crate) flushed: bool,
     /// Somebody wants the configuration to be read again.
     pub(crate) reload_asked: bool,
     /// What came in without a session, and what of it was rejected.
@@ -134,6 +140,7 @@ impl Core {
             reading: None,
             reads_from: 0,
             released: false,
+            flushed: false,
             reload_asked: false,
             feeds: Feeds::default(),
             fpm: Vec::new(),

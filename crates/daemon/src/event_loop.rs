@@ -198,6 +198,11 @@ impl Daemon {
             clock.ended(Stage::Publish, late, &mut self.turns);
 
             self.clients.tell_rejections(&mut self.core);
+            if std::mem::take(&mut self.core.flushed) {
+                self.clients.flushed();
+            }
+            // Before anything of this turn is written.
+            self.clients.signal_some();
             let late = self.clients.send_some(&mut self.core, clock.last() + SEND);
             clock.ended(Stage::Send, late, &mut self.turns);
 
@@ -293,6 +298,7 @@ impl Daemon {
                 }
                 Wakeup::Kernel | Wakeup::KernelAnswer => woken.kernel = true,
                 Wakeup::Export => woken.export = true,
+                Wakeup::Process(token) => self.clients.process_ended(token),
                 Wakeup::Client(token) => self.clients.woken(token, event),
             }
         }

@@ -118,6 +118,11 @@ pub(crate) fn run(args: &Args) -> Result<(), StartError> {
     };
     let fifo = Fifo::create(&directory.fifo(), config.fifo.mode.0);
     let fifo = fifo.map_err(|why| warnings.push(why)).ok();
+    let token = config
+        .listen
+        .tcp_token_file
+        .as_deref()
+        .and_then(|path| secret(path).map_err(|why| warnings.push(why)).ok());
     let epoll = Rc::new(Epoll::new().map_err(|e| failed(e.to_string()))?);
     let fpm = Fpm::open(Rc::clone(&epoll), &config.fpm).unwrap_or_else(|why| {
         warnings.push(why);
@@ -192,6 +197,7 @@ pub(crate) fn run(args: &Args) -> Result<(), StartError> {
         manager: ServiceManager::of_environment(),
         turns: TurnStats::default(),
     };
+    daemon.clients.secret = token;
     daemon.watch().map_err(|e| failed(e.to_string()))?;
     for warning in &daemon.facts.warnings {
         tracing::warn!("{warning}");
@@ -236,17 +242,45 @@ fn descriptors(limit: u64) -> usize {
     limit.saturating_sub(used + KEPT + SLACK).max(1)
 }
 
-fn core(config: Config) -> Result<Core, String> {
-    let mut random = [0; 24];
+/// Fills with random bytes.
+///
+/// # Errors
+/// The system has none: one line.
+pub(crate) fn random(bytes: &mut [u8]) -> Result<(), String> {
     let mut filled = 0;
-    while filled < random.len() {
+    while filled < bytes.len() {
         let flags = rustix::rand::GetRandomFlags::empty();
-        match rustix::rand::getrandom(&mut random[filled..], flags) {
+        match rustix::rand::getrandom(&mut bytes[filled..], flags) {
             Ok(count) => filled += count,
             Err(rustix::io::Errno::INTR) => {}
             Err(errno) => return Err(format!("random numbers: {}", ipc::errno_text(errno))),
         }
     }
+    Ok(())
+}
+
+/// The secret of `tcp_token_file`, which nobody else may be able to read.
+fn secret(path: &std::path::Path) -> Result<rtm_tables::Secret, String> {
+    use std::io::Read;
+    use std::os::unix::fs::MetadataExt;
+    let place = format!("listen.tcp_token_file: {}", path.display());
+    let wrong =
+        |error: std::io::Error| format!("{place}: {}", crate::runtime_dir::errno_text(&error));
+    let file = std::fs::File::open(path).map_err(wrong)?;
+    let mode = file.metadata().map_err(wrong)?.mode() & 0o777;
+    if mode & 0o077 != 0 {
+        return Err(format!(
+            "{place}: has mode {mode:04o}: others can read it; 0600 would be right"
+        ));
+    }
+    let mut content = Vec::new();
+    file.take(8192).read_to_end(&mut content).map_err(wrong)?;
+    rtm_tables::Secret::of_file(&content).map_err(|why| format!("{place}: {why}"))
+}
+
+fn core(config: Config) -> Result<Core, String> {
+    let mut random = [0; 24];
+    crate::start::random(&mut random)?;
     let word = |at: usize| {
         let mut bytes = [0; 8];
         bytes.copy_from_slice(&random[at..at + 8]);
@@ -298,6 +332,7 @@ pub(crate) fn reload(daemon: &mut Daemon) -> Reply {
 fn try_reload(daemon: &mut Daemon) -> Result<Reply, String> {
     let config = config::load(&daemon.overrides).map_err(|error| error.to_string())?;
     let admins = Admins::of_host(&config.roles)?;
+    let token = config.listen.tcp_token_file.as_deref().map(secret).transpose()?;
     let old = &daemon.core.config;
     let mut changed = Vec::new();
     if config.limits != old.limits {
@@ -312,7 +347,7 @@ fn try_reload(daemon: &mut Daemon) -> Result<Reply, String> {
     if config.log != old.log {
         changed.push("log".to_owned());
     }
-    if config.listen != old.listen {
+    if config.listen.tcp != old.listen.tcp {
         changed.push("listen.tcp needs a restart".to_owned());
     }
     if config.queue != old.queue {
@@ -337,6 +372,10 @@ fn try_reload(daemon: &mut Daemon) -> Result<Reply, String> {
     daemon.facts.log.set_level(config.log.level.0);
     daemon.core.names = crate::names::of_host();
     daemon.admins = admins;
+    if token != daemon.clients.secret {
+        changed.push("listen.tcp_token_file, for connections from now on".to_owned());
+        daemon.clients.secret = token;
+    }
     daemon.core.configure(config);
     if let Some(fpm) = &mut daemon.fpm {
         fpm.configure(&mut daemon.core);

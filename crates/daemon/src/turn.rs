@@ -50,7 +50,7 @@ pub(crate) struct TurnStats {
     /// Whole turns, from waking up to sleeping.
     pub(crate) turns: Histogram,
     stages: [StageStats; Stage::COUNT],
-    wakeups: [u64; 13],
+    wakeups: [u64; 14],
 }
 
 /// The clock of one turn.
@@ -105,6 +105,7 @@ impl TurnStats {
             Wakeup::Kernel => 10,
             Wakeup::KernelAnswer => 11,
             Wakeup::Export => 12,
+            Wakeup::Process(_) => 13,
         };
         self.wakeups[kind] += 1;
     }
@@ -125,6 +126,7 @@ impl TurnStats {
             "kernel",
             "kernel-answer",
             "export",
+            "process",
         ];
         names.into_iter().zip(self.wakeups)
     }

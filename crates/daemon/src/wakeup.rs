@@ -10,8 +10,8 @@ pub(crate) struct ClientToken(u64);
 impl ClientToken {
     /// Of a place and its use.
     pub(crate) fn new(place: u32, uses: u32) -> ClientToken {
-        // One bit less: it tells connections from everything else.
-        ClientToken(u64::from(uses & 0x7fff_ffff) << 32 | u64::from(place))
+        // Two bits less: they tell connections from everything else.
+        ClientToken(u64::from(uses & 0x3fff_ffff) << 32 | u64::from(place))
     }
 
     /// The token that a session was made with.
@@ -59,12 +59,15 @@ pub(crate) enum Wakeup {
     KernelAnswer,
     /// The export: an event, a line, an answer of its thread.
     Export,
+    /// A registered client's process ended.
+    Process(ClientToken),
     /// A connection.
     Client(ClientToken),
 }
 
 const CLIENT: u64 = 1 << 63;
-const FPM: u64 = 1 << 62;
+const FPM: u64 = 1 << 61;
+const PROCESS: u64 = 1 << 62;
 
 impl Wakeup {
     /// The number to watch a descriptor under.
@@ -83,6 +86,7 @@ impl Wakeup {
             Wakeup::Kernel => 8,
             Wakeup::KernelAnswer => 9,
             Wakeup::Export => 11,
+            Wakeup::Process(token) => PROCESS | token.0,
             Wakeup::Client(token) => CLIENT | token.0,
         }
     }
@@ -103,6 +107,7 @@ impl Wakeup {
             9 => Wakeup::KernelAnswer,
             11 => Wakeup::Export,
             number if number & CLIENT != 0 => Wakeup::Client(ClientToken(number & !CLIENT)),
+            number if number & PROCESS != 0 => Wakeup::Process(ClientToken(number & !PROCESS)),
             number if number & FPM != 0 => Wakeup::Fpm(number as u32),
             _ => return None,
         })
@@ -120,7 +125,7 @@ mod tests {
         assert_ne!(first, second);
         assert_eq!((first.place(), second.place()), (7, 7));
         let last = ClientToken::new(u32::MAX, u32::MAX);
-        assert_eq!(last.number() & CLIENT, 0);
+        assert_eq!(last.number() & (CLIENT | PROCESS), 0);
         assert_eq!(ClientToken::from_number(last.number()), last);
     }
 }

@@ -20,6 +20,7 @@ mod error;
 mod name;
 mod sockopt;
 
+pub mod armed;
 pub mod blocked;
 pub mod catcher;
 pub mod child;

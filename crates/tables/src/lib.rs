@@ -24,6 +24,7 @@ mod session;
 mod snapshot;
 mod store;
 mod table;
+mod token;
 mod view;
 mod walk;
 pub use barrier::{BarrierEntry, BarrierId, BarrierOutcome, BarrierReport};
@@ -34,7 +35,7 @@ pub use replica::{Replica, ReplicaError, ReplicaRecord};
 pub use session::{
     CHANGES_AT_ONCE, ClientConfig, ClientEvent, ClientSession, ClientTimeout, Compare, HubLimits,
     INPUT_BYTES_MAX, Peer, Progress, RECEIVE_BYTES, SLICES_MAX, ServerEvent, ServerSession,
-    SessionInfo, SessionState, Slices, Transport,
+    SessionInfo, SessionState, SignalInfo, Slices, Transport,
 };
 pub use store::{RouteCursor, Store, StoreCounts};
 pub use table::{
@@ -42,6 +43,7 @@ pub use table::{
     SourceInfo, SourceSpec, StaleCursor, Stamp, Table, TableCounts, TableLimits, TooManySources,
     Transaction,
 };
+pub use token::{Challenge, NONCE_BYTES, PROOF_BYTES, Secret};
 
 pub mod wire;
 

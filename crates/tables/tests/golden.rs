@@ -16,7 +16,7 @@ use rtm_model::{
 use rtm_tables::wire::records::WireRecord;
 use rtm_tables::wire::{
     ClientFrame, DaemonFrame, DescriptorKind, Done, FEATURE_ACK, Frame, GoodbyeReason, Hello,
-    ItemFlags, ItemKind, LoadFlags, RejectedBy, Role, Subscribe, SubscribeMode, Welcome,
+    ItemFlags, ItemKind, LoadFlags, RejectedBy, Role, SignalWay, Subscribe, SubscribeMode, Welcome,
 };
 use rtm_tables::{Epoch, Flush, RecordOp, Revision};
 
@@ -104,6 +104,8 @@ fn client_frames() -> Vec<(&'static str, ClientFrame<'static>)> {
         ("client-ack", ClientFrame::Ack { revision: Revision(77), agrees: true }),
         ("client-ack-differs", ClientFrame::Ack { revision: Revision(77), agrees: false }),
         ("client-resync", ClientFrame::Resync { revision: Revision(78) }),
+        ("client-register", ClientFrame::Register { pid: 4711 }),
+        ("client-proof", ClientFrame::Proof { mac: [0x5a; 32] }),
         ("client-goodbye", ClientFrame::Goodbye),
         ("client-heartbeat", ClientFrame::Heartbeat),
         ("client-request", ClientFrame::Request { id: 9, line: "route show 10.0.0.0/8" }),
@@ -420,6 +422,22 @@ fn every_frame_is_as_its_golden_file() {
             position: 1006,
             text: "route add 10.0.0.0/8: exists",
         }),
+    );
+    check_daemon(
+        &mut seen,
+        "daemon-challenge",
+        &DaemonFrame::Challenge { nonce: std::array::from_fn(|index| index as u8) },
+    );
+    check_daemon(&mut seen, "daemon-proven", &DaemonFrame::Proven { role: Role::Admin });
+    check_daemon(
+        &mut seen,
+        "daemon-registered",
+        &DaemonFrame::Registered { way: SignalWay::Pipe, text: "" },
+    );
+    check_daemon(
+        &mut seen,
+        "daemon-registered-refused",
+        &DaemonFrame::Registered { way: SignalWay::Refused, text: "pid 1: not yours" },
     );
     check_daemon(
         &mut seen,

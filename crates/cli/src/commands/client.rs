@@ -8,7 +8,7 @@ use std::io::{self, IsTerminal};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
-use rtm_client::{Event, FollowConfig, Follower, RouteCursor, Stop, Turn};
+use rtm_client::{Event, FlushSignal, FollowConfig, Follower, RouteCursor, Stop, Turn};
 use rtm_model::text::{ClientRun, Extra, Heading, JsonWriter};
 use serde_json::json;
 
@@ -31,6 +31,7 @@ pub(crate) fn run(env: &mut Env<'_>, run: &ClientRun) -> Result<()> {
         // Who only counts needs no copy.
         replica: !run.count || run.verify || run.once || with_menu,
         reconnect: !run.once,
+        signal: FlushSignal::Armed,
         ..FollowConfig::default()
     })?;
     let mut menu = with_menu.then(|| Menu::new(&env.out));
@@ -66,11 +67,10 @@ pub(crate) fn run(env: &mut Env<'_>, run: &ClientRun) -> Result<()> {
         if first && !synced {
             synced = true;
             if run.once {
+                let shown = if run.verify || run.count { Ok(()) } else { tables(env, &follower) };
+                let shown = shown.and_then(|()| promise(env, &follower, run));
                 follower.goodbye();
-                if !run.verify && !run.count {
-                    tables(env, &follower)?;
-                }
-                return promise(env, &follower, run);
+                return shown;
             }
             if let Some(menu) = &mut menu {
                 menu.show(&mut env.out)?;
@@ -96,8 +96,10 @@ pub(crate) fn run(env: &mut Env<'_>, run: &ClientRun) -> Result<()> {
         }
     }
     settle(&mut follower);
+    // The goodbye clears the tables.
+    let kept = promise(env, &follower, run);
     follower.goodbye();
-    promise(env, &follower, run)
+    kept
 }
 
 /// Lets a synchronisation that is under way come to its end, so that what is
@@ -128,6 +130,11 @@ fn state_line(event: &Event<'_>, lost: &mut Lost) -> Option<Line> {
         Event::Begin { snapshot: true, .. } => plain("syncing: snapshot".to_owned()),
         Event::Begin { from, .. } => plain(format!("syncing: what changed since {}", from.0)),
         Event::Synced { revision, .. } => Some(Line::Live(revision.0)),
+        Event::Flushed { revision, .. } => plain(format!("flushed: revision {}", revision.0)),
+        Event::Registered { way, text: "" } => {
+            plain(format!("registered: pid {}, {}", std::process::id(), way.name()))
+        }
+        Event::Registered { text, .. } => plain((*text).to_owned()),
         Event::Differed { revision, .. } => plain(format!(
             "digest: revision {}: this copy differs; a snapshot is on its way",
             revision.0
@@ -231,6 +238,7 @@ fn count(env: &mut Env<'_>, follower: &Follower) -> Result<()> {
         ("snapshots", counts.snapshots),
         ("catch_ups", counts.catch_ups),
         ("resyncs", counts.resyncs),
+        ("signals", follower.flush_signals()),
     ];
     if env.options.json {
         let value: serde_json::Map<String, serde_json::Value> =

@@ -11,6 +11,7 @@ pub(crate) mod flush;
 pub(crate) mod latency;
 mod lost;
 pub(crate) mod monitor;
+mod monitor_exec;
 pub(crate) mod mq;
 pub(crate) mod neigh_show;
 mod positions;
@@ -23,6 +24,7 @@ pub(crate) mod source;
 pub(crate) mod stat;
 pub(crate) mod status;
 pub(crate) mod sync;
+pub(crate) mod tour;
 pub(crate) mod wait;
 
 use serde_json::Value;

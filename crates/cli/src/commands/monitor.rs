@@ -11,6 +11,7 @@ use rtm_model::text::{Extra, Heading, JsonWriter, Monitor, Printer, Timestamps};
 use rtm_model::{Entity, EntityKey};
 
 use super::lost::Lost;
+use super::monitor_exec;
 use crate::clock::Clock;
 use crate::env::Env;
 use crate::failure::{Failure, Result};
@@ -43,6 +44,11 @@ pub(crate) fn run(env: &mut Env<'_>, monitor: &Monitor) -> Result<()> {
         lost: Lost::default(),
         failed: None,
     };
+    if let Some(command) = &monitor.exec {
+        // Lines for a program, whatever else was asked for.
+        (show.json, show.pretty) = (true, false);
+        return monitor_exec::run(&mut follower, &stop, &mut show, command);
+    }
     loop {
         let out = &mut env.out;
         follower.turn(None, &[stop.as_fd()], &mut |event| show.event(&event, out))?;
@@ -57,7 +63,7 @@ pub(crate) fn run(env: &mut Env<'_>, monitor: &Monitor) -> Result<()> {
     }
 }
 
-struct Show<'a> {
+pub(super) struct Show<'a> {
     monitor: &'a Monitor,
     printer: Printer<'a>,
     json: bool,
@@ -66,17 +72,17 @@ struct Show<'a> {
     clock: Clock,
     /// A snapshot is under way: what comes is printed at its end, as the
     /// state that it then is.
-    quiet: bool,
+    pub(super) quiet: bool,
     /// Print the state at the end of the snapshot.
-    anew: bool,
+    pub(super) anew: bool,
     /// Was there an end already?
     synced: bool,
     lost: Lost,
-    failed: Option<io::Error>,
+    pub(super) failed: Option<io::Error>,
 }
 
 impl Show<'_> {
-    fn event(&mut self, event: &Event<'_>, out: &mut Out) {
+    pub(super) fn event(&mut self, event: &Event<'_>, out: &mut Out) {
         let printed = match event {
             Event::Begin { snapshot: true, .. } => {
                 self.quiet = true;
@@ -153,7 +159,7 @@ impl Show<'_> {
         Ok(())
     }
 
-    fn wants(&self, change: &Change<'_>) -> bool {
+    pub(super) fn wants(&self, change: &Change<'_>) -> bool {
         match change.key {
             EntityKey::Route(key) => {
                 self.monitor.routes
@@ -178,7 +184,7 @@ impl Show<'_> {
         Heading { time, label: self.monitor.label, deleted }
     }
 
-    fn change(&mut self, change: &Change<'_>, out: &mut Out) -> io::Result<()> {
+    pub(super) fn change(&mut self, change: &Change<'_>, out: &mut Out) -> io::Result<()> {
         let heading = self.heading(change.new.is_none());
         let resolve = change.store;
         let old = change.new.is_none().then(|| change.old()).flatten();

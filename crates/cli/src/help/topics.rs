@@ -239,7 +239,7 @@ pub(crate) const TOPICS: &[Topic] = &[
         words: "monitor",
         usage: &[
             "[route] [neigh] [link] [flush] [all] [exact|match|root PREFIX]",
-            "... [--initial] [--from EPOCH:REV]",
+            "... [--initial] [--from EPOCH:REV] [--exec CMD]",
         ],
         about: "Shows changes as they happen, like 'ip monitor'",
         more: &[],
@@ -251,6 +251,11 @@ pub(crate) const TOPICS: &[Topic] = &[
             (
                 "--from EPOCH:REV",
                 "everything since that revision; from too long ago: [SNAPSHOT] and all anew",
+            ),
+            (
+                "--exec CMD",
+                "changes as JSON lines to one long-lived child of 'sh -c CMD'; started again when it ends; \
+                 while it doesn't read, a later change replaces an earlier one",
             ),
         ],
         example: "rtm monitor route root 10.0.0.0/8",
@@ -265,6 +270,18 @@ pub(crate) const TOPICS: &[Topic] = &[
         ],
         options: &[("--prio N", "higher ones are taken first; 0 unless given, at most 32767")],
         example: "rtm mq send 'route add 10.0.0.0/8 via 10.1.1.1 dev eth0' --prio 5",
+    },
+    Topic {
+        words: "tour",
+        usage: &[""],
+        about: "Shows the whole specification in one terminal, and cleans up",
+        more: &[
+            "A daemon in a temporary directory, clients as processes, each change by another way:",
+            "console, command, message queue, FIFO, TCP; a flush by signal; all copies compared",
+            "after each step. Exit code 4 if anything differs.",
+        ],
+        options: &[],
+        example: "rtm tour",
     },
     Topic {
         words: "wait route",

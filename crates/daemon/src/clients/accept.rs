@@ -11,7 +11,7 @@ use std::time::Duration;
 use ipc::epoll::Interest;
 use ipc::socket::AcceptError;
 use rtm_tables::wire::{DaemonFrame, GoodbyeReason, Role};
-use rtm_tables::{Peer, Transport};
+use rtm_tables::{NONCE_BYTES, Peer, Transport};
 
 use super::{Clients, get};
 use crate::core::Core;
@@ -168,6 +168,13 @@ impl Clients {
             }
         }
         let Some(client) = get(&mut self.slots, token) else { return };
+        if peer.transport == Transport::Tcp && self.secret.is_some() {
+            let mut nonce = [0; NONCE_BYTES];
+            // Without random bytes nobody can be asked, and it stays a reader.
+            if crate::start::random(&mut nonce).is_ok() {
+                client.session.set_nonce(nonce);
+            }
+        }
         let wakeup = Wakeup::Client(token).number();
         if let Err(error) = self.epoll.add(&client.fd, wakeup, Interest::READ) {
             tracing::error!("a connection can't be watched: {error}");

@@ -43,6 +43,11 @@ impl Pipes {
         usize::from(self.signal.is_some()) + usize::from(self.wake.is_some())
     }
 
+    /// Was a signal pipe given?
+    pub(super) fn has_signal(&self) -> bool {
+        self.signal.is_some()
+    }
+
     fn of(&mut self, kind: DescriptorKind) -> Option<&mut Option<OwnedFd>> {
         match kind {
             DescriptorKind::SignalPipe => Some(&mut self.signal),

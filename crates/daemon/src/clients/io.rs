@@ -3,8 +3,8 @@
 use std::os::fd::AsFd;
 use std::time::Instant;
 
-use rtm_tables::ServerEvent;
-use rtm_tables::wire::{GoodbyeReason, ItemFlags, ItemKind};
+use rtm_tables::wire::{GoodbyeReason, ItemFlags, ItemKind, Role};
+use rtm_tables::{Challenge, PROOF_BYTES, ServerEvent};
 use rustix::io::Errno;
 
 use super::{Client, Clients, GOODBYE_MS, get};
@@ -177,6 +177,8 @@ impl Clients {
                     self.reply(token, id, &reply, core);
                 }
             }
+            ServerEvent::Proof { challenge, mac } => self.proof(token, &challenge, &mac, core),
+            ServerEvent::Register { pid } => self.register(token, pid, core),
             ServerEvent::Want { kind } => self.want(token, kind),
             ServerEvent::Hello { name } => {
                 tracing::debug!(name, session = token.number(), "hello");
@@ -209,6 +211,33 @@ impl Clients {
             }
             // The protocol may learn what the daemon doesn't use yet.
             _ => {}
+        }
+    }
+
+    /// A TCP client says that it knows the secret.
+    fn proof(
+        &mut self,
+        token: ClientToken,
+        challenge: &Challenge,
+        mac: &[u8; PROOF_BYTES],
+        core: &mut Core,
+    ) {
+        let right = self.secret.as_ref().is_some_and(|secret| secret.verify(challenge, mac));
+        let Some(client) = get(&mut self.slots, token) else { return };
+        if right {
+            client.role = Role::Admin;
+            client.session.proven(Role::Admin);
+            tracing::info!(session = token.number(), "proved the secret of tcp_token_file");
+            self.queue_answer(token);
+        } else {
+            core.counters.proofs_refused += 1;
+            tracing::warn!(
+                session = token.number(),
+                "a wrong proof of the secret of tcp_token_file"
+            );
+            let text =
+                "the proof is wrong; the secret of the daemon's tcp_token_file would be right";
+            self.goodbye(token, GoodbyeReason::NotPermitted, text, core);
         }
     }
 
@@ -295,6 +324,7 @@ impl Clients {
     }
 
     fn send(&mut self, token: ClientToken, core: &mut Core) {
+        self.signal(token);
         let Some(client) = get(&mut self.slots, token) else { return };
         let sent = write(client, core);
         let finished = client.session.is_finished();

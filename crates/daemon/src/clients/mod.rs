@@ -19,6 +19,7 @@
 pub(crate) mod accept;
 mod descriptors;
 mod io;
+mod signals;
 mod steps;
 
 use std::cmp::Reverse;
@@ -28,7 +29,7 @@ use std::rc::Rc;
 
 use ipc::epoll::{Epoll, Interest};
 use rtm_tables::wire::{GoodbyeReason, Role};
-use rtm_tables::{Millis, Peer, ServerSession};
+use rtm_tables::{Millis, Peer, Secret, ServerSession};
 
 use crate::core::{Core, Requester};
 use crate::load::Load;
@@ -54,6 +55,8 @@ pub(crate) struct Client {
     /// The descriptor that goes with the frame of its last WANT.
     attachment: Option<descriptors::Attachment>,
     pipes: descriptors::Pipes,
+    /// It wants to be signalled at a whole flush.
+    registration: Option<signals::Registration>,
     pub(crate) session: ServerSession,
     token: ClientToken,
     uid: Option<u32>,
@@ -132,6 +135,10 @@ pub(crate) struct Clients {
     pipes: usize,
     /// Who has a wake pipe, or had one.
     wakers: Vec<ClientToken>,
+    /// What a TCP peer must know to be more than a reader.
+    pub(crate) secret: Option<Secret>,
+    /// Who is to be signalled.
+    to_signal: VecDeque<ClientToken>,
     totals: SessionTotals,
     buffer: Vec<u8>,
 }
@@ -158,6 +165,8 @@ impl Clients {
             descriptors,
             pipes: 0,
             wakers: Vec::new(),
+            secret: None,
+            to_signal: VecDeque::new(),
             totals: SessionTotals::default(),
             buffer: vec![0; io::READ_BYTES],
         }
@@ -263,6 +272,7 @@ impl Clients {
             fd,
             attachment: None,
             pipes: descriptors::Pipes::default(),
+            registration: None,
             session,
             token,
             uid: peer.uid,
@@ -304,6 +314,8 @@ impl Clients {
             }
         }
         self.pipes -= client.pipes.count();
+        // Its end, too, is no longer watched: closing it sees to that.
+        self.pipes -= client.registration.as_ref().map_or(0, signals::Registration::descriptors);
         self.totals.add(&client.session, core);
         let who = client.requester();
         if let Some((_, mut job)) = client.job.take() {
@@ -378,6 +390,7 @@ impl Clients {
             && self.ready.is_empty()
             && self.answers.is_empty()
             && self.bulk.is_empty()
+            && self.to_signal.is_empty()
             && self.ended.is_empty()
             && self.orphans.is_empty())
     }

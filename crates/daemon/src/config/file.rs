@@ -11,8 +11,7 @@ const DIRECTORY: &str = "/etc/rtm/rtmd.d";
 /// Keys that later versions take, with the section they stand in. They are
 /// told from keys that don't exist: a file written for a later version should
 /// not be searched for a spelling mistake.
-const LATER: [(&str, &[&str]); 2] =
-    [("limits", &["image_bytes_max", "image_ring_bytes"]), ("listen", &["tcp_token_file"])];
+const LATER: [(&str, &[&str]); 1] = [("limits", &["image_bytes_max", "image_ring_bytes"])];
 
 /// What is wrong with the configuration.
 #[derive(Debug, PartialEq, Eq)]
@@ -279,9 +278,14 @@ mod tests {
                 "FILE: line 2: listen.tcp: 0.0.0.0 is not a loopback address",
             ),
             (
-                "[listen]\ntcp_token_file = \"x\"\n",
-                "FILE: line 2: listen.tcp_token_file: not in this version",
+                "[queue]\nmode = \"0755\"\n",
+                "FILE: line 2: queue.mode: \"0755\" is no mode; octal text from",
             ),
+            (
+                "[queue]\nname = \"rtm\"\n",
+                "FILE: line 2: queue.name: \"rtm\" is no name for a queue",
+            ),
+            ("[queue]\ndepth = 0\n", "FILE: line 2: queue.depth: 0 is out of range"),
             (
                 "[distance]\nadmin = 256\n",
                 "FILE: line 2: distance.admin: 256 is out of range; 0 to 255 would be right",

@@ -132,6 +132,8 @@ pub(crate) enum NameOrNumber {
 pub(crate) struct Listen {
     /// A loopback address and port; none: no TCP.
     pub(crate) tcp: Option<ListenAddress>,
+    /// A file with a secret: who proves over TCP that it knows it may do all.
+    pub(crate) tcp_token_file: Option<PathBuf>,
 }
 
 /// `[queue]`: the POSIX message queue. Who may write it may change routes and
@@ -388,6 +390,7 @@ mod tests {
         assert!(config.export.table.take().is_some());
         assert!(config.listen.tcp.take().is_some());
         assert!(config.fpm.listen.take().is_some());
+        assert!(config.listen.tcp_token_file.take().is_some());
         assert_eq!(config, Config::default());
     }
 

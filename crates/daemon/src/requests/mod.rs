@@ -266,7 +266,6 @@ pub(crate) fn begin_command(
             }
             Job::Reconcile(status::Reconcile::new(core))
         }
-        Command::Tour => return later("tour"),
         Command::Help(_)
         | Command::Version
         | Command::RouteLoad(_)
@@ -276,6 +275,7 @@ pub(crate) fn begin_command(
         | Command::Batch { .. }
         | Command::Latency
         | Command::MqSend { .. }
+        | Command::Tour
         | Command::Completion(_) => {
             return Begun::Answered(Reply::usage(
                 "this belongs to the command rtm; the daemon answers show, get, changes, flush, client, status, digest, sync, source, wait, stat and reload",
@@ -327,6 +327,7 @@ fn flush_now(core: &mut Core, what: Flush) -> Reply {
         Ok(revision) => {
             core.route_flushes += u64::from(what.routes);
             core.flushes += 1;
+            core.flushed = true;
             tracing::info!(
                 routes = what.routes,
                 neighbours = what.neighbours,

@@ -119,6 +119,8 @@ pub(crate) fn status(core: &Core, around: &Around<'_>, out: &mut dyn Answer) -> 
     value["fpm"] = json!(facts.fpm);
     value["kernel"] = core.kernel.facts();
     value["export"] = core.export.facts();
+    value["proofs_refused"] = core.counters.proofs_refused.into();
+    value["registrations_refused"] = core.counters.registrations_refused.into();
     say(&value, out)
 }
 
@@ -166,6 +168,7 @@ pub(crate) fn stat(core: &Core, around: &Around<'_>, out: &mut dyn Answer) -> St
         "accepted": counters.accepted,
         "refused_connections": counters.refused_connections,
         "protocol_errors": counters.protocol_errors,
+        "registrations_refused": counters.registrations_refused,
         "snapshots_encoded": hub.snapshots_encoded,
         "snapshots": sessions.snapshots,
         "resumes": sessions.resumes,

@@ -41,11 +41,13 @@ use rtm_model::{Change, DigestKey, Digests};
 
 use crate::Millis;
 use crate::record::{Epoch, Flush, Revision};
+use crate::token::{Challenge, Secret};
 use crate::wire::records::{self, Records};
 use crate::wire::{
-    ClientFrame, DaemonFrame, DescriptorKind, Done, FEATURE_ACK, FRAME_BYTES_MAX, Frame,
-    GREETING_BYTES_MAX, GoodbyeReason, Hello, ItemFlags, ItemKind, LoadFlags, RejectedBy,
-    Subscribe, SubscribeMode, VERSION, VERSION_LOWEST, Welcome, WireError, frame_type,
+    ClientFrame, DaemonFrame, DescriptorKind, Done, FEATURE_ACK, FEATURE_PROVE, FRAME_BYTES_MAX,
+    Frame, GREETING_BYTES_MAX, GoodbyeReason, Hello, ItemFlags, ItemKind, LoadFlags, RejectedBy,
+    Role, SignalWay, Subscribe, SubscribeMode, VERSION, VERSION_LOWEST, Welcome, WireError,
+    frame_type,
 };
 
 /// Bytes of the buffer that a socket is read into: large enough that a busy
@@ -59,6 +61,8 @@ pub struct ClientConfig {
     pub name: String,
     /// Bits of [`crate::wire`]; [`FEATURE_ACK`] unless changed.
     pub features: u64,
+    /// The secret that it proves to a daemon that asks.
+    pub secret: Option<Secret>,
     /// The largest frame it takes.
     pub frame_bytes_max: u32,
     /// The largest transaction it takes; over it the session ends. The
@@ -76,6 +80,7 @@ impl Default for ClientConfig {
         ClientConfig {
             name: String::new(),
             features: FEATURE_ACK,
+            secret: None,
             frame_bytes_max: FRAME_BYTES_MAX as u32,
             transaction_bytes_max: 1 << 30,
             hello_timeout_ms: 5_000,
@@ -159,6 +164,18 @@ pub enum ClientEvent<'a> {
         /// The next of the descriptors that came beside the bytes is this one.
         given: bool,
         /// Why none is; empty if one is.
+        text: &'a str,
+    },
+    /// The daemon has taken the proof of [`ClientConfig::secret`].
+    Proven {
+        /// What this session may do from now on.
+        role: Role,
+    },
+    /// The answer to [`ClientSession::register`].
+    Registered {
+        /// How the daemon signals a whole flush.
+        way: SignalWay,
+        /// Why it doesn't; empty if it does.
         text: &'a str,
     },
     /// Somebody's change was rejected (only with
@@ -250,7 +267,7 @@ impl ClientSession {
             version: VERSION,
             lowest: VERSION_LOWEST,
             frame_bytes_max: config.frame_bytes_max,
-            features: config.features,
+            features: config.features | if config.secret.is_some() { FEATURE_PROVE } else { 0 },
             name: &config.name,
         })
         .encode(&mut out);
@@ -290,6 +307,13 @@ impl ClientSession {
         self.resync_asked = true; // Nothing can differ before BEGIN.
         let subscribe = Subscribe { epoch, revision, mode: SubscribeMode::Full, filter };
         ClientFrame::Subscribe(subscribe).encode(&mut self.out);
+    }
+
+    /// Registers for the signal of a whole flush, with this process's id as it
+    /// sees itself: after the first END, and after a signal pipe was given and
+    /// armed, if one was wanted.
+    pub fn register(&mut self, pid: u32) {
+        ClientFrame::Register { pid }.encode(&mut self.out);
     }
 
     /// Asks one line of the grammar; the answer's items and its end carry the
@@ -600,10 +624,21 @@ impl ClientSession {
                 ClientFrame::Heartbeat.encode(&mut self.out);
                 return Ok(Step::Skipped);
             }
+            DaemonFrame::Challenge { nonce } => {
+                let (Some(secret), Some(welcome)) = (&self.config.secret, &self.welcome) else {
+                    return Err(unexpected("nothing can be proven here"));
+                };
+                let (epoch, session) = (welcome.epoch, welcome.session);
+                let mac = secret.prove(&Challenge { epoch, session, nonce });
+                ClientFrame::Proof { mac }.encode(&mut self.out);
+                return Ok(Step::Skipped);
+            }
             DaemonFrame::Goodbye { .. } => self.progress = Progress::Closed,
             DaemonFrame::Item { .. }
             | DaemonFrame::Done(_)
             | DaemonFrame::Descriptor { .. }
+            | DaemonFrame::Proven { .. }
+            | DaemonFrame::Registered { .. }
             | DaemonFrame::Rejected { .. } => {}
         }
         Ok(Step::Frame)
@@ -691,10 +726,14 @@ fn event_of(frame: DaemonFrame<'_>) -> Option<ClientEvent<'_>> {
         DaemonFrame::Descriptor { kind, given, text } => {
             ClientEvent::Descriptor { kind, given, text }
         }
+        DaemonFrame::Proven { role } => ClientEvent::Proven { role },
+        DaemonFrame::Registered { way, text } => ClientEvent::Registered { way, text },
         DaemonFrame::Rejected { by, priority, text } => {
             ClientEvent::Rejected { by, priority, text }
         }
         DaemonFrame::Goodbye { reason, text } => ClientEvent::Goodbye { reason, text },
-        DaemonFrame::Record(_) | DaemonFrame::Heartbeat => return None,
+        DaemonFrame::Record(_) | DaemonFrame::Heartbeat | DaemonFrame::Challenge { .. } => {
+            return None;
+        }
     })
 }

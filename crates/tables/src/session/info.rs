@@ -4,6 +4,7 @@ use rtm_model::Change;
 
 use crate::Millis;
 use crate::record::Revision;
+use crate::token::{Challenge, PROOF_BYTES};
 use crate::wire::{DescriptorKind, LoadFlags, Role, WireError};
 
 /// How a client reached the daemon.
@@ -100,6 +101,20 @@ pub enum ServerEvent {
         /// The filter's text; empty: everything.
         filter: String,
     },
+    /// It answered the challenge: right, and its role is admin from now on
+    /// ([`crate::ServerSession::proven`]), or wrong: a goodbye.
+    Proof {
+        /// The challenge.
+        challenge: Challenge,
+        /// The answer.
+        mac: [u8; PROOF_BYTES],
+    },
+    /// It is synchronised, and registers for the signal of a whole flush: answer
+    /// with [`crate::ServerSession::registered`].
+    Register {
+        /// Its process id, as it sees itself.
+        pid: u32,
+    },
     /// It wants a descriptor: answer now, with
     /// [`crate::ServerSession::descriptor`] or
     /// [`crate::ServerSession::no_descriptor`].
@@ -189,6 +204,17 @@ impl SessionState {
     }
 }
 
+/// What is told of a registration.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SignalInfo {
+    /// The process id that it sent.
+    pub pid: u32,
+    /// How it is signalled: a word.
+    pub way: &'static str,
+    /// How often it was.
+    pub sent: u64,
+}
+
 /// All that `rtm client list` shows of a session.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SessionInfo {
@@ -226,6 +252,8 @@ pub struct SessionInfo {
     pub snapshots: u64,
     /// How often it said that a digest differed.
     pub resyncs: u64,
+    /// Its registration, if it has registered.
+    pub signal: Option<SignalInfo>,
     /// For how long nothing was heard from it.
     pub heard_ms: Millis,
 }

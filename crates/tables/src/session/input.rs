@@ -24,10 +24,11 @@ use crate::session::follow::Follow;
 use crate::session::info::ServerEvent;
 use crate::session::server::{INPUT_BYTES_MAX, Loading, ServerSession, Stage};
 use crate::table::Table;
+use crate::token::Challenge;
 use crate::wire::{
-    ClientFrame, DaemonFrame, FEATURE_ACK, FRAME_BYTES_MIN, Frame, GREETING_BYTES_MAX,
-    GoodbyeReason, Hello, Subscribe, SubscribeMode, VERSION, VERSION_LOWEST, Welcome, WireError,
-    decode_change, frame_type,
+    ClientFrame, DaemonFrame, FEATURE_ACK, FEATURE_CHALLENGE, FEATURE_PROVE, FRAME_BYTES_MIN,
+    Frame, GREETING_BYTES_MAX, GoodbyeReason, Hello, Subscribe, SubscribeMode, VERSION,
+    VERSION_LOWEST, Welcome, WireError, decode_change, frame_type,
 };
 
 /// Changes of a stream that are handed on together: so many that the tables can
@@ -279,6 +280,11 @@ impl ServerSession {
                 return Ok(Some(ServerEvent::Goodbye));
             }
             ClientFrame::Heartbeat => {}
+            ClientFrame::Proof { mac } => match self.challenge.take() {
+                Some(challenge) => return Ok(Some(ServerEvent::Proof { challenge, mac })),
+                None => return Err(unexpected("nothing was to be proven")),
+            },
+            ClientFrame::Register { pid } => return Ok(Some(ServerEvent::Register { pid })),
             ClientFrame::Want { kind } => return Ok(Some(ServerEvent::Want { kind })),
             ClientFrame::Request { id, line } => {
                 if self.loading.is_some() {
@@ -332,17 +338,24 @@ impl ServerSession {
         self.features = hello.features;
         self.stage = Stage::Open;
         let limit = self.frame_limit();
+        let challenge = self.nonce.take().filter(|_| hello.features & FEATURE_PROVE != 0);
+        let challenge =
+            challenge.map(|nonce| Challenge { epoch: hub.epoch(), session: self.session, nonce });
+        self.challenge = challenge;
         DaemonFrame::Welcome(Welcome {
             version,
             lowest: VERSION_LOWEST,
             frame_bytes_max: limit as u32,
-            features: 0,
+            features: if challenge.is_some() { FEATURE_CHALLENGE } else { 0 },
             epoch: hub.epoch(),
             digest_key: hub.digest_key(),
             session: self.session,
             role: self.peer.role,
         })
         .encode(self.out.append(80));
+        if let Some(Challenge { nonce, .. }) = challenge {
+            DaemonFrame::Challenge { nonce }.encode(self.out.append(8 + nonce.len()));
+        }
         hub.greet(self.slot, hello.name, hello.features & FEATURE_ACK != 0);
         hub.wake(self.slot);
         Ok(ServerEvent::Hello { name: hello.name.to_owned() })

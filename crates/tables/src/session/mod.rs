@@ -29,7 +29,7 @@ mod server;
 pub use client::{
     ClientConfig, ClientEvent, ClientSession, ClientTimeout, Compare, Progress, RECEIVE_BYTES,
 };
-pub use info::{HubLimits, Peer, ServerEvent, SessionInfo, SessionState, Transport};
+pub use info::{HubLimits, Peer, ServerEvent, SessionInfo, SessionState, SignalInfo, Transport};
 pub use input::CHANGES_AT_ONCE;
 pub use output::{SLICES_MAX, Slices};
 pub use server::{INPUT_BYTES_MAX, ServerSession};

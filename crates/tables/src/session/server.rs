@@ -32,13 +32,14 @@ use crate::hub::Hub;
 use crate::record::Revision;
 use crate::session::HubLimits;
 use crate::session::follow::Follow;
-use crate::session::info::{Peer, SessionInfo, SessionState, Transport};
+use crate::session::info::{Peer, SessionInfo, SessionState, SignalInfo, Transport};
 use crate::session::output::Output;
 use crate::table::Table;
+use crate::token::{Challenge, NONCE_BYTES};
 use crate::walk::Walk;
 use crate::wire::{
     CHANGE_FRAME_BYTES_MAX, DaemonFrame, DescriptorKind, Done, FEATURE_REJECTED, GoodbyeReason,
-    ItemFlags, ItemKind, RejectedBy,
+    ItemFlags, ItemKind, RejectedBy, Role, SignalWay,
 };
 
 /// The largest frame that a client may send, and the most bytes of its input
@@ -120,6 +121,11 @@ pub struct ServerSession {
     pub(super) frame_bytes_max: usize,
     /// Feature bits of its HELLO.
     pub(super) features: u64,
+    /// What a client that can is asked to prove a secret with.
+    pub(super) nonce: Option<[u8; NONCE_BYTES]>,
+    pub(super) challenge: Option<Challenge>,
+    /// What is told of its registration.
+    signal: Option<SignalInfo>,
     pub(super) follow: Follow,
     pub(super) view: Option<usize>,
     /// The revision of the mark that last asked.
@@ -166,6 +172,9 @@ impl ServerSession {
             out: Output::new(limits.session_output_bytes),
             frame_bytes_max: crate::wire::GREETING_BYTES_MAX,
             features: 0,
+            nonce: None,
+            challenge: None,
+            signal: None,
             follow: Follow::No,
             view: None,
             asked: None,
@@ -255,6 +264,36 @@ impl ServerSession {
         let text = cut(text);
         let frame = DaemonFrame::Descriptor { kind, given: false, text };
         frame.encode(self.out.append(16 + text.len() + 7));
+    }
+
+    /// Asks a client that can to prove a secret; before its HELLO is handled. The
+    /// nonce is random and never used again.
+    pub fn set_nonce(&mut self, nonce: [u8; NONCE_BYTES]) {
+        self.nonce = Some(nonce);
+    }
+
+    /// It has proven the secret: this is its role from now on.
+    pub fn proven(&mut self, role: Role) {
+        if self.stage == Stage::Open {
+            self.peer.role = role;
+            DaemonFrame::Proven { role }.encode(self.out.append(16));
+        }
+    }
+
+    /// Answers a REGISTER.
+    pub fn registered(&mut self, way: SignalWay, text: &str) {
+        if self.stage != Stage::Open || self.out.room() < 16 + TEXT_BYTES_MAX + 7 {
+            // A client that asks without reading goes without.
+            return;
+        }
+        let text = cut(text);
+        let frame = DaemonFrame::Registered { way, text };
+        frame.encode(self.out.append(16 + text.len() + 7));
+    }
+
+    /// What is told of its registration from now on.
+    pub fn set_signal(&mut self, signal: Option<SignalInfo>) {
+        self.signal = signal;
     }
 
     /// Does it want to be told of rejected changes?
@@ -389,6 +428,7 @@ impl ServerSession {
             resumes: self.counters.resumes,
             snapshots: self.counters.snapshots,
             resyncs: self.counters.resyncs,
+            signal: self.signal,
             heard_ms: now.saturating_sub(self.heard),
         };
         if let Some(view) = self.view {

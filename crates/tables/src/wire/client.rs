@@ -9,6 +9,7 @@ use super::bytes::{Writer, padded_text, tlvs, u16_at, u32_at, u64_at};
 use super::change::{decode_change, encode_change};
 use super::{DescriptorKind, Frame, MAGIC, MUST_UNDERSTAND, WireError, frame_type};
 use crate::record::{Epoch, Revision};
+use crate::token::PROOF_BYTES;
 
 /// The longest name of a client or a source, in bytes.
 pub const NAME_BYTES_MAX: usize = 64;
@@ -100,6 +101,16 @@ pub enum ClientFrame<'a> {
     Goodbye,
     /// The answer to a HEARTBEAT.
     Heartbeat,
+    /// It is synchronised, and wants to be signalled at a whole flush.
+    Register {
+        /// Its process id, as it sees itself.
+        pid: u32,
+    },
+    /// The answer to a challenge.
+    Proof {
+        /// The keyed hash.
+        mac: [u8; PROOF_BYTES],
+    },
     /// A descriptor is wanted.
     Want {
         /// What for.
@@ -168,6 +179,12 @@ impl<'a> ClientFrame<'a> {
             }
             ClientFrame::Goodbye => Writer::new(out, t::CLIENT_GOODBYE, 0).finish(),
             ClientFrame::Heartbeat => Writer::new(out, t::CLIENT_HEARTBEAT, 0).finish(),
+            ClientFrame::Register { pid } => {
+                Writer::new(out, t::REGISTER, 0).u32(*pid).u32(0).finish();
+            }
+            ClientFrame::Proof { mac } => {
+                Writer::new(out, t::PROOF, MUST_UNDERSTAND).bytes(mac).finish();
+            }
             ClientFrame::Want { kind } => {
                 Writer::new(out, t::WANT, MUST_UNDERSTAND).u32(kind.number()).u32(0).finish();
             }
@@ -228,6 +245,14 @@ impl<'a> ClientFrame<'a> {
             }
             t::CLIENT_GOODBYE => ClientFrame::Goodbye,
             t::CLIENT_HEARTBEAT => ClientFrame::Heartbeat,
+            t::REGISTER => {
+                at_least(8)?;
+                ClientFrame::Register { pid: u32_at(body, 0) }
+            }
+            t::PROOF => {
+                let mac = body.first_chunk().ok_or(frame.wrong("too short"))?;
+                ClientFrame::Proof { mac: *mac }
+            }
             t::WANT => {
                 at_least(8)?;
                 ClientFrame::Want { kind: DescriptorKind::from_number(u32_at(body, 0)) }

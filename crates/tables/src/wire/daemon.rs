@@ -5,8 +5,10 @@ use rtm_model::{Digest, DigestKey, Digests};
 use super::bytes::{Writer, padded_text, u16_at, u32_at, u64_at};
 use super::item::{ItemFlags, ItemKind};
 use super::records::{self, WireRecord};
+use super::signal::SignalWay;
 use super::{DescriptorKind, Frame, MAGIC, MUST_UNDERSTAND, WireError, frame_type};
 use crate::record::{Epoch, Flush, Revision};
+use crate::token::NONCE_BYTES;
 
 /// What a session may do; decided once, when it is accepted.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -246,6 +248,23 @@ pub enum DaemonFrame<'a> {
     },
     /// The end of an answer.
     Done(Done<'a>),
+    /// Prove that you know the secret.
+    Challenge {
+        /// Random bytes.
+        nonce: [u8; NONCE_BYTES],
+    },
+    /// The proof was right.
+    Proven {
+        /// What the session may do from now on.
+        role: Role,
+    },
+    /// The answer to REGISTER.
+    Registered {
+        /// How the client will be signalled.
+        way: SignalWay,
+        /// Why not, if it won't be.
+        text: &'a str,
+    },
     /// Somebody's change was rejected.
     Rejected {
         /// Where it came in.
@@ -350,6 +369,17 @@ impl<'a> DaemonFrame<'a> {
                     .bytes(done.text.as_bytes())
                     .finish();
             }
+            DaemonFrame::Challenge { nonce } => {
+                Writer::new(out, t::CHALLENGE, 0).bytes(nonce).finish();
+            }
+            DaemonFrame::Proven { role } => Writer::new(out, t::PROVEN, 0).u8(*role as u8).finish(),
+            DaemonFrame::Registered { way, text } => {
+                Writer::new(out, t::REGISTERED, 0)
+                    .u32(way.number())
+                    .u32(0)
+                    .bytes(text.as_bytes())
+                    .finish();
+            }
             DaemonFrame::Rejected { by, priority, text } => {
                 Writer::new(out, t::REJECTED, 0)
                     .u16(by.number())
@@ -439,6 +469,21 @@ impl<'a> DaemonFrame<'a> {
                     text: padded_text(&body[56..]).ok_or(frame.wrong("the text is not UTF-8"))?,
                 })
             }
+            t::CHALLENGE => {
+                let nonce = body.first_chunk().ok_or(frame.wrong("too short"))?;
+                DaemonFrame::Challenge { nonce: *nonce }
+            }
+            t::PROVEN => {
+                at_least(8)?;
+                DaemonFrame::Proven { role: role_of(frame, body[0])? }
+            }
+            t::REGISTERED => {
+                at_least(8)?;
+                DaemonFrame::Registered {
+                    way: SignalWay::from_number(u32_at(body, 0)),
+                    text: padded_text(&body[8..]).ok_or(frame.wrong("the text is not UTF-8"))?,
+                }
+            }
             t::REJECTED => {
                 at_least(8)?;
                 DaemonFrame::Rejected {
@@ -468,11 +513,15 @@ fn decode_welcome(frame: &Frame<'_>) -> Result<Welcome, WireError> {
         epoch: Epoch(u64_at(body, 24)),
         digest_key: DigestKey([u64_at(body, 32), u64_at(body, 40)]),
         session: u64_at(body, 48),
-        role: match body[56] {
-            1 => Role::Read,
-            2 => Role::Inject,
-            3 => Role::Admin,
-            _ => return Err(frame.wrong("an unknown role")),
-        },
+        role: role_of(frame, body[56])?,
     })
+}
+
+fn role_of(frame: &Frame<'_>, number: u8) -> Result<Role, WireError> {
+    match number {
+        1 => Ok(Role::Read),
+        2 => Ok(Role::Inject),
+        3 => Ok(Role::Admin),
+        _ => Err(frame.wrong("an unknown role")),
+    }
 }

@@ -27,6 +27,7 @@ mod daemon;
 mod descriptor;
 mod item;
 pub mod records;
+mod signal;
 
 use std::fmt;
 
@@ -36,6 +37,7 @@ pub use daemon::{DaemonFrame, Done, GoodbyeReason, RejectedBy, Role, Welcome};
 pub(crate) use daemon::{END_BYTES, MARK_BYTES};
 pub use descriptor::DescriptorKind;
 pub use item::{ItemFlags, ItemKind};
+pub use signal::SignalWay;
 
 /// What every HELLO and WELCOME begins with.
 pub const MAGIC: [u8; 8] = *b"rtm-wire";
@@ -74,6 +76,13 @@ pub const FEATURE_ACK: u64 = 1;
 /// ([`DaemonFrame::Rejected`]).
 pub const FEATURE_REJECTED: u64 = 2;
 
+/// Feature bit of HELLO: the client can answer a challenge
+/// ([`DaemonFrame::Challenge`]).
+pub const FEATURE_PROVE: u64 = 4;
+
+/// Feature bit of WELCOME: a challenge follows.
+pub const FEATURE_CHALLENGE: u64 = 1;
+
 /// The numbers of the frame types.
 pub mod frame_type {
     /// Client: the first frame.
@@ -90,6 +99,10 @@ pub mod frame_type {
     pub const CLIENT_HEARTBEAT: u16 = 0x06;
     /// Client: asks for a descriptor.
     pub const WANT: u16 = 0x07;
+    /// Client: it is synchronised, and wants to be signalled at a whole flush.
+    pub const REGISTER: u16 = 0x08;
+    /// Client: the answer to a challenge.
+    pub const PROOF: u16 = 0x09;
     /// Client: one line of the grammar.
     pub const REQUEST: u16 = 0x10;
     /// Client: begins a stream of changes.
@@ -114,6 +127,12 @@ pub mod frame_type {
     pub const GOODBYE: u16 = 0x86;
     /// Daemon: the answer to WANT; a descriptor goes with it, or none.
     pub const DESCRIPTOR: u16 = 0x87;
+    /// Daemon: the answer to REGISTER.
+    pub const REGISTERED: u16 = 0x88;
+    /// Daemon: prove that you know the secret.
+    pub const CHALLENGE: u16 = 0x89;
+    /// Daemon: the proof was right.
+    pub const PROVEN: u16 = 0x8a;
     /// Daemon: an entity is now this; + its kind.
     pub const SET: u16 = 0x90;
     /// Daemon: an entity is gone; + its kind.
@@ -228,6 +247,11 @@ pub fn name_of(frame_type: u16) -> &'static str {
         0xa1..=0xa5 => "DELETE",
         t::FLUSH => "FLUSH",
         t::ITEM => "ITEM",
+        t::REGISTER => "REGISTER",
+        t::REGISTERED => "REGISTERED",
+        t::PROOF => "PROOF",
+        t::CHALLENGE => "CHALLENGE",
+        t::PROVEN => "PROVEN",
         t::DONE => "DONE",
         t::REJECTED => "REJECTED",
         _ => "an unknown frame",

@@ -1,0 +1,118 @@
+//! `rtm tour`: the whole specification, also twice at once; `rtm monitor --exec`.
+
+use std::time::Instant;
+
+use rtm_e2e::process::PATIENCE;
+use rtm_e2e::{Daemon, Process, binary};
+
+fn tour(temp: &std::path::Path) -> Process {
+    let mut command = std::process::Command::new(binary("rtm"));
+    // A home for its directory that the test can look into.
+    command.arg("tour").env("TMPDIR", temp);
+    Process::spawn(command)
+}
+
+#[test]
+fn two_tours_at_once_pass_and_leave_nothing() {
+    let temp = tempfile::tempdir().unwrap();
+    let tours = [tour(temp.path()), tour(temp.path())];
+    for tour in tours {
+        let output = tour.finish();
+        assert_eq!(output.code, Some(0), "{}{}", output.out, output.err);
+        for shown in [
+            "by the console's menu",
+            "100.100.100.0/24",
+            "rtm mq send",
+            "commands",
+            "over TCP",
+            "joins late",
+            "client-4",
+            "signal pipe, sent 1",
+            "nothing is left",
+        ] {
+            assert!(output.out.contains(shown), "{shown}: {}", output.out);
+        }
+    }
+    assert_eq!(std::fs::read_dir(temp.path()).unwrap().count(), 0, "nothing is left");
+}
+
+#[test]
+fn an_interrupted_tour_cleans_up() {
+    let temp = tempfile::tempdir().unwrap();
+    let tour = tour(temp.path());
+    tour.wait_stdout("1. ");
+    tour.signal(2);
+    let output = tour.finish();
+    assert_eq!(output.code, Some(130), "{}{}", output.out, output.err);
+    assert_eq!(std::fs::read_dir(temp.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_child_gets_changes_and_is_started_again() {
+    let daemon = Daemon::start(&[]);
+    let seen = daemon.directory().join("seen");
+    let script = format!("head -n 2 >> '{}'; exit 3", seen.display());
+    let monitor = daemon.spawn(&["monitor", "route", "--exec", &script]);
+    while daemon.json(&["client", "list"]).as_array().unwrap().is_empty() {}
+    let lines = || std::fs::read_to_string(&seen).unwrap_or_default().lines().count();
+    let start = Instant::now();
+    for net in 1..=6 {
+        daemon.rtm(&["route", "add", &format!("{net}.0.0.0/8"), "dev", "e"]);
+    }
+    while lines() < 6 {
+        assert!(start.elapsed() < PATIENCE, "{}", monitor.stderr());
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    monitor.wait_stderr("exit status 3; starting again in ");
+    let text = std::fs::read_to_string(&seen).unwrap();
+    for line in text.lines() {
+        let value: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert!(value["dst"].as_str().unwrap().ends_with("/8"), "{line}");
+    }
+    for net in 1..=6 {
+        assert!(text.contains(&format!("\"{net}.0.0.0/8\"")), "{text}");
+    }
+    monitor.signal(15);
+    let output = monitor.finish();
+    assert_eq!(output.code, Some(143), "{}", output.err);
+}
+
+#[test]
+fn a_child_that_does_not_read_makes_the_monitor_conflate() {
+    let daemon = Daemon::start(&[]);
+    let (go, seen) = (daemon.directory().join("go"), daemon.directory().join("seen"));
+    // It reads nothing until it may.
+    let script = format!(
+        "while ! test -e '{}'; do sleep 0.05; done; cat > '{}'",
+        go.display(),
+        seen.display()
+    );
+    let monitor = daemon.spawn(&["monitor", "route", "--exec", &script]);
+    while daemon.json(&["client", "list"]).as_array().unwrap().is_empty() {}
+    let file = daemon.directory().join("batch");
+    // Two keys, changed so often that their lines don't fit into a pipe.
+    let mut batch = String::new();
+    for n in 0..20_000u32 {
+        let (net, gateway) = (1 + n % 2, n % 250 + 1);
+        batch += &format!("route replace {net}.0.0.0/8 via 10.{}.0.{gateway} dev e\n", n / 250);
+    }
+    std::fs::write(&file, batch).unwrap();
+    daemon.rtm(&["-batch", file.to_str().unwrap()]);
+    daemon.rtm(&["sync", "--timeout", "60"]);
+    std::fs::write(&go, "").unwrap();
+    let start = Instant::now();
+    let last =
+        |net: u32| format!("\"dst\":\"{net}.0.0.0/8\",\"gateway\":\"10.79.0.{}\"", 248 + net);
+    loop {
+        let text = std::fs::read_to_string(&seen).unwrap_or_default();
+        if text.contains(&last(1)) && text.contains(&last(2)) {
+            let lines = text.lines().count();
+            assert!(lines < 10_000, "{lines} lines: it conflated");
+            break;
+        }
+        assert!(start.elapsed() < PATIENCE, "{}", text.lines().last().unwrap_or_default());
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    monitor.signal(2);
+    assert_eq!(monitor.finish().code, Some(130));
+}
