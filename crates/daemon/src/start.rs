@@ -18,11 +18,12 @@ use crate::event_loop::{Daemon, reload_reply};
 use crate::feeds::fifo::Fifo;
 use crate::feeds::queue::Queue;
 use crate::file_load::Loader;
+use crate::image::Image;
 use crate::log::Log;
 use crate::requests::Reply;
 use crate::requests::status::Facts;
 use crate::roles::Admins;
-use crate::runtime_dir::{Environment, RuntimeDir};
+use crate::runtime_dir::{Environment, RuntimeDir, posix_name};
 use crate::signals::Signals;
 use crate::systemd::ServiceManager;
 use crate::time::since_1970;
@@ -110,7 +111,7 @@ pub(crate) fn run(args: &Args) -> Result<(), StartError> {
     reserve.fill();
 
     let tcp_address = tcp.as_ref().and_then(|listener| listener.local_address().ok());
-    let facts = Facts {
+    let mut facts = Facts {
         runtime_dir: directory.path().display().to_string(),
         socket: path.display().to_string(),
         queue: queue.as_ref().map(|queue| (queue.name().to_owned(), queue.sizes())),
@@ -122,7 +123,11 @@ pub(crate) fn run(args: &Args) -> Result<(), StartError> {
         load: loader.as_ref().map_or(serde_json::Value::Null, Loader::facts),
         log: log.clone(),
     };
-    let core = core(config).map_err(failed)?;
+    let name = format!("{}-image", posix_name(directory.path()));
+    // One that a killed daemon published; the lock is ours.
+    let _ = rtm_image::remove_name(&name);
+    let core = core(config, args.publish_name.then_some(&*name)).map_err(failed)?;
+    facts.warnings.extend(core.image.warnings.iter().cloned());
     let mut console = None;
     if wants_console(args) {
         match Input::open().map(|input| Console::new(input, &core)) {
@@ -163,6 +168,7 @@ pub(crate) fn run(args: &Args) -> Result<(), StartError> {
     daemon.manager.ready();
 
     let result = daemon.run();
+    daemon.core.image.close();
     if let Some(console) = &mut daemon.console {
         console.finish();
     }
@@ -193,7 +199,7 @@ fn descriptors(limit: u64) -> usize {
     limit.saturating_sub(used + KEPT + SLACK).max(1)
 }
 
-fn core(config: Config) -> Result<Core, String> {
+fn core(config: Config, publish_name: Option<&str>) -> Result<Core, String> {
     let mut random = [0; 24];
     let mut filled = 0;
     while filled < random.len() {
@@ -213,7 +219,8 @@ fn core(config: Config) -> Result<Core, String> {
     let (epoch, key) = (Epoch(word(0).max(1)), DigestKey([word(8), word(16)]));
     let table = Table::new(epoch, key, table_limits(&config));
     let hub = Hub::new(&table, key, hub_limits(&config));
-    Ok(Core::new(table, hub, config, crate::names::of_host()))
+    let image = Image::new(&config.limits, &table, key.0, publish_name)?;
+    Ok(Core::new(table, hub, image, config, crate::names::of_host()))
 }
 
 fn table_limits(config: &Config) -> TableLimits {

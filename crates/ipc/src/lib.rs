@@ -21,6 +21,7 @@ mod name;
 mod sockopt;
 
 pub mod catcher;
+pub mod cgroup;
 pub mod child;
 pub mod descriptors;
 pub mod epoll;
