@@ -266,7 +266,9 @@ impl Image {
     }
 
     fn fail(&mut self, error: &WriteError) {
-        tracing::error!("the image is no longer written: {error}; changes are refused from here on");
+        tracing::error!(
+            "the image is no longer written: {error}; changes are refused from here on"
+        );
         self.writer.close();
         self.failed = Some(error.to_string());
         self.give_up_name("the image failed");

@@ -148,8 +148,7 @@ impl Load {
                 None
             }
             State::Staging => {
-                let result =
-                    core.would_fit(self.position).and_then(|()| core.table.stage(&change));
+                let result = core.would_fit(self.position).and_then(|()| core.table.stage(&change));
                 self.staged(core, &change, result)
             }
             // Paused; only a change that was already on its way comes here.

@@ -120,8 +120,9 @@ impl Object {
     /// [`CreateError`].
     pub fn create_named(name: &str, bytes: u64) -> Result<Object, CreateError> {
         check_headroom(bytes)?;
-        let failed =
-            |call: &'static str| move |errno| CreateError::System(SystemError::new(call, name, errno));
+        let failed = |call: &'static str| {
+            move |errno| CreateError::System(SystemError::new(call, name, errno))
+        };
         // Without a name until it can be read; gone with us if that never comes.
         let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
         let mode = Mode::from_raw_mode(0o444);

@@ -11,12 +11,8 @@ const DIRECTORY: &str = "/etc/rtm/rtmd.d";
 /// Keys that later versions take, with the section they stand in. They are
 /// told from keys that don't exist: a file written for a later version should
 /// not be searched for a spelling mistake.
-const LATER: [(&str, &[&str]); 4] = [
-    ("listen", &["tcp_token_file"]),
-    ("kernel", &[]),
-    ("export", &[]),
-    ("fpm", &[]),
-];
+const LATER: [(&str, &[&str]); 4] =
+    [("listen", &["tcp_token_file"]), ("kernel", &[]), ("export", &[]), ("fpm", &[])];
 
 /// What is wrong with the configuration.
 #[derive(Debug, PartialEq, Eq)]

@@ -297,8 +297,7 @@ impl FlushSelected {
             true
         });
         for change in &changes {
-            let result =
-                core.would_fit(self.staged + 1).and_then(|()| core.table.stage(change));
+            let result = core.would_fit(self.staged + 1).and_then(|()| core.table.stage(change));
             match result {
                 Ok(()) => self.staged += 1,
                 Err(ChangeError::Missing | ChangeError::ForeignSource { .. }) => {}

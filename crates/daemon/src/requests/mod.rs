@@ -142,6 +142,8 @@ pub(crate) enum Job {
     Sources(status::Sources),
     /// `status`.
     Status,
+    /// `status image`.
+    StatusImage,
     /// `stat`.
     Stat,
     /// `digest`.
@@ -241,6 +243,7 @@ pub(crate) fn begin_command(
         Command::ClientKill(peer) => Job::Kill(sessions::Kill::new(peer)),
         Command::SourceList => Job::Sources(status::Sources::default()),
         Command::Status => Job::Status,
+        Command::StatusImage => Job::StatusImage,
         Command::Stat { .. } => Job::Stat,
         Command::Digest { resolved } => Job::Digest(digest::DigestJob::new(resolved)),
         Command::Sync(sync) => Job::Barrier(barrier::Barrier::new(core, sync)),
@@ -253,7 +256,6 @@ pub(crate) fn begin_command(
             Job::Reload(None)
         }
         Command::Lookup(_) => return later("lookup"),
-        Command::StatusImage => return later("status image"),
         Command::SourceReconcile(_) => return later("source reconcile"),
         Command::Tour => return later("tour"),
         Command::Help(_)
@@ -367,6 +369,7 @@ impl Job {
             Job::Clients(job) => job.step(core, around, out),
             Job::Sources(job) => job.step(core, out),
             Job::Status => status::status(core, around, out),
+            Job::StatusImage => status::image(core, out),
             Job::Stat => status::stat(core, around, out),
             Job::Digest(job) => job.step(core, who, out),
             Job::Barrier(job) => job.step(core, around, out),
