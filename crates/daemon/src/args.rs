@@ -144,7 +144,7 @@ mod tests {
             (&["--fpm"], Some("--fpm")),
             (&["--fpm=127.0.0.1:2620"], Some("--fpm")),
             (&["--state-dir", "/x"], Some("--state-dir")),
-            (&["--publish-name"], Some("--publish-name")),
+            (&["--publish-name"], None),
             (&["--console"], None),
         ] {
             let args = Args::try_parse_from([&["rtmd"], args].concat()).unwrap();

@@ -255,11 +255,11 @@ pub(crate) fn begin_command(
             core.reload_asked = true;
             Job::Reload(None)
         }
-        Command::Lookup(_) => return later("lookup"),
         Command::SourceReconcile(_) => return later("source reconcile"),
         Command::Tour => return later("tour"),
         Command::Help(_)
         | Command::Version
+        | Command::Lookup(_)
         | Command::RouteLoad(_)
         | Command::RouteSave(_)
         | Command::Monitor(_)
