@@ -15,6 +15,7 @@ use serde_json::json;
 
 use super::client_menu::{Menu, Wish};
 use super::digest;
+use super::lost::Lost;
 use crate::env::Env;
 use crate::failure::{Failure, Result};
 use crate::mapped::{self, ImageNames, busy};
@@ -47,6 +48,7 @@ pub(crate) fn run(env: &mut Env<'_>, run: &ClientRun) -> Result<()> {
     let mut menu = with_menu.then(|| Menu::new(&env.out));
     let mut ring: Option<RingFollower> = None;
     let mut counts = Counts::default();
+    let mut lost = Lost::default();
     let mut shown = false;
     loop {
         let stdin = io::stdin();
@@ -67,7 +69,11 @@ pub(crate) fn run(env: &mut Env<'_>, run: &ClientRun) -> Result<()> {
                     attached(&mut ring, image);
                     lines.push(attached_line(image));
                 }
-                Event::Lost { error, pause } => lines.push(lost_line(error, pause)),
+                Event::Connected { .. } => lost.found(),
+                Event::Lost { error, pause: Some(_) } => lines.extend(
+                    lost.why(format_args!("{error}; the last table stays readable"))
+                        .map(|line| format!("rtm: {line}")),
+                ),
                 _ => {}
             });
             match turned {
@@ -164,16 +170,6 @@ fn attached_line(image: &Reader) -> String {
             image.header().bytes
         ),
         Err(busy) => format!("rtm: attached: {busy}"),
-    }
-}
-
-fn lost_line(error: &rtm_client::Error, pause: Option<std::time::Duration>) -> String {
-    match pause {
-        Some(pause) => format!(
-            "rtm: {error}; the last table stays readable; trying again in {} ms",
-            pause.as_millis()
-        ),
-        None => format!("rtm: {error}"),
     }
 }
 

@@ -138,7 +138,7 @@ fn of_lines(env: &mut Env<'_>, looker: &mut Looker) -> Result<()> {
             let value = object(&printer, &names, address, route.as_ref())?;
             return Ok(env.out.json(&value, false)?);
         }
-        Ok(route_get::print(&printer, &mut None, &names, address, route.as_ref(), &mut env.out)?)
+        route_get::print(&printer, &mut None, &names, address, route.as_ref(), &mut env.out)
     })?;
     match (wrong, unreachable) {
         (true, _) => Err(Failure::Quiet(USAGE)),
