@@ -125,6 +125,11 @@ impl<'n> Env<'n> {
         Printer::new(&self.options, self.names, self.out.palette())
     }
 
+    /// Drops the connection: whoever is there next time is asked.
+    pub(crate) fn forget(&mut self) {
+        self.admin = None;
+    }
+
     /// Says goodbye to the daemon.
     pub(crate) fn close(&mut self) {
         if let Some(admin) = self.admin.take() {

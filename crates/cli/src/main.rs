@@ -11,6 +11,7 @@ mod env;
 mod failure;
 mod help;
 mod links;
+mod mapped;
 mod names;
 mod output;
 mod resolve;

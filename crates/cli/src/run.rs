@@ -3,9 +3,9 @@
 use rtm_model::text::{Command, Topic};
 
 use crate::commands::{
-    batch, change, client, client_list, completion, digest, flush, latency, monitor, mq,
-    neigh_show, reload, route_get, route_load, route_save, route_show, source, stat, status, sync,
-    tour, wait,
+    batch, change, client, client_list, client_mapped, completion, digest, flush, latency, lookup,
+    monitor, mq, neigh_show, reload, route_get, route_load, route_save, route_show, source, stat,
+    status, status_image, sync, tour, wait,
 };
 use crate::env::Env;
 use crate::failure::{Failure, Result};
@@ -26,12 +26,7 @@ pub(crate) fn run(env: &mut Env<'_>, command: Command) -> Result<()> {
         Command::NeighbourFlush(selector) => flush::neighbours(env, &selector),
         Command::Monitor(monitor) => monitor::run(env, &monitor),
         Command::Wait(wait) => wait::run(env, &wait),
-        Command::Client(client) if client.mapped => {
-            Err(Failure::not_in_this_version("client --mapped"))
-        }
-        Command::Client(client) if client.keys => {
-            Err(Failure::not_in_this_version("client --keys"))
-        }
+        Command::Client(client) if client.mapped => client_mapped::run(env, &client),
         Command::Client(client) => client::run(env, &client),
         Command::ClientList => client_list::run(env),
         Command::ClientKill(peer) => client_list::kill(env, &peer),
@@ -45,9 +40,9 @@ pub(crate) fn run(env: &mut Env<'_>, command: Command) -> Result<()> {
         Command::Latency => latency::run(env),
         Command::Reload => reload::run(env),
         Command::Completion(shell) => completion::run(env, shell),
-        Command::Lookup(_) => Err(Failure::not_in_this_version("lookup")),
-        Command::StatusImage => Err(Failure::not_in_this_version("status image")),
         Command::SourceReconcile(name) => source::reconcile(env, &name),
+        Command::Lookup(lookup) => lookup::run(env, &lookup),
+        Command::StatusImage => status_image::run(env),
         Command::MqSend { text, priority } => mq::send(env, &text, priority),
         Command::Tour => tour::run(env),
         _ => Err(Failure::not_in_this_version("this command")),

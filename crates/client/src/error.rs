@@ -3,6 +3,7 @@
 use std::fmt;
 
 use ipc::SystemError;
+use rtm_image::AttachError;
 use rtm_tables::ClientTimeout;
 use rtm_tables::wire::{DescriptorKind, GoodbyeReason, WireError};
 
@@ -73,6 +74,13 @@ pub enum Error {
         /// What it said.
         why: String,
     },
+    /// What was given as the image is none.
+    Image {
+        /// Who.
+        address: Address,
+        /// What is wrong with it.
+        error: AttachError,
+    },
     /// A system call failed.
     System(SystemError),
 }
@@ -94,9 +102,10 @@ impl Error {
                 _ => ExitClass::Refused,
             },
             Error::Silent { .. } => ExitClass::TimedOut,
-            Error::Entity { .. } | Error::NoDescriptor { .. } | Error::System(_) => {
-                ExitClass::Refused
-            }
+            Error::Entity { .. }
+            | Error::NoDescriptor { .. }
+            | Error::Image { .. }
+            | Error::System(_) => ExitClass::Refused,
         }
     }
 
@@ -107,6 +116,8 @@ impl Error {
             // A daemon that speaks another protocol speaks it the next time, too.
             Error::Protocol { error: WireError::Magic | WireError::Version { .. }, .. } => true,
             Error::Connect(ConnectError::Address(_)) => true,
+            // Asked again, it would say the same.
+            Error::NoDescriptor { .. } | Error::Image { .. } => true,
             _ => false,
         }
     }
@@ -137,6 +148,7 @@ impl fmt::Display for Error {
             Error::Protocol { address, error } => write!(f, "protocol: {address}: {error}"),
             Error::Entity { address, why } => write!(f, "protocol: {address}: {why}"),
             Error::Silent { address, timeout } => write!(f, "no answer: {address}: {timeout}"),
+            Error::Image { address, error } => write!(f, "image: {address}: {error}"),
             Error::NoDescriptor { address, kind, why } => {
                 write!(f, "no {}: {address}: {why}", kind.name())
             }

@@ -3,8 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
-use rtm_model::{Digests, Entity, EntityKey};
-use rtm_tables::wire::{RejectedBy, Role, SignalWay};
+use rtm_image::Reader;
+use rtm_model::{Digests, Entity, EntityKey, Mac};
+use rtm_tables::wire::{RejectedBy, Role, SignalWay, SubscribeMode};
 use rtm_tables::{Epoch, Flush, Revision, Store};
 
 use crate::error::Error;
@@ -19,6 +20,15 @@ pub struct FollowConfig {
     /// Keep a replica? Without one records are only decoded and counted, no
     /// digest is compared, and barriers don't wait for this session.
     pub replica: bool,
+    /// What of the neighbours: whole, or only their keys (MAC addresses), whose
+    /// values are read in the image.
+    pub mode: SubscribeMode,
+    /// Keep the daemon's image attached ([`crate::Follower::image`])? Only over
+    /// a Unix socket.
+    pub image: bool,
+    /// Have a pipe that can be read when something became visible
+    /// ([`crate::Follower::wake_pipe`])? Only over a Unix socket.
+    pub wake_pipe: bool,
     /// Tell each change ([`Event::Change`])? Without it batches are applied
     /// faster.
     pub changes: bool,
@@ -59,6 +69,9 @@ impl Default for FollowConfig {
             name: String::new(),
             filter: String::new(),
             replica: true,
+            mode: SubscribeMode::Full,
+            image: false,
+            wake_pipe: false,
             changes: false,
             rejected: false,
             signal: FlushSignal::No,
@@ -127,6 +140,22 @@ pub enum Event<'a> {
     /// [`FollowConfig::changes`]. Between `Begin` and `Synced` something may
     /// come and go again: who wants a state waits for `Synced`.
     Change(Change<'a>),
+    /// Mode `keys`: a value under this MAC address came or changed (read it in
+    /// the image), or its last one is gone. Only with [`FollowConfig::changes`].
+    Key {
+        /// The revision.
+        revision: Revision,
+        /// The MAC address.
+        mac: Mac,
+        /// Its last value is gone.
+        gone: bool,
+    },
+    /// The image is attached: for the first time, after it grew, or of a daemon
+    /// that was started anew.
+    Attached {
+        /// It.
+        image: &'a Reader,
+    },
     /// All routes, or all neighbours, go; not yet applied.
     Flushed {
         /// The revision of the flush.

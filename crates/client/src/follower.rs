@@ -31,16 +31,24 @@
 //! the daemon's. If they differ, that is told and counted, and a snapshot is
 //! asked for; the replica is right again at its end.
 //!
+//! **The image.** With [`FollowConfig::image`] the daemon's tables in shared
+//! memory are attached, and attached again when they moved into a larger object
+//! or the daemon was started anew: at each call of [`Follower::turn`],
+//! [`Follower::on_ready`] or [`Follower::refresh`]. Who wants nothing but the image
+//! sets the filter `none` and no replica; such a session costs the daemon
+//! nothing, and still answers a barrier.
+//!
 //! **Stale.** Without a connection the replica stays readable, but
 //! [`Follower::state`] is `Waiting` or `Connecting`: what it holds may be old.
 
 use std::fmt;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use ipc::armed::{ArmedPipe, Caught};
 use ipc::epoll::{Epoll, Interest};
 use ipc::signal::Signal;
+use rtm_image::Reader;
 use rtm_model::{Entity, EntityKey};
 use rtm_tables::wire::records::{Records, WireRecord};
 use rtm_tables::wire::{DescriptorKind, FEATURE_ACK, FEATURE_REJECTED, Welcome};
@@ -90,6 +98,12 @@ pub struct Follower {
     registering: bool,
     agrees: bool,
     ended: Option<Error>,
+    image: Option<Reader>,
+    /// The image is asked for, and hasn't come.
+    image_asked: bool,
+    wake: Option<OwnedFd>,
+    /// A mark asked for what the attached image can't show: it moved.
+    owed: Option<Compare>,
 }
 
 impl Follower {
@@ -142,7 +156,114 @@ impl Follower {
             registering: false,
             agrees: false,
             ended: None,
+            image: None,
+            image_asked: false,
+            wake: None,
+            owed: None,
         })
+    }
+
+    /// The tables in shared memory, once they are attached. Without a connection
+    /// they stay as the daemon left them: [`Reader::writer`] tells what became
+    /// of it.
+    pub fn image(&self) -> Option<&Reader> {
+        self.image.as_ref()
+    }
+
+    /// Becomes readable when something became visible in the image: read what is
+    /// in it, then look. Another pipe after a reconnect.
+    pub fn wake_pipe(&self) -> Option<BorrowedFd<'_>> {
+        self.wake.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Takes the bytes out of the wake pipe. False: it is over, the daemon is
+    /// gone or the session is.
+    pub fn drain_wake_pipe(&mut self) -> bool {
+        let Some(pipe) = &self.wake else { return false };
+        let mut bytes = [0; 4096];
+        match rustix::io::read(pipe, &mut bytes) {
+            Ok(0) => {
+                self.wake = None;
+                false
+            }
+            _ => true,
+        }
+    }
+
+    /// Asks for the image again if it moved. For who looks things up without
+    /// driving the follower otherwise; cheap if there is nothing to do.
+    ///
+    /// # Errors
+    /// As [`Follower::on_ready`].
+    pub fn refresh(&mut self, tell: Sink<'_>) -> Result<(), Error> {
+        if self.image.as_ref().is_some_and(Reader::writer_moved) {
+            return self.on_ready(Instant::now(), tell);
+        }
+        Ok(())
+    }
+
+    /// Sees to it that the attached image is the newest.
+    fn ask_for_image(&mut self) {
+        let moved = self.image.as_ref().is_some_and(Reader::writer_moved);
+        if !moved || self.image_asked {
+            return;
+        }
+        if let Some(transport) = &mut self.transport {
+            transport.session.want(DescriptorKind::Image);
+            self.image_asked = true;
+        }
+    }
+
+    /// What came for a WANT.
+    fn descriptor(
+        &mut self,
+        kind: DescriptorKind,
+        given: bool,
+        why: String,
+        tell: Sink<'_>,
+    ) -> Result<(), Error> {
+        let Some(transport) = &mut self.transport else { return Ok(()) };
+        let address = transport.connection.address().clone();
+        let fd = if given { transport.take_descriptor() } else { None };
+        if kind == DescriptorKind::SignalPipe {
+            // Without one it registers all the same: the daemon may signal its process.
+            self.armed = fd.and_then(|pipe| ArmedPipe::arm(pipe, Signal::USR1).ok());
+            transport.session.register(std::process::id());
+            return Ok(());
+        }
+        let Some(fd) = fd else {
+            let why = if given { "it announced one and sent none".to_owned() } else { why };
+            return Err(Error::NoDescriptor { address, kind, why });
+        };
+        match kind {
+            DescriptorKind::Image => {
+                let image = Reader::attach(fd).map_err(|error| Error::Image { address, error })?;
+                tell(Event::Attached { image: &image });
+                self.image = Some(image);
+                self.image_asked = false;
+                if let Some(at) = self.owed.take() {
+                    self.answer_for_image(&at);
+                }
+            }
+            DescriptorKind::WakePipe => self.wake = Some(fd),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// A barrier's question to who has no copy but the image: does it show that
+    /// revision? It is published before the mark is sent.
+    fn answer_for_image(&mut self, at: &Compare) {
+        let (Some(transport), Some(image)) = (&mut self.transport, &self.image) else { return };
+        let state = image.state();
+        let epoch = transport.session.epoch().unwrap_or(Epoch(0));
+        let shows =
+            state.is_ok_and(|state| state.epoch == epoch.0 && state.revision >= at.revision.0);
+        if !shows && (image.writer_moved() || self.image_asked) {
+            self.owed = Some(*at);
+            return self.ask_for_image();
+        }
+        transport.session.compared(at, shows);
     }
 
     /// Who is followed.
@@ -267,6 +388,13 @@ impl Follower {
         if let Some(error) = &self.ended {
             return Err(error.clone());
         }
+        if self.image.as_ref().is_some_and(Reader::writer_moved) && !self.image_asked {
+            self.ask_for_image();
+            if let Some(transport) = &mut self.transport {
+                // What doesn't go now is written when the socket can be.
+                let _ = transport.flush();
+            }
+        }
         let now = Instant::now();
         let due = self.next_deadline().map(|at| at.saturating_duration_since(now));
         let least = match (due, timeout) {
@@ -327,13 +455,23 @@ impl Follower {
     fn begin(&mut self, connection: Connection, now: Instant) {
         let config = ClientConfig {
             name: self.config.name.clone(),
-            features: if self.config.replica { FEATURE_ACK } else { 0 }
+            features: if self.config.replica || self.config.image { FEATURE_ACK } else { 0 }
                 | if self.config.rejected { FEATURE_REJECTED } else { 0 },
             ..ClientConfig::default()
         };
         let mut transport = Transport::new(connection, config, now);
         let from = self.rewind.or(self.held.filter(|held| held.1 != Revision(0)));
-        transport.session.subscribe(from, &self.config.filter);
+        transport.session.subscribe_as(self.config.mode, from, &self.config.filter);
+        // What was attached is another daemon's, or may have moved meanwhile.
+        self.image_asked = self.config.image;
+        if self.config.image {
+            transport.session.want(DescriptorKind::Image);
+        }
+        self.wake = None;
+        self.owed = None;
+        if self.config.wake_pipe {
+            transport.session.want(DescriptorKind::WakePipe);
+        }
         self.state =
             if transport.connection.is_connecting() { State::Connecting } else { State::Greeting };
         self.watched = None;
@@ -397,6 +535,8 @@ impl Follower {
             }
             self.state = State::Greeting;
         }
+        self.ask_for_image();
+        let Some(transport) = &mut self.transport else { return Ok(()) };
         transport.flush()?;
         let mut read = 0;
         loop {
@@ -526,18 +666,11 @@ impl Follower {
                     let text = text.to_owned();
                     return Err(Error::Goodbye { address: address.clone(), reason, text });
                 }
-                ClientEvent::Descriptor { kind, given, .. } => {
-                    let descriptor = given.then(|| transport.take_descriptor()).flatten();
-                    // Any other that comes was not asked for, and is closed.
-                    if kind == DescriptorKind::SignalPipe {
-                        self.armed =
-                            descriptor.and_then(|pipe| ArmedPipe::arm(pipe, Signal::USR1).ok());
-                        if let Some(transport) = &mut self.transport {
-                            transport.session.register(std::process::id());
-                        }
-                    }
-                }
                 ClientEvent::Registered { way, text } => tell(Event::Registered { way, text }),
+                ClientEvent::Descriptor { kind, given, text } => {
+                    let why = text.to_owned();
+                    self.descriptor(kind, given, why, tell)?;
+                }
                 ClientEvent::Rejected { by, priority, text } => {
                     tell(Event::Rejected { by, priority, text });
                 }
@@ -572,6 +705,9 @@ impl Follower {
     fn compare(&mut self, at: &Compare, tell: Sink<'_>) -> bool {
         let Some(replica) = &self.replica else {
             self.counts.marks += 1;
+            if at.ask && self.config.image {
+                self.answer_for_image(at);
+            }
             return true;
         };
         let ours = replica.digests();
@@ -662,6 +798,15 @@ fn one_by_one(
     for record in records {
         count(&record, counts);
         let WireRecord { revision, last, op, kind, body } = record;
+        if let Some(mac) = record.mac() {
+            tell(Event::Key { revision, mac, gone: op == RecordOp::Delete });
+            match op {
+                RecordOp::Set => replica.set(kind, body),
+                RecordOp::Delete => replica.delete(kind, body),
+            }
+            .map_err(|error| error.to_string())?;
+            continue;
+        }
         let entity = match op {
             RecordOp::Set => Some(Entity::decode(kind, body).map_err(|error| error.to_string())?),
             RecordOp::Delete => None,

@@ -1,7 +1,8 @@
 //! Follows an `rtmd`: a connection, a copy of its tables that is kept equal
 //! and checked, and requests.
 //!
-//! Read [`Follower`] first (the copy), then [`Admin`] (requests and loads).
+//! Read [`Follower`] first (the copy, or the daemon's image without one), then
+//! [`RingFollower`] (changes out of the image) and [`Admin`] (requests and loads).
 //! [`Place`] finds the daemon's socket as the commands do.
 //!
 //! ```no_run
@@ -33,6 +34,7 @@ mod error;
 mod event;
 mod follower;
 mod post;
+mod ring;
 mod stop;
 mod transport;
 
@@ -47,10 +49,17 @@ pub use error::{Error, ExitClass};
 pub use event::{Change, Counts, Event, FlushSignal, FollowConfig, Sink, State, Turn};
 pub use follower::Follower;
 pub use post::{PostError, post};
+pub use ring::{RingEvent, RingFollower};
 pub use stop::Stop;
 
-pub use rtm_tables::wire::{
-    DescriptorKind, GoodbyeReason, ItemFlags, ItemKind, RejectedBy, Role, SignalWay, Welcome,
-    WireError,
+pub use rtm_image::{
+    Answer, AttachError, Busy, Entries, Header, Reader, State as ImageState, WAIT_MAX, WriterState,
+    open_name,
 };
-pub use rtm_tables::{Epoch, Flush, Replica, Revision, RouteCursor, Secret, Store, StoreCounts};
+pub use rtm_tables::wire::{
+    DescriptorKind, GoodbyeReason, ItemFlags, ItemKind, RejectedBy, Role, SignalWay, SubscribeMode,
+    Welcome, WireError,
+};
+pub use rtm_tables::{
+    Epoch, Flush, RecordOp, Replica, Revision, RouteCursor, Secret, Store, StoreCounts,
+};

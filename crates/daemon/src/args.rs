@@ -72,8 +72,11 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIR", hide = true)]
     pub(crate) state_dir: Option<PathBuf>,
 
-    /// Publish the image under a name (not in this version)
-    #[arg(long, hide = true)]
+    /// Publish a second copy of the tables in shared memory under a POSIX name
+    ///
+    /// For programs that know only shm_open and mmap. Unlike the one that the
+    /// socket hands out, root and this daemon's own user can write and shorten it.
+    #[arg(long)]
     pub(crate) publish_name: bool,
 
     /// How much is logged: error, warn, info, debug or trace
@@ -89,7 +92,6 @@ impl Args {
             (self.export.is_some(), "--export"),
             (self.fpm.is_some(), "--fpm"),
             (self.state_dir.is_some(), "--state-dir"),
-            (self.publish_name, "--publish-name"),
         ]
         .into_iter()
         .find_map(|(given, option)| given.then_some(option))
@@ -168,7 +170,7 @@ mod tests {
             (&["--fpm"], Some("--fpm")),
             (&["--fpm=127.0.0.1:2620"], Some("--fpm")),
             (&["--state-dir", "/x"], Some("--state-dir")),
-            (&["--publish-name"], Some("--publish-name")),
+            (&["--publish-name"], None),
             (&["--console"], None),
         ] {
             let args = Args::try_parse_from([&["rtmd"], args].concat()).unwrap();

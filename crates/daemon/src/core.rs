@@ -4,7 +4,7 @@
 //! Changes come in by [`Core::apply`] and the transactions and staged loads
 //! beside it; records go to the hub, and past those who `wait` for a route.
 
-use rtm_model::{Change, Names};
+use rtm_model::{Change, Names, Verb};
 use rtm_tables::{
     Applied, ChangeError, Distances, Flush, Hub, Millis, Record, RecordSink, Revision, SourceClass,
     SourceId, SourceSpec, Table,
@@ -15,6 +15,7 @@ use crate::feeds::commands::Feeds;
 use crate::feeds::export::ExportState;
 use crate::feeds::fpm::PeerFacts;
 use crate::feeds::kernel::KernelState;
+use crate::image::Image;
 use crate::requests::wait::Waits;
 use crate::wakeup::ClientToken;
 
@@ -81,6 +82,8 @@ pub(crate) struct Core {
     pub(crate) table: Table,
     /// What all sessions share.
     pub(crate) hub: Hub,
+    /// The tables in shared memory.
+    pub(crate) image: Image,
     /// The source that console, command and plain loads write.
     pub(crate) admin: SourceId,
     /// The configuration in force.
@@ -124,7 +127,13 @@ pub(crate) struct Core {
 
 impl Core {
     /// All that comes of a configuration.
-    pub(crate) fn new(mut table: Table, hub: Hub, config: Config, names: Names) -> Core {
+    pub(crate) fn new(
+        mut table: Table,
+        hub: Hub,
+        image: Image,
+        config: Config,
+        names: Names,
+    ) -> Core {
         let admin = match table.source(admin_spec(&config)) {
             Ok(admin) => admin,
             Err(error) => unreachable!("the first source of all finds no room: {error}"),
@@ -132,6 +141,7 @@ impl Core {
         Core {
             table,
             hub,
+            image,
             admin,
             config,
             names,
@@ -158,6 +168,7 @@ impl Core {
     pub(crate) fn configure(&mut self, config: Config) {
         // `admin` is known: this can't find too many sources.
         let _ = self.table.source(admin_spec(&config));
+        self.image.configure(&config.limits);
         self.config = config;
     }
 
@@ -235,12 +246,10 @@ impl Core {
         source: SourceId,
         change: &Change,
     ) -> Result<Applied, ChangeError> {
-        let result = if self.waits.is_empty() {
-            self.table.apply(source, change, &mut self.hub)
-        } else {
-            let mut tap = Tap { hub: &mut self.hub, waits: &mut self.waits };
-            self.table.apply(source, change, &mut tap)
-        };
+        let result = self.room_for(std::slice::from_ref(change)).and_then(|()| {
+            let (table, mut out) = self.parts();
+            table.apply(source, change, &mut out)
+        });
         self.counters.count(&result);
         result
     }
@@ -253,17 +262,50 @@ impl Core {
         changes: &[Change],
         came: &mut dyn FnMut(&Change, Result<Applied, ChangeError>) -> bool,
     ) {
-        let counters = &mut self.counters;
-        let mut counted = |change: &Change, result: Result<Applied, ChangeError>| {
+        if self.room_for(changes).is_err() {
+            // One after another, as far as there is room.
+            for change in changes {
+                let result = self.apply(source, change);
+                if !came(change, result) {
+                    return;
+                }
+            }
+            return;
+        }
+        let Core { table, hub, image, waits, counters, .. } = self;
+        let mut tap = Tap { hub, image, waits };
+        table.apply_many(source, changes, &mut tap, &mut |change, result| {
             counters.count(&result);
             came(change, result)
-        };
-        if self.waits.is_empty() {
-            self.table.apply_many(source, changes, &mut self.hub, &mut counted);
-        } else {
-            let mut tap = Tap { hub: &mut self.hub, waits: &mut self.waits };
-            self.table.apply_many(source, changes, &mut tap, &mut counted);
+        });
+    }
+
+    /// Is there room for these changes, wherever the tables are kept? To be asked
+    /// before any of them is applied.
+    pub(crate) fn room_for(&mut self, changes: &[Change]) -> Result<(), ChangeError> {
+        let adding: usize = changes.iter().filter(|change| adds(change)).map(weight).sum();
+        if adding == 0 {
+            self.image.room_for_deletes(changes.len(), &self.table);
+            return Ok(());
         }
+        let room = self.image.room_for((adding + changes.len()) as u64);
+        room.map_err(|why| ChangeError::NoRoom { why })
+    }
+
+    /// The same for a load of so many changes that is applied later, in slices.
+    pub(crate) fn would_fit(&mut self, changes: u64) -> Result<(), ChangeError> {
+        self.image.would_fit(changes).map_err(|why| ChangeError::NoRoom { why })
+    }
+
+    /// Goes on with what takes many deletes (sweeps) for about `budget` of them.
+    /// True: there is more.
+    pub(crate) fn sweep(&mut self, budget: usize) -> bool {
+        if !self.table.has_sweeps() {
+            return false;
+        }
+        let budget = self.image.room_for_deletes(budget, &self.table);
+        let (table, mut out) = self.parts();
+        table.sweep(budget, &mut out)
     }
 
     /// Have all sources offered what they have?
@@ -273,7 +315,30 @@ impl Core {
 
     /// The table, and where its records go.
     pub(crate) fn parts(&mut self) -> (&mut Table, Tap<'_>) {
-        (&mut self.table, Tap { hub: &mut self.hub, waits: &mut self.waits })
+        let Core { table, hub, image, waits, .. } = self;
+        (table, Tap { hub, image, waits })
+    }
+}
+
+/// Does a change add anything?
+fn adds(change: &Change) -> bool {
+    let verb = match change {
+        Change::Route(verb, _)
+        | Change::Neighbour(verb, _)
+        | Change::Link(verb, _)
+        | Change::Group(verb, _) => *verb,
+    };
+    verb != Verb::Delete
+}
+
+/// How many records a change makes, about: its next hops may bring links and a
+/// group of their own.
+fn weight(change: &Change) -> usize {
+    match change {
+        Change::Route(_, spec) => 3 + spec.hops.as_slice().len(),
+        Change::Group(_, spec) => 2 + spec.hops.len(),
+        Change::Neighbour(..) => 3,
+        Change::Link(..) => 1,
     }
 }
 
@@ -283,25 +348,35 @@ fn admin_spec(config: &Config) -> SourceSpec {
     spec
 }
 
-/// Records on their way to the hub, past those who wait for one.
+/// Records on their way to image and hub, past those who wait for one.
 pub(crate) struct Tap<'a> {
     hub: &'a mut Hub,
+    image: &'a mut Image,
     waits: &'a mut Waits,
 }
 
 impl RecordSink for Tap<'_> {
     fn record(&mut self, record: &Record<'_>) {
-        self.waits.record(record);
+        if !self.waits.is_empty() {
+            self.waits.record(record);
+        }
+        self.image.record(record);
         self.hub.record(record);
+    }
+
+    fn staged(&mut self, record: &Record<'_>) {
+        self.image.record(record);
     }
 
     fn flush(&mut self, revision: Revision, what: Flush) {
         self.waits.touch_all();
+        self.image.flush(what);
         self.hub.flush(revision, what);
     }
 
     fn leap(&mut self, revision: Revision) {
         self.waits.touch_all();
+        self.image.leap();
         self.hub.leap(revision);
     }
 }

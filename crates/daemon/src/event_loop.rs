@@ -5,7 +5,8 @@
 //!            feeds    connections, file, queue, FIFO and FPM are read; changes are applied
 //!            jobs     listings, staged loads, barriers: one slice each
 //!            upkeep   sweeps, what a flush left behind: one slice
-//!            publish  the turn's records become visible to the sessions
+//!            publish  the turn's records become visible: in the image, then to
+//!                     the sessions
 //!            send     subscribers first, then answers, then who is far behind
 //!            timers   heartbeats, late hellos, `wait --timeout`
 //!            doors    who came is let in, who ended is closed
@@ -188,9 +189,8 @@ impl Daemon {
             let late = self.run_jobs(&woken, clock.last() + JOBS);
             clock.ended(Stage::Jobs, late, &mut self.turns);
 
-            let (table, mut out) = self.core.parts();
-            memory.upkeep = table.sweep(UPKEEP, &mut out);
-            memory.upkeep |= table.tidy(UPKEEP);
+            memory.upkeep = self.core.sweep(UPKEEP);
+            memory.upkeep |= self.core.table.tidy(UPKEEP);
             clock.ended(Stage::Upkeep, memory.upkeep, &mut self.turns);
 
             self.export_some(&woken, &memory);
@@ -421,11 +421,12 @@ impl Daemon {
     }
 
     fn publish(&mut self, memory: &mut Memory) -> bool {
-        let more = self.core.hub.publish(&mut self.core.table, PUBLISH);
-        let revision = self.core.table.revision().0;
-        if std::mem::replace(&mut memory.published, revision) != revision {
+        // The image first: nobody is told of what it doesn't show.
+        if self.core.image.publish(&self.core.table, &self.core.hub) {
             self.clients.wake_pipes();
         }
+        let more = self.core.hub.publish(&mut self.core.table, PUBLISH);
+        memory.published = self.core.table.revision().0;
         while let Some(token) = self.core.hub.poll_ready() {
             self.clients.queue_ready(ClientToken::from_number(token));
         }

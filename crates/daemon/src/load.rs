@@ -38,7 +38,7 @@ const BUFFER_HOPS_MAX: usize = 8192;
 const STAND_STILL_MS: Millis = 30_000;
 
 /// Entities looked at in one step of a commit.
-const STEP: usize = 2048;
+const STEP: usize = 512;
 
 /// Refusals that a stream that goes on tells of, at most.
 const TOLD_MAX: u64 = 100;
@@ -159,7 +159,7 @@ impl Load {
                 None
             }
             State::Staging => {
-                let result = core.table.stage(&change);
+                let result = core.would_fit(self.position).and_then(|()| core.table.stage(&change));
                 self.staged(core, &change, result)
             }
             // Paused; only changes that came together with the one that filled
@@ -384,6 +384,12 @@ impl Load {
 
     /// A few changes as one ordinary transaction.
     fn transact(&mut self, core: &mut Core, changes: &[Change]) -> Reply {
+        if let Err(error) = core.room_for(changes) {
+            self.state = State::Over;
+            self.reply.applied = 0;
+            core.counters.refused += 1;
+            return Reply::refused(format!("load: {error}"));
+        }
         let (table, mut out) = core.parts();
         let mut transaction = match table.transaction(self.source) {
             Ok(transaction) => transaction,

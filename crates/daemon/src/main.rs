@@ -13,6 +13,7 @@ mod wakeup;
 mod clients;
 mod core;
 mod feeds;
+mod image;
 mod load;
 mod requests;
 

@@ -21,11 +21,12 @@ use crate::feeds::fpm::Fpm;
 use crate::feeds::kernel::Kernel;
 use crate::feeds::queue::Queue;
 use crate::file_load::Loader;
+use crate::image::Image;
 use crate::log::Log;
 use crate::requests::Reply;
 use crate::requests::status::Facts;
 use crate::roles::Admins;
-use crate::runtime_dir::{Environment, RuntimeDir};
+use crate::runtime_dir::{Environment, RuntimeDir, posix_name};
 use crate::signals::Signals;
 use crate::systemd::ServiceManager;
 use crate::time::since_1970;
@@ -145,7 +146,11 @@ pub(crate) fn run(args: &Args) -> Result<(), StartError> {
         load: loader.as_ref().map_or(serde_json::Value::Null, Loader::facts),
         log: log.clone(),
     };
-    let mut core = core(config).map_err(failed)?;
+    let name = format!("{}-image", posix_name(directory.path()));
+    // One that a killed daemon published; the lock is ours.
+    let _ = rtm_image::remove_name(&name);
+    let mut core = core(config, args.publish_name.then_some(&*name)).map_err(failed)?;
+    facts.warnings.extend(core.image.warnings.iter().cloned());
     let kernel_config = core.config.kernel.clone();
     kernel_config.numbers(&core.names).map_err(|e| usage(format!("kernel.tables: {e}")))?;
     let mut kernel = None;
@@ -212,6 +217,7 @@ pub(crate) fn run(args: &Args) -> Result<(), StartError> {
     daemon.manager.ready();
 
     let result = daemon.run();
+    daemon.core.image.close();
     if let Some(console) = &mut daemon.console {
         console.finish();
     }
@@ -278,7 +284,7 @@ fn secret(path: &std::path::Path) -> Result<rtm_tables::Secret, String> {
     rtm_tables::Secret::of_file(&content).map_err(|why| format!("{place}: {why}"))
 }
 
-fn core(config: Config) -> Result<Core, String> {
+fn core(config: Config, publish_name: Option<&str>) -> Result<Core, String> {
     let mut random = [0; 24];
     crate::start::random(&mut random)?;
     let word = |at: usize| {
@@ -290,7 +296,8 @@ fn core(config: Config) -> Result<Core, String> {
     let (epoch, key) = (Epoch(word(0).max(1)), DigestKey([word(8), word(16)]));
     let table = Table::new(epoch, key, table_limits(&config));
     let hub = Hub::new(&table, key, hub_limits(&config));
-    Ok(Core::new(table, hub, config, crate::names::of_host()))
+    let image = Image::new(&config.limits, &table, key.0, publish_name)?;
+    Ok(Core::new(table, hub, image, config, crate::names::of_host()))
 }
 
 fn table_limits(config: &Config) -> TableLimits {

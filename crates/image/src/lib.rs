@@ -64,7 +64,7 @@ mod testing;
 pub use answers::Answer;
 pub use heap::Usage;
 pub use iterate::Entries;
-pub use object::{CreateError, Object};
+pub use object::{CreateError, Object, open_name, remove_name};
 pub use protocol::{Busy, REPEATS_MAX};
 pub use reader::{AttachError, GATHER_MAX, Header, Reader, State, WriterState};
 pub use ring::{Lapped, RingReader, WAIT_MAX};

@@ -11,9 +11,11 @@
 //! call on its own descriptor, that nobody writes any more.
 #![allow(unsafe_code)] // fcntl with a struct flock: open-file-description locks have no wrapper
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 
 use ipc::map::MapMut;
 use ipc::{Errno, SystemError, memfd};
+use rustix::fs::{AtFlags, CWD, FallocateFlags, Mode, OFlags};
 
 use crate::layout::AT_WAKE;
 use crate::store::{Full, Memory};
@@ -22,13 +24,18 @@ use crate::words::{Words, WordsMut, WriteWords};
 /// The name in /proc/PID/maps.
 const NAME: &str = "rtm-image";
 
+/// Where POSIX names are files: shm_overview(7).
+const NAMES: &str = "/dev/shm";
+
 /// A memory object and its writer's mapping.
 #[derive(Debug)]
 pub struct Object {
     words: WriteWords,
     /// Holds the lock.
-    _writer: OwnedFd,
+    writer: OwnedFd,
     reader: OwnedFd,
+    /// The POSIX name that it gets once it can be read.
+    name: Option<String>,
 }
 
 /// Why there is no object.
@@ -39,6 +46,13 @@ pub enum CreateError {
     Memory(memfd::Error),
     /// The map.
     Map(ipc::map::Error),
+    /// The control group's limit leaves less.
+    Headroom {
+        /// The bytes that were wanted.
+        bytes: u64,
+        /// The bytes that are left.
+        left: u64,
+    },
     /// Something else.
     System(SystemError),
 }
@@ -48,6 +62,10 @@ impl core::fmt::Display for CreateError {
         match self {
             CreateError::Memory(error) => error.fmt(f),
             CreateError::Map(error) => error.fmt(f),
+            CreateError::Headroom { bytes, left } => write!(
+                f,
+                "{bytes} bytes: the control group has {left} left; a larger memory.max would be right"
+            ),
             CreateError::System(error) => error.fmt(f),
         }
     }
@@ -79,16 +97,56 @@ impl Object {
     /// # Errors
     /// [`CreateError`]: mostly that there is not so much memory.
     pub fn create(bytes: u64) -> Result<Object, CreateError> {
+        check_headroom(bytes)?;
         let writer = memfd::create_full(NAME, bytes)?;
         let map = MapMut::of(&writer, bytes as usize)?;
         // While the mode still lets us: a description of its own, for reading.
         let path = format!("/proc/self/fd/{}", writer.as_raw_fd());
-        let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC;
-        let reader = rustix::fs::open(&path, flags, rustix::fs::Mode::empty())
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let reader = rustix::fs::open(&path, flags, Mode::empty())
             .map_err(|errno| SystemError::new("open", &path, errno))?;
         lock(&writer)?;
         memfd::seal_for_readers(&writer)?;
-        Ok(Object { words: WriteWords::new(map), _writer: writer, reader })
+        Ok(Object { words: WriteWords::new(map), writer, reader, name: None })
+    }
+
+    /// An object that gets the POSIX name `name` (as `/rtm-image`) once there is
+    /// something to read in it, in place of the one that has it now.
+    ///
+    /// Nothing keeps its owner or root from shortening it, or from writing into
+    /// it: a file of a tmpfs that has a name can't be sealed against them.
+    ///
+    /// # Errors
+    /// [`CreateError`].
+    pub fn create_named(name: &str, bytes: u64) -> Result<Object, CreateError> {
+        check_headroom(bytes)?;
+        let failed = |call: &'static str| {
+            move |errno| CreateError::System(SystemError::new(call, name, errno))
+        };
+        // Without a name until it can be read; gone with us if that never comes.
+        let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
+        let mode = Mode::from_raw_mode(0o444);
+        let writer = rustix::fs::open(NAMES, flags, mode).map_err(failed("open(O_TMPFILE)"))?;
+        rustix::fs::fallocate(&writer, FallocateFlags::empty(), 0, bytes)
+            .map_err(failed("fallocate"))?;
+        rustix::fs::fchmod(&writer, mode).map_err(failed("fchmod"))?;
+        let map = MapMut::of(&writer, bytes as usize)?;
+        let path = format!("/proc/self/fd/{}", writer.as_raw_fd());
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let reader = rustix::fs::open(&path, flags, Mode::empty()).map_err(failed("open"))?;
+        lock(&writer)?;
+        let name = Some(name.to_owned());
+        Ok(Object { words: WriteWords::new(map), writer, reader, name })
+    }
+
+    /// Gives the name to this object, by one rename: there is no moment in which
+    /// nobody has it.
+    fn take_name(&self, name: &str) -> Result<(), Errno> {
+        let spare = path_of(&format!("{name}.new"));
+        let _ = rustix::fs::unlink(&spare);
+        let path = format!("/proc/self/fd/{}", self.writer.as_raw_fd());
+        rustix::fs::linkat(CWD, &path, CWD, &spare, AtFlags::SYMLINK_FOLLOW)?;
+        rustix::fs::rename(&spare, path_of(name))
     }
 
     /// The descriptor for readers: read-only, of a description that the writer
@@ -125,7 +183,19 @@ impl WordsMut for Object {
 
 impl Memory for Object {
     fn successor(&self, bytes: u64) -> Result<Object, Full> {
-        Object::create(bytes).map_err(|error| Full::System { bytes, why: error.to_string() })
+        match &self.name {
+            None => Object::create(bytes),
+            Some(name) => Object::create_named(name, bytes),
+        }
+        .map_err(|error| Full::System { bytes, why: error.to_string() })
+    }
+
+    fn installed(&self) {
+        if let Some(name) = &self.name {
+            // Who looks for the name finds the object before, which says that it
+            // moved, or none: nothing here can do better.
+            let _ = self.take_name(name);
+        }
     }
 
     fn wake(&self) {
@@ -133,6 +203,43 @@ impl Memory for Object {
         map.fetch_add_u32(AT_WAKE * 8, 1, core::sync::atomic::Ordering::Release);
         // It can only fail for an address that isn't mapped.
         let _ = ipc::futex::wake(map, AT_WAKE * 8, u32::MAX);
+    }
+}
+
+fn path_of(name: &str) -> PathBuf {
+    PathBuf::from(format!("{NAMES}/{}", name.trim_start_matches('/')))
+}
+
+/// Takes a published name away, whoever published it; says whether there was
+/// one.
+///
+/// # Errors
+/// The system's.
+pub fn remove_name(name: &str) -> Result<bool, SystemError> {
+    let _ = rustix::fs::unlink(path_of(&format!("{name}.new")));
+    match rustix::fs::unlink(path_of(name)) {
+        Ok(()) => Ok(true),
+        Err(Errno::NOENT) => Ok(false),
+        Err(errno) => Err(SystemError::new("shm_unlink", name, errno)),
+    }
+}
+
+/// The descriptor behind a published name, for [`crate::Reader::attach`].
+///
+/// # Errors
+/// The system's; ENOENT: nobody published it.
+pub fn open_name(name: &str) -> Result<OwnedFd, SystemError> {
+    rustix::fs::open(path_of(name), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|errno| SystemError::new("shm_open", name, errno))
+}
+
+/// Is there room for so many bytes in the control group, and some to spare?
+fn check_headroom(bytes: u64) -> Result<(), CreateError> {
+    /// What the daemon itself may need meanwhile.
+    const SPARE_BYTES: u64 = 4 << 20;
+    match ipc::cgroup::memory_headroom() {
+        Some(left) if left < bytes + SPARE_BYTES => Err(CreateError::Headroom { bytes, left }),
+        _ => Ok(()),
     }
 }
 

@@ -304,6 +304,16 @@ impl Reader {
         RingReader::new(self.words.clone(), at as usize, count as usize)
     }
 
+    /// A place in the ring that a reader of this object, or of the one that it
+    /// succeeds, had reached ([`RingReader::position`]): a grown image goes on
+    /// where the smaller one ended.
+    #[must_use]
+    pub fn ring_at(&self, position: u64) -> RingReader {
+        let mut ring = self.ring();
+        ring.set_position(position);
+        ring
+    }
+
     /// Runs `body` on the visible root until it ran on a whole one.
     fn read<T>(&self, mut body: impl FnMut(&ReadWords, u64, &Root) -> T) -> Result<T, Busy> {
         let mut repeats = 0;

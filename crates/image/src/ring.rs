@@ -81,6 +81,10 @@ impl RingReader {
         self.position
     }
 
+    pub(crate) fn set_position(&mut self, position: u64) {
+        self.position = position;
+    }
+
     /// Goes on behind everything that was written so far. Who reads the tables
     /// afterwards misses nothing: each change is in the tables or still to come.
     pub fn to_end(&mut self) {

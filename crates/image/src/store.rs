@@ -47,6 +47,9 @@ pub trait Memory: WordsMut + Sized {
     /// [`Full`].
     fn successor(&self, bytes: u64) -> Result<Self, Full>;
 
+    /// It can be read now: it has everything that the memory before had.
+    fn installed(&self) {}
+
     /// Wakes all who wait at the futex; nothing in memory that nobody shares.
     fn wake(&self) {}
 }
@@ -201,18 +204,31 @@ impl<M: Memory> Store<M> {
     /// # Errors
     /// [`Full`]; then nothing has changed.
     pub(crate) fn reserve(&mut self, bytes: u64) -> Result<(), Full> {
-        let free = self.heap.usage().free;
-        if free >= bytes {
-            return Ok(());
+        match self.size_for(bytes)? {
+            size if size == self.bytes() => Ok(()),
+            size => self.grow_to(size),
         }
-        let mut size = self.bytes() * 2;
+    }
+
+    /// The size that leaves `bytes` bytes free.
+    ///
+    /// # Errors
+    /// [`Full`]: more than the object may have.
+    pub(crate) fn size_for(&self, bytes: u64) -> Result<u64, Full> {
+        let free = self.heap.usage().free;
+        let mut size = self.bytes();
         while size - self.bytes() + free < bytes {
             size *= 2;
         }
-        if size > self.bytes_max {
+        if size > self.bytes_max.max(self.bytes()) {
             return Err(Full::Limit { bytes: size, limit: self.bytes_max });
         }
-        self.grow_to(size)
+        Ok(size)
+    }
+
+    /// May the object become larger later on, for what is reserved then?
+    pub(crate) fn set_bytes_max(&mut self, bytes_max: u64) {
+        self.bytes_max = bytes_max;
     }
 
     fn grow_to(&mut self, bytes: u64) -> Result<(), Full> {
@@ -224,6 +240,7 @@ impl<M: Memory> Store<M> {
         larger.put(AT_ID, self.mem.get(AT_ID).wrapping_add(1));
         let heap_at = larger.get(AT_HEAP) as usize;
         self.heap.extend(larger.len() - heap_at);
+        larger.installed();
         self.outgrown.push(core::mem::replace(&mut self.mem, larger));
         Ok(())
     }

@@ -212,6 +212,7 @@ impl<M: Memory> Writer<M> {
             full: None,
         };
         writer.commit(settings.epoch, 0, &Digests::default())?;
+        writer.store.mem().installed();
         Ok(writer)
     }
 
@@ -372,10 +373,33 @@ impl<M: Memory> Writer<M> {
         if let Some(full) = &self.full {
             return Err(full.clone());
         }
+        self.store.reserve(self.needs(changes))
+    }
+
+    /// As [`Self::reserve`], but nothing grows yet: for a transaction so large
+    /// that most of the estimate is never needed. Its object grows while it is
+    /// written, as far as it must.
+    ///
+    /// # Errors
+    /// [`Full`]: the transaction must be refused. Nothing has changed.
+    pub fn would_fit(&self, changes: u64) -> Result<(), Full> {
+        if let Some(full) = &self.full {
+            return Err(full.clone());
+        }
+        self.store.size_for(self.needs(changes)).map(|_| ())
+    }
+
+    /// No object is to become larger than this from here on.
+    pub fn set_bytes_max(&mut self, bytes_max: u64) {
+        self.store.set_bytes_max(bytes_max.min(layout::OBJECT_BYTES_LIMIT));
+    }
+
+    /// The bytes that so many changes take at most.
+    fn needs(&self, changes: u64) -> u64 {
         let live = self.store.usage().used;
         // Scattered changes copy at most everything; what they add, twice over.
         let copied = (changes * CHANGE_COPIES_BYTES).min(live + live / 4);
-        self.store.reserve(copied + changes * CHANGE_ADDS_BYTES + RESERVE_BYTES)
+        copied + changes * CHANGE_ADDS_BYTES + RESERVE_BYTES
     }
 
     /// Sizes.

@@ -23,6 +23,7 @@ mod sockopt;
 pub mod armed;
 pub mod blocked;
 pub mod catcher;
+pub mod cgroup;
 pub mod child;
 pub mod descriptors;
 pub mod diag;

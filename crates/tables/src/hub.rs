@@ -195,6 +195,16 @@ impl Hub {
         self.has_work()
     }
 
+    /// The frames of all records since the last [`Hub::publish`], in runs of
+    /// whole frames: for the image's ring, which is written before the sessions
+    /// are told. False: there were more than the journal holds.
+    pub fn unpublished(&self, take: &mut dyn FnMut(&[u8])) -> bool {
+        match self.views.get(MAIN) {
+            Some(Some(view)) => view.journal.unpublished(take),
+            _ => true,
+        }
+    }
+
     /// Will [`Hub::publish`] find something to do, though nothing came? Then
     /// the loop must not sleep.
     pub fn has_work(&self) -> bool {

@@ -296,6 +296,23 @@ impl Journal {
         }
     }
 
+    /// All bytes that were appended since the last [`Journal::publish`], in runs
+    /// of whole frames. False: the ring didn't hold them all.
+    pub(crate) fn unpublished(&self, mut take: impl FnMut(&[u8])) -> bool {
+        if !self.holds(self.visible) {
+            return false;
+        }
+        let (mut index, mut position) = self.locate_chunk(self.visible.offset);
+        while let Some(chunk) = self.chunks.get(index) {
+            if position < chunk.used {
+                take(&chunk.bytes[position..chunk.used]);
+            }
+            index += 1;
+            position = 0;
+        }
+        true
+    }
+
     /// How far into this chunk sessions may read.
     fn visible_end(&self, number: u64, chunk: &Chunk) -> usize {
         let (last, position) = split(self.visible.offset);

@@ -17,6 +17,7 @@ mod catalog;
 mod filter;
 mod hub;
 mod journal;
+mod keys;
 mod order;
 mod record;
 mod replica;

@@ -56,4 +56,10 @@ pub trait RecordSink {
     /// A transaction too large for records was committed as `revision`: live
     /// sessions get it as a walk from the revision before.
     fn leap(&mut self, revision: Revision);
+    /// One entity of such a transaction while it is being committed, slice by
+    /// slice: for who prepares a copy that is to show it at once at the leap. Not
+    /// visible before, and never undone.
+    fn staged(&mut self, record: &Record<'_>) {
+        let _ = record;
+    }
 }

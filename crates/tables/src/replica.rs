@@ -16,12 +16,13 @@
 //! A record that a snapshot names gets the snapshot's mark, a bit that changes
 //! its meaning with each snapshot; at the end, what doesn't have it goes.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use rtm_model::canonical::DecodeError;
 use rtm_model::{
     Attrs, Digest, DigestKey, Digester, Digests, Entity, EntityKey, EntityKind, Family, GroupId,
-    LinkId, Neighbour, NeighbourKey,
+    LinkId, Mac, Neighbour, NeighbourKey,
 };
 
 use crate::record::{Epoch, Flush, RecordOp};
@@ -29,6 +30,7 @@ use crate::store::Store;
 use crate::store::attrs::AttrsTable;
 use crate::store::entry::{Address, Key, Value, decode_key, decode_value};
 use crate::store::routes::{NOT_FOUND, Routes};
+use crate::wire::records;
 
 /// A record that can't be applied.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -81,6 +83,9 @@ pub struct Replica {
     /// Links and groups that the snapshot under way has named; none: no
     /// snapshot is under way.
     snapshot: Option<Named>,
+    /// Mode `keys`: MAC addresses that have a value, each with the mark of the
+    /// snapshot that named it.
+    keys: BTreeMap<Mac, bool>,
 }
 
 #[derive(Debug, Default)]
@@ -98,6 +103,7 @@ impl Replica {
             store: Store::default(),
             mark: false,
             snapshot: None,
+            keys: BTreeMap::new(),
         }
     }
 
@@ -138,7 +144,13 @@ impl Replica {
                 let mut part = Part { routes: routes6, attrs, digest: &mut digests.routes };
                 Ok(part.set(&self.digester, self.mark, body, None)?)
             }
-            _ => self.set_other(kind, body),
+            _ => match records::key_of(kind, body) {
+                Some(mac) => {
+                    self.set_key(mac);
+                    Ok(())
+                }
+                None => self.set_other(kind, body),
+            },
         }
     }
 
@@ -157,6 +169,10 @@ impl Replica {
                 Ok(part.delete(&self.digester, key)?)
             }
             _ => {
+                if let Some(mac) = records::key_of(kind, key) {
+                    self.delete_key(mac);
+                    return Ok(());
+                }
                 let key = EntityKey::decode(kind, key)?;
                 self.forget(&key);
                 Ok(())
@@ -232,6 +248,34 @@ impl Replica {
             store.neighbours = Default::default();
             store.digests.neighbours = Digest::default();
             store.digests.keys = Digest::default();
+            self.keys.clear();
+        }
+    }
+
+    /// The keys of a session in mode `keys`, in order, from `from` on.
+    pub fn keys(&self, from: Mac) -> impl Iterator<Item = Mac> {
+        self.keys.range(from..).map(|(&mac, _)| mac)
+    }
+
+    /// How many keys there are, in mode `keys`.
+    pub fn key_count(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Is this MAC address a key, in mode `keys`?
+    pub fn has_key(&self, mac: Mac) -> bool {
+        self.keys.contains_key(&mac)
+    }
+
+    fn set_key(&mut self, mac: Mac) {
+        if self.keys.insert(mac, self.mark).is_none() {
+            self.store.digests.keys.add(self.digester.mac(mac));
+        }
+    }
+
+    fn delete_key(&mut self, mac: Mac) {
+        if self.keys.remove(&mac).is_some() {
+            self.store.digests.keys.remove(self.digester.mac(mac));
         }
     }
 
@@ -243,6 +287,7 @@ impl Replica {
             (0..self.store.routes4.end()).for_each(|at| self.store.routes4.set_mark(at, old));
             (0..self.store.routes6.end()).for_each(|at| self.store.routes6.set_mark(at, old));
             (0..self.store.neighbours.end()).for_each(|at| self.store.neighbours.set_mark(at, old));
+            self.keys.values_mut().for_each(|mark| *mark = old);
         } else {
             self.mark = !self.mark;
         }
@@ -278,6 +323,9 @@ impl Replica {
                 }
             }
         }
+        let unnamed: Vec<Mac> =
+            self.keys.iter().filter(|(_, of)| **of != mark).map(|(&mac, _)| mac).collect();
+        unnamed.into_iter().for_each(|mac| self.delete_key(mac));
         let groups: Vec<u32> = self.store.groups.keys().copied().collect();
         for id in groups.into_iter().filter(|id| !named.groups.contains(id)) {
             self.forget_telling(EntityKey::Group(GroupId(id)), gone);
@@ -323,6 +371,7 @@ impl Replica {
             digests.keys.add(self.digester.mac(next));
             mac = Some(next);
         }
+        self.keys.keys().for_each(|&mac| digests.keys.add(self.digester.mac(mac)));
         digests
     }
 

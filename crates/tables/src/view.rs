@@ -38,6 +38,7 @@ use crate::Millis;
 use crate::catalog::{Catalog, group_of, id_of, link_of, links_of};
 use crate::filter::{self, Facts};
 use crate::journal::{Journal, Place};
+use crate::keys::{self, KeyChange, Keys};
 use crate::record::{Flush, Record, RecordOp, Revision};
 use crate::store::{RouteCursor, Store};
 use crate::wire::{DaemonFrame, MARK_BYTES};
@@ -94,6 +95,8 @@ pub(crate) struct View {
     pub(crate) digests: Digests,
     pub(crate) members: Members,
     macs: HashMap<Mac, u32>,
+    /// Mode `keys`: of neighbours only their MAC addresses are told.
+    pub(crate) keys: Option<Keys>,
     build: Build,
     /// The revision at which it was built: of members that left before,
     /// nothing is known.
@@ -133,6 +136,7 @@ impl View {
             digests: Digests::default(),
             members: Members::default(),
             macs: HashMap::new(),
+            keys: None,
             build,
             built: revision,
             serial: 0,
@@ -144,6 +148,12 @@ impl View {
             waiters: Vec::new(),
             alone_until: 0,
         }
+    }
+
+    /// The same, but of neighbours only the keys are told.
+    pub(crate) fn with_keys(mut self) -> View {
+        self.keys = Some(Keys::default());
+        self
     }
 
     /// Can sessions be served?
@@ -169,6 +179,9 @@ impl View {
         mark.encode(&mut self.mark);
         self.mark_revision = revision;
         self.fresh = false;
+        if let Some(keys) = &mut self.keys {
+            keys.end_turn();
+        }
     }
 
     /// A record of the table, for a filtered view. The facts are those of the
@@ -241,6 +254,11 @@ impl View {
         let Some(filter) = &self.filter else { return };
         let was = before.is_some_and(|facts| filter::matches(filter, facts));
         let is = record.op == RecordOp::Set && after.is_some_and(|f| filter::matches(filter, f));
+        if record.kind == EntityKind::Neighbour && self.keys.is_some() {
+            let mac = if is { mac_of(record.body) } else { None };
+            let had = if was { mac_of(record.before) } else { None };
+            return self.key_record(mac, had, record.revision, around);
+        }
         if is {
             self.count_in(record.kind, record.body, record.revision, around);
             self.emit(RecordOp::Set, record.kind, record.revision, record.body, around);
@@ -253,8 +271,53 @@ impl View {
         }
     }
 
+    /// A neighbour that passes has this MAC address now, and had that one.
+    fn key_record(
+        &mut self,
+        mac: Option<Mac>,
+        had: Option<Mac>,
+        revision: Revision,
+        around: &Around<'_>,
+    ) {
+        if let Some(mac) = mac {
+            self.key_in(mac, revision, around);
+        }
+        let Some(had) = had else { return };
+        let Some(keys) = &mut self.keys else { return };
+        match keys.remove(had, revision) {
+            Some(KeyChange::Went) => {
+                self.digests.keys.remove(around.digester.mac(had));
+                let kind = EntityKind::Neighbour;
+                self.emit(RecordOp::Delete, kind, revision, &keys::bytes_of(had), around);
+            }
+            Some(_) => self.key_touched(had, revision, around),
+            None => {}
+        }
+    }
+
+    fn key_in(&mut self, mac: Mac, revision: Revision, around: &Around<'_>) {
+        let Some(keys) = &mut self.keys else { return };
+        if keys.add(mac, revision) == KeyChange::Came {
+            self.digests.keys.add(around.digester.mac(mac));
+        }
+        self.key_touched(mac, revision, around);
+    }
+
+    fn key_touched(&mut self, mac: Mac, revision: Revision, around: &Around<'_>) {
+        if self.is_built() && self.keys.as_mut().is_some_and(|keys| keys.is_news(mac)) {
+            let kind = EntityKind::Neighbour;
+            self.emit(RecordOp::Set, kind, revision, &keys::bytes_of(mac), around);
+        }
+    }
+
     /// An entity passes: its hash counts, and so do its group or link and MAC.
     fn count_in(&mut self, kind: EntityKind, body: &[u8], revision: Revision, around: &Around<'_>) {
+        if kind == EntityKind::Neighbour && self.keys.is_some() {
+            if let Some(mac) = mac_of(body) {
+                self.key_in(mac, revision, around);
+            }
+            return;
+        }
         self.digests.section(kind).add(around.digester.hash(kind, body));
         if kind != EntityKind::Neighbour {
             self.group_used(group_of(kind, body), revision, around);
@@ -401,6 +464,9 @@ impl View {
             self.digests.keys = rtm_model::Digest::default();
             self.members.links.values_mut().for_each(|member| member.neighbours = 0);
             self.macs.clear();
+            if let Some(keys) = &mut self.keys {
+                keys.flush();
+            }
         }
         if self.is_built() {
             self.journal.append_flush(revision, what, now);
@@ -432,6 +498,7 @@ impl View {
         self.digests = Digests::default();
         self.members = Members::default();
         self.macs.clear();
+        self.keys = self.keys.take().map(|_| Keys::default());
         self.build = Build::Catalog;
         self.serial += 1;
         self.fresh = false;
@@ -527,8 +594,16 @@ impl View {
         self.members.links.values_mut().for_each(|member| member.changed = revision);
         self.members.left_groups.clear();
         self.members.left_links.clear();
+        if let Some(keys) = &mut self.keys {
+            keys.built(revision);
+        }
         self.journal.leap(revision);
         self.publish(revision);
+    }
+
+    /// Can who has the state of `from` be told what changed since, by a walk?
+    pub(crate) fn can_tell_since(&self, from: Revision) -> bool {
+        self.keys.as_ref().is_none_or(|keys| self.is_built() && keys.reaches(from))
     }
 
     /// Since when this link or group isn't a member.
@@ -559,7 +634,10 @@ impl View {
 
     /// Bytes that it takes, without its journal, about.
     pub(crate) fn bytes(&self) -> usize {
-        self.members.groups.len() * 128 + self.members.links.len() * 96 + self.macs.len() * 24
+        self.members.groups.len() * 128
+            + self.members.links.len() * 96
+            + self.macs.len() * 24
+            + self.keys.as_ref().map_or(0, Keys::bytes)
     }
 }
 

@@ -17,6 +17,8 @@
 //!                                     | tail              |     | more came
 //!                                     v                   |     |
 //!                                  Leaving (filtered) ----------+
+//!                                     |                         |
+//!                                  Keys (mode keys) ------------+
 //!                                     |
 //!                                     v
 //!                                   END revision, digests
@@ -42,16 +44,20 @@
 //! group and links in front of it and the buffer is full meanwhile, the item
 //! waits in `pending`.
 
-use rtm_model::{EntityKind, GroupId, LinkId, canonical};
+use rtm_model::{EntityKind, GroupId, LinkId, Mac, canonical};
 
 use crate::catalog::{Catalog, group_of, id_of, link_of, links_of};
 use crate::filter::{self, Facts};
+use crate::keys::{self, KeyPlace};
 use crate::order::{MarkerId, OrderItem, Step};
 use crate::record::{RecordOp, Revision};
 use crate::table::Table;
 use crate::view::View;
 use crate::wire::DaemonFrame;
 use crate::wire::records;
+
+/// Behind all MAC addresses.
+const LAST_MAC: Mac = Mac([0xff; 6]);
 
 pub(crate) struct Walk {
     /// BEGIN's: what the client has; 0: nothing.
@@ -64,6 +70,8 @@ pub(crate) struct Walk {
     pending: Option<Pending>,
     /// Members that left up to here are told.
     left_told: Revision,
+    /// Keys up to here are told.
+    keys_told: KeyPlace,
     /// The view's, when the walk began.
     serial: u64,
     /// How long the buffer was when the walk came to the modification order.
@@ -101,6 +109,8 @@ enum Phase {
         after: (EntityKind, u32),
         noted: Revision,
     },
+    /// Mode `keys`: the keys are told, in the order of their changes.
+    Keys(Revision),
     /// All is told but END, for those that left up to here.
     End(Revision),
 }
@@ -135,6 +145,7 @@ impl Walk {
             phase: Phase::Begin,
             pending: None,
             left_told: if from.0 == 0 { table.revision() } else { from },
+            keys_told: (from, LAST_MAC),
             serial: view.serial,
             items_at: None,
             records: 0,
@@ -151,6 +162,7 @@ impl Walk {
             phase: Phase::Seek(passed),
             pending: None,
             left_told: started,
+            keys_told: (Revision(0), LAST_MAC),
             serial,
             items_at: None,
             records: 0,
@@ -195,7 +207,7 @@ impl Walk {
         budget: &mut usize,
     ) -> Stop {
         // A view that was built anew doesn't know who left before.
-        if self.serial != ground.view.serial {
+        if self.serial != ground.view.serial || !ground.view.can_tell_since(self.floor()) {
             return Stop::Lost;
         }
         loop {
@@ -262,6 +274,20 @@ impl Walk {
                 },
                 Phase::Leaving { after, noted } => {
                     self.phase = self.leaving(after, noted, ground, out);
+                }
+                Phase::Keys(noted) => {
+                    let next = ground.view.keys.as_ref().map(|keys| keys.next(self.keys_told));
+                    let Some(Some((place, there))) = next else {
+                        self.phase = Phase::End(noted);
+                        continue;
+                    };
+                    self.keys_told = place;
+                    let body = keys::bytes_of(place.1);
+                    if there {
+                        self.set(EntityKind::Neighbour, place.0, &body, out);
+                    } else if place.0 > self.floor() {
+                        self.delete(EntityKind::Neighbour, place.0, &body, out);
+                    }
                 }
                 Phase::End(noted) => {
                     let revision = ground.table.revision();
@@ -339,6 +365,10 @@ impl Walk {
         let Some(marker) = self.marker else { return Step::Lost };
         let (view, catalog) = (ground.view, ground.catalog);
         ground.table.marker_next(marker, &mut |item| match item {
+            // Told as keys, when all the rest is.
+            OrderItem::Set { kind: EntityKind::Neighbour, .. }
+            | OrderItem::Gone { kind: EntityKind::Neighbour, .. }
+                if view.keys.is_some() => {}
             OrderItem::Set { revision, kind, body } => {
                 self.tell(view, catalog, kind, revision, body, out);
             }
@@ -499,7 +529,11 @@ impl Walk {
         let revision = ground.table.revision();
         let Some((kind, id, left)) = ground.view.next_left(after) else {
             self.left_told = noted;
-            return if noted == revision { Phase::End(revision) } else { Phase::Items };
+            return match ground.view.keys {
+                _ if noted != revision => Phase::Items,
+                Some(_) => Phase::Keys(noted),
+                None => Phase::End(noted),
+            };
         };
         if left > self.left_told {
             self.delete(kind, revision, &u64::from(id).to_le_bytes(), out);

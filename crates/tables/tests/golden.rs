@@ -365,6 +365,13 @@ fn every_frame_is_as_its_golden_file() {
         let delete = WireRecord { revision, last: true, op: RecordOp::Delete, kind, body: &key };
         check_daemon(&mut seen, &name, &DaemonFrame::Record(delete));
     }
+    let body = [2, 0, 0, 0, 0, 1, 0, 0];
+    for (name, op) in [("daemon-set-key", RecordOp::Set), ("daemon-delete-key", RecordOp::Delete)] {
+        let kind = EntityKind::Neighbour;
+        let key = WireRecord { revision, last: true, op, kind, body: &body };
+        assert_eq!(key.mac(), Some(Mac([2, 0, 0, 0, 0, 1])));
+        check_daemon(&mut seen, name, &DaemonFrame::Record(key));
+    }
     let what = Flush { routes: true, neighbours: true };
     check_daemon(&mut seen, "daemon-flush", &DaemonFrame::Flush { revision, what });
     let what = Flush { routes: false, neighbours: true };

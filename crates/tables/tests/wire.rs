@@ -316,7 +316,7 @@ fn wrong_lengths_are_named() {
 
 #[test]
 fn unknown_frames_are_skipped_unless_they_must_be_understood() {
-    for frame_type in [0, 0x0a, 0x15, 0x60, 0x8b, 0x90, 0x96, 0xa0, 0xa6, 0xb1, 0xc3, 0xffff] {
+    for frame_type in [0, 0x0a, 0x15, 0x60, 0x8b, 0x90, 0x97, 0xa0, 0xa7, 0xb1, 0xc3, 0xffff] {
         let bytes = framed(frame_type, 0, &[1, 2, 3]);
         assert_eq!(ClientFrame::decode(&split(&bytes)), Ok(None));
         assert_eq!(DaemonFrame::decode(&split(&bytes)), Ok(None));

@@ -3,13 +3,20 @@
 //! On a terminal it shows a menu (see `client_menu`), else it follows silently
 //! and says each change of state on standard error. SIGINT and SIGTERM end it
 //! with a goodbye, and then it prints what `--count` and `--verify` promise.
+//!
+//! With `--keys` the neighbours come as MAC addresses only, and what is shown of
+//! them is read from the daemon's shared memory; `--mapped` is `client_mapped`.
 
 use std::io::{self, IsTerminal};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
-use rtm_client::{Event, FlushSignal, FollowConfig, Follower, RouteCursor, Stop, Turn};
-use rtm_model::text::{ClientRun, Extra, Heading, JsonWriter};
+use rtm_client::{
+    Event, FlushSignal, FollowConfig, Follower, Reader, Replica, RouteCursor, Stop, SubscribeMode,
+    Turn,
+};
+use rtm_model::text::{ClientRun, Extra, Heading, JsonWriter, Resolve};
+use rtm_model::{Mac, Neighbour};
 use serde_json::json;
 
 use super::client_menu::{Menu, Wish};
@@ -17,6 +24,7 @@ use super::digest;
 use super::lost::Lost;
 use crate::env::Env;
 use crate::failure::{Failure, Result};
+use crate::mapped::{ImageNames, busy};
 use crate::output::say;
 
 /// How long the end waits for a synchronisation that is under way.
@@ -30,13 +38,15 @@ pub(crate) fn run(env: &mut Env<'_>, run: &ClientRun) -> Result<()> {
         name: run.name.as_deref().unwrap_or("rtm-client").to_owned(),
         // Who only counts needs no copy.
         replica: !run.count || run.verify || run.once || with_menu,
+        mode: if run.keys { SubscribeMode::Keys } else { SubscribeMode::Full },
+        image: run.keys,
         reconnect: !run.once,
         signal: FlushSignal::Armed,
         ..FollowConfig::default()
     })?;
     let mut menu = with_menu.then(|| Menu::new(&env.out));
     let mut lost = Lost::default();
-    let mut synced = false;
+    let (mut complete, mut synced) = (false, false);
     loop {
         let stdin = io::stdin();
         let mut also: Vec<BorrowedFd<'_>> = vec![stop.as_fd()];
@@ -64,7 +74,9 @@ pub(crate) fn run(env: &mut Env<'_>, run: &ClientRun) -> Result<()> {
                 };
             }
         };
-        if first && !synced {
+        complete |= first;
+        // Keys are of use with their values only.
+        if complete && !synced && (!run.keys || follower.image().is_some()) {
             synced = true;
             if run.once {
                 let shown = if run.verify || run.count { Ok(()) } else { tables(env, &follower) };
@@ -149,6 +161,14 @@ fn counted(line: Line, follower: &Follower) -> Option<String> {
         Line::Plain(text) => format!("rtm: {text}"),
         Line::Live(revision) => match follower.replica() {
             None => format!("rtm: live: revision {revision}"),
+            Some(replica) if replica.key_count() > 0 => {
+                let counts = replica.store().counts();
+                format!(
+                    "rtm: live: revision {revision}, {} routes, {} keys",
+                    counts.routes4 + counts.routes6,
+                    replica.key_count()
+                )
+            }
             Some(replica) => {
                 let counts = replica.store().counts();
                 format!(
@@ -191,19 +211,29 @@ fn tables(env: &mut Env<'_>, follower: &Follower) -> Result<()> {
         env.out.text("],\"neighbours\":[")?;
     }
     first = true;
-    let mut after = None;
-    while let Some(neighbour) = store.next_neighbour(after.as_ref()) {
+    let mut print = |env: &mut Env<'_>, neighbour: &Neighbour, names: &dyn Resolve| {
         let (key, value) = (&neighbour.key, &neighbour.value);
         let mut buffer = env.out.buffer();
         if json {
             let mut json = JsonWriter::in_array(&mut buffer, pretty, first);
-            printer.neighbour_json(&mut json, key, value, store, &heading)
+            printer.neighbour_json(&mut json, key, value, names, &heading)
         } else {
-            printer.neighbour(&mut buffer, key, value, store, &heading)
+            printer.neighbour(&mut buffer, key, value, names, &heading)
         }
         .map_err(io::Error::other)?;
-        env.out.spill()?;
         first = false;
+        env.out.spill()
+    };
+    if let Some(image) = follower.image() {
+        for mac in replica.keys(Mac([0; 6])) {
+            for neighbour in image.neighbours_by_mac(mac).map_err(busy)? {
+                print(env, &neighbour, &ImageNames(image))?;
+            }
+        }
+    }
+    let mut after = None;
+    while let Some(neighbour) = store.next_neighbour(after.as_ref()) {
+        print(env, &neighbour, store)?;
         after = Some(neighbour.key);
     }
     if json {
@@ -270,6 +300,9 @@ pub(super) fn verify(env: &mut Env<'_>, follower: &Follower) -> Result<()> {
             revision.0
         )));
     }
+    if let Some(image) = follower.image() {
+        verify_values(replica, image, revision.0)?;
+    }
     if !follower.agrees() {
         return Err(Failure::timed_out(format_args!(
             "verify: revision {}: the daemon's digests differ",
@@ -277,4 +310,33 @@ pub(super) fn verify(env: &mut Env<'_>, follower: &Follower) -> Result<()> {
         )));
     }
     Ok(())
+}
+
+/// With keys: each has a value in the image, and no value there is without its
+/// key, if the image is of the keys' revision or nothing concerned them since.
+fn verify_values(replica: &Replica, image: &Reader, revision: u64) -> Result<()> {
+    let state = image.state().map_err(busy)?;
+    let mut missing = None;
+    for mac in replica.keys(Mac([0; 6])) {
+        if image.neighbours_by_mac(mac).map_err(busy)?.is_empty() {
+            missing = Some(mac);
+        }
+    }
+    let after = image.state().map_err(busy)?;
+    // What changed meanwhile is on its way to us.
+    let rests =
+        state.digests.keys == after.digests.keys && after.digests.keys == replica.digests().keys;
+    match missing {
+        Some(mac) if rests => Err(Failure::timed_out(format_args!(
+            "verify: revision {revision}: the key {mac} has no value in the image"
+        ))),
+        _ if rests && after.mac_keys != replica.key_count() as u64 => {
+            Err(Failure::timed_out(format_args!(
+                "verify: revision {revision}: {} keys, and values of {} in the image",
+                replica.key_count(),
+                after.mac_keys
+            )))
+        }
+        _ => Ok(()),
+    }
 }

@@ -11,14 +11,15 @@ use std::os::fd::AsFd;
 
 use rtm_client::{Follower, RouteCursor};
 use rtm_model::text::{
-    Command, Context, Extra, Heading, neighbour_menu_heading, neighbour_menu_row, parse_line,
-    route_menu_heading, route_menu_row,
+    Command, Context, neighbour_menu_heading, neighbour_menu_row, parse_line, route_menu_heading,
+    route_menu_row,
 };
-use rtm_model::{NeighbourKey, TABLE_MAIN, parse_address};
+use rtm_model::{Mac, NeighbourKey, TABLE_MAIN, parse_address};
 
-use super::client;
+use super::{client, client_mapped, route_get};
 use crate::env::Env;
 use crate::failure::{Failure, Result};
+use crate::mapped::{ImageNames, busy};
 use crate::output::Out;
 use crate::run;
 
@@ -48,6 +49,11 @@ enum Prompt {
     /// A table is shown up to here.
     Routes(RouteCursor),
     Neighbours(Option<NeighbourKey>),
+    /// Of the image so many rows are shown.
+    MappedRoutes(usize),
+    MappedNeighbours(usize),
+    /// Keys are shown up to this one.
+    Keys(Mac),
 }
 
 pub(super) struct Menu {
@@ -125,7 +131,15 @@ impl Menu {
                 Err(Failure::Quiet(_)) => {}
             },
             Prompt::Address => look_up(env, follower, line)?,
-            Prompt::Routes(_) | Prompt::Neighbours(_) if line == "q" => {}
+            Prompt::Routes(_)
+            | Prompt::Neighbours(_)
+            | Prompt::MappedRoutes(_)
+            | Prompt::MappedNeighbours(_)
+            | Prompt::Keys(_)
+                if line == "q" => {}
+            Prompt::MappedRoutes(shown) => self.mapped_routes(env, follower, shown)?,
+            Prompt::MappedNeighbours(shown) => self.mapped_neighbours(env, follower, shown)?,
+            Prompt::Keys(from) => self.keys(env, follower, from)?,
             Prompt::Routes(cursor) => self.routes(env, follower, cursor)?,
             Prompt::Neighbours(after) => self.neighbours(env, follower, after)?,
         }
@@ -143,11 +157,18 @@ impl Menu {
             "0" | "q" | "quit" | "exit" => return Ok(Wish::Quit),
             "1" => {
                 route_menu_heading(&mut env.out.buffer()).map_err(io::Error::other)?;
-                self.routes(env, follower, RouteCursor::all())?;
+                match follower.replica() {
+                    Some(_) => self.routes(env, follower, RouteCursor::all())?,
+                    None => self.mapped_routes(env, follower, 0)?,
+                }
             }
             "2" => {
                 neighbour_menu_heading(&mut env.out.buffer()).map_err(io::Error::other)?;
-                self.neighbours(env, follower, None)?;
+                match (follower.replica(), follower.image()) {
+                    (Some(_), Some(_)) => self.keys(env, follower, Mac([0; 6]))?,
+                    (Some(_), None) => self.neighbours(env, follower, None)?,
+                    (None, _) => self.mapped_neighbours(env, follower, 0)?,
+                }
             }
             "3" if rest.is_empty() => {
                 self.prompt = Prompt::Address;
@@ -155,7 +176,10 @@ impl Menu {
             }
             "3" => look_up(env, follower, rest.trim())?,
             "4" => {
-                client::verify(env, follower)?;
+                match follower.replica() {
+                    Some(_) => client::verify(env, follower)?,
+                    None => client_mapped::verify(env, follower)?,
+                }
                 env.out.line("equal: recomputed, and as the daemon has them")?;
             }
             "5" => status(env, follower)?,
@@ -216,6 +240,78 @@ impl Menu {
     }
 }
 
+/// Out of the image.
+impl Menu {
+    fn mapped_routes(
+        &mut self,
+        env: &mut Env<'_>,
+        follower: &Follower,
+        shown: usize,
+    ) -> Result<()> {
+        let Some(image) = follower.image() else { return Ok(()) };
+        let page = self.page();
+        let routes = image.routes4(None).chain(image.routes6(None)).skip(shown);
+        for (row, route) in routes.enumerate() {
+            if row == page {
+                self.prompt = Prompt::MappedRoutes(shown + page);
+                return Ok(env.out.text("-- Enter: more, q: back -- ")?);
+            }
+            let route = route.map_err(busy)?;
+            let mut buffer = env.out.buffer();
+            route_menu_row(&mut buffer, &route.key, &route.value, &ImageNames(image))
+                .map_err(io::Error::other)?;
+            env.out.spill()?;
+        }
+        stale(env, follower)
+    }
+
+    fn mapped_neighbours(
+        &mut self,
+        env: &mut Env<'_>,
+        follower: &Follower,
+        shown: usize,
+    ) -> Result<()> {
+        let Some(image) = follower.image() else { return Ok(()) };
+        let page = self.page();
+        for (row, neighbour) in image.neighbours().skip(shown).enumerate() {
+            if row == page {
+                self.prompt = Prompt::MappedNeighbours(shown + page);
+                return Ok(env.out.text("-- Enter: more, q: back -- ")?);
+            }
+            let neighbour = neighbour.map_err(busy)?;
+            let mut buffer = env.out.buffer();
+            neighbour_menu_row(&mut buffer, &neighbour.key, &neighbour.value, &ImageNames(image))
+                .map_err(io::Error::other)?;
+            env.out.spill()?;
+        }
+        stale(env, follower)
+    }
+
+    /// The keys that came over the socket, each with its values out of the
+    /// image. One without: that it is gone is on its way.
+    fn keys(&mut self, env: &mut Env<'_>, follower: &Follower, from: Mac) -> Result<()> {
+        let (Some(replica), Some(image)) = (follower.replica(), follower.image()) else {
+            return Ok(());
+        };
+        let (page, mut rows) = (self.page(), 0);
+        for mac in replica.keys(from) {
+            if rows >= page {
+                self.prompt = Prompt::Keys(mac);
+                return Ok(env.out.text("-- Enter: more, q: back -- ")?);
+            }
+            for neighbour in image.neighbours_by_mac(mac).map_err(busy)? {
+                rows += 1;
+                let mut buffer = env.out.buffer();
+                let (key, value) = (&neighbour.key, &neighbour.value);
+                neighbour_menu_row(&mut buffer, key, value, &ImageNames(image))
+                    .map_err(io::Error::other)?;
+                env.out.spill()?;
+            }
+        }
+        stale(env, follower)
+    }
+}
+
 /// Below a table: that it may be old, if so.
 fn stale(env: &mut Env<'_>, follower: &Follower) -> Result<()> {
     let state = follower.state();
@@ -233,18 +329,16 @@ fn look_up(env: &mut Env<'_>, follower: &Follower, line: &str) -> Result<()> {
             "rtm: address: {wrong}: not an IP address; like 10.1.1.1 or 2001:db8::1"
         ))?);
     };
-    let Some(replica) = follower.replica() else { return Ok(()) };
-    let store = replica.store();
-    let Some(route) = store.lookup(TABLE_MAIN, address) else {
-        env.out.line(format_args!("{address} unreachable"))?;
-        return stale(env, follower);
-    };
-    env.out.text(&format!("{address} "))?;
-    let (printer, heading) = (env.printer(), Heading::default());
-    let extra = Extra { details: printer.details, ..Extra::default() };
-    printer
-        .route(&mut env.out.buffer(), &route.key, &route.value, store, &heading, &extra)
-        .map_err(io::Error::other)?;
+    let printer = env.printer();
+    if let Some(replica) = follower.replica() {
+        let store = replica.store();
+        let route = store.lookup(TABLE_MAIN, address);
+        route_get::print(&printer, &mut None, store, address, route.as_ref(), &mut env.out)?;
+    } else if let Some(image) = follower.image() {
+        let route = image.lookup_route(TABLE_MAIN, address).map_err(busy)?;
+        let names = ImageNames(image);
+        route_get::print(&printer, &mut None, &names, address, route.as_ref(), &mut env.out)?;
+    }
     stale(env, follower)
 }
 
@@ -252,7 +346,7 @@ fn status(env: &mut Env<'_>, follower: &Follower) -> Result<()> {
     let out = &mut env.out;
     out.line(format_args!("state: {}", follower.state().name()))?;
     out.line(format_args!("daemon: {}", follower.address()))?;
-    if let Some((epoch, revision)) = follower.position() {
+    if let (Some(_), Some((epoch, revision))) = (follower.replica(), follower.position()) {
         out.line(format_args!("epoch: {:016x}", epoch.0))?;
         out.line(format_args!("revision: {}", revision.0))?;
     }
@@ -261,6 +355,26 @@ fn status(env: &mut Env<'_>, follower: &Follower) -> Result<()> {
         out.line(format_args!("routes: {} IPv4, {} IPv6", counts.routes4, counts.routes6))?;
         out.line(format_args!("neighbours: {}, {} MAC addresses", counts.neighbours, counts.macs))?;
         out.line(format_args!("links: {}, next-hop groups: {}", counts.links, counts.groups))?;
+    }
+    if let Some(image) = follower.image() {
+        let header = image.header();
+        out.line(format_args!(
+            "image: {} bytes, writer {}",
+            header.bytes,
+            crate::mapped::writer_name(image)
+        ))?;
+        if let (None, Ok(state)) = (follower.replica(), image.state()) {
+            out.line(format_args!("epoch: {:016x}", state.epoch))?;
+            out.line(format_args!("revision: {}", state.revision))?;
+            out.line(format_args!("routes: {} IPv4, {} IPv6", state.routes[0], state.routes[1]))?;
+            out.line(format_args!(
+                "neighbours: {}, {} MAC addresses",
+                state.neighbours, state.mac_keys
+            ))?;
+        }
+    }
+    if let Some(replica) = follower.replica().filter(|replica| replica.key_count() > 0) {
+        out.line(format_args!("keys: {}", replica.key_count()))?;
     }
     let counts = follower.counts();
     out.line(format_args!(

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use rtm_client::{Item, ItemKind};
-use rtm_model::text::{Extra, Heading, Printer, RouteGet};
+use rtm_model::text::{Extra, Heading, Printer, Resolve, RouteGet};
 use rtm_model::{Entity, Route};
 
 use crate::env::Env;
@@ -73,32 +73,44 @@ impl Answers<'_> {
     }
 
     fn print(&mut self, address: IpAddr, route: Option<&Route>, out: &mut Out) -> Result<()> {
-        let extra = Extra { details: self.printer.details, ..Extra::default() };
-        let heading = Heading::default();
-        if let Some(json) = &mut self.json {
-            return Ok(json.entry(out, |json| {
-                json.begin_object()?;
-                json.field_address("address", address)?;
-                json.name("route")?;
-                match route {
-                    Some(Route { key, value }) => {
-                        self.printer.route_json(json, key, value, &self.known, &heading, &extra)?;
-                    }
-                    None => json.null()?,
-                }
-                json.end_object()
-            })?);
-        }
-        let Some(Route { key, value }) = route else {
-            return Ok(out.line(format_args!("{address} unreachable"))?);
-        };
-        out.text(&format!("{address} "))?;
-        let mut buffer = out.buffer();
-        self.printer
-            .route(&mut buffer, key, value, &self.known, &heading, &extra)
-            .map_err(std::io::Error::other)?;
-        Ok(out.spill()?)
+        print(&self.printer, &mut self.json, &self.known, address, route, out)
     }
+}
+
+/// One answer: the address and the route's line, or an entry of an array.
+pub(super) fn print(
+    printer: &Printer<'_>,
+    json: &mut Option<JsonArray>,
+    names: &dyn Resolve,
+    address: IpAddr,
+    route: Option<&Route>,
+    out: &mut Out,
+) -> Result<()> {
+    let extra = Extra { details: printer.details, ..Extra::default() };
+    let heading = Heading::default();
+    if let Some(json) = json {
+        return Ok(json.entry(out, |json| {
+            json.begin_object()?;
+            json.field_address("address", address)?;
+            json.name("route")?;
+            match route {
+                Some(Route { key, value }) => {
+                    printer.route_json(json, key, value, names, &heading, &extra)?;
+                }
+                None => json.null()?,
+            }
+            json.end_object()
+        })?);
+    }
+    let Some(Route { key, value }) = route else {
+        return Ok(out.line(format_args!("{address} unreachable"))?);
+    };
+    out.text(&format!("{address} "))?;
+    let mut buffer = out.buffer();
+    printer
+        .route(&mut buffer, key, value, names, &heading, &extra)
+        .map_err(std::io::Error::other)?;
+    Ok(out.spill()?)
 }
 
 /// An item that names an address: family, padding, 16 bytes.

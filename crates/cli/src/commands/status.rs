@@ -50,7 +50,7 @@ pub(crate) fn run(env: &mut Env<'_>) -> Result<()> {
 }
 
 /// One member: a line, or a heading with lines under it.
-fn print(out: &mut Out, depth: usize, key: &str, value: &Value) -> Result<()> {
+pub(super) fn print(out: &mut Out, depth: usize, key: &str, value: &Value) -> Result<()> {
     let (name, unit) = name_and_unit(key);
     let indent = "  ".repeat(depth);
     match value {

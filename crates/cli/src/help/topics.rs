@@ -307,7 +307,7 @@ pub(crate) const TOPICS: &[Topic] = &[
     },
     Topic {
         words: "client",
-        usage: &["[--name NAME] [--menu] [--once] [--verify] [--count]"],
+        usage: &["[--name NAME] [--mapped|--keys] [--menu] [--once] [--verify] [--count]"],
         about: "Follows the daemon with a copy of the tables of its own",
         more: &[
             "On a terminal it shows a menu; else it follows silently, one line on standard error at",
@@ -315,6 +315,8 @@ pub(crate) const TOPICS: &[Topic] = &[
         ],
         options: &[
             ("--name NAME", "what 'rtm client list' shows"),
+            ("--mapped", "no copy: the daemon's tables in shared memory, woken when they change"),
+            ("--keys", "neighbours by MAC address only; their values are read in shared memory"),
             ("--menu", "the menu on any standard input that can be read"),
             ("--once", "synchronise, print the tables, end"),
             (
@@ -348,6 +350,31 @@ pub(crate) const TOPICS: &[Topic] = &[
         more: &[],
         options: &[("-d", "with its limits and the times of its turns")],
         example: "rtm status -d",
+    },
+    Topic {
+        words: "status image",
+        usage: &[""],
+        about: "Shows the tables in shared memory: layout, sizes, revision, writer, free space",
+        more: &[],
+        options: &[],
+        example: "rtm status image",
+    },
+    Topic {
+        words: "lookup",
+        usage: &["[table ID] ADDR...", "[table ID] - [--json-field NAME,...]"],
+        about: "Finds the routes of addresses in the daemon's shared memory, without asking it",
+        more: &[
+            "'-' reads addresses from standard input, one a line, and answers as they come. No route:",
+            "'ADDR unreachable', and exit code 2 after all were answered.",
+        ],
+        options: &[
+            ("table ID", "in this table; without it: main"),
+            (
+                "--json-field NAME,...",
+                "lines of JSON: NAME_prefix, NAME_gateway and NAME_oif are added for these fields",
+            ),
+        ],
+        example: "rtm lookup 10.1.2.3 2001:db8::5",
     },
     Topic {
         words: "digest",

@@ -15,17 +15,21 @@ use rtm_tables::wire::DescriptorKind;
 use rustix::io::Errno;
 
 use super::{Clients, get};
+use crate::core::Core;
 use crate::wakeup::ClientToken;
 
 /// What goes with a DESCRIPTOR frame that waits to be written.
 pub(super) enum Attachment {
+    /// The image: whichever object it is when the frame is written.
+    Image,
     /// The read end of a pipe.
     Pipe(OwnedFd),
 }
 
 impl Attachment {
-    pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
+    pub(super) fn descriptor<'a>(&'a self, core: &'a Core) -> BorrowedFd<'a> {
         match self {
+            Attachment::Image => core.image.descriptor(),
             Attachment::Pipe(reader) => reader.as_fd(),
         }
     }
@@ -73,7 +77,7 @@ impl Clients {
     pub(super) fn want(&mut self, token: ClientToken, kind: DescriptorKind) {
         let attachment = match kind {
             DescriptorKind::SignalPipe | DescriptorKind::WakePipe => self.pipe(token, kind),
-            DescriptorKind::Image => Err("the image is not in this version".to_owned()),
+            DescriptorKind::Image => Ok(Attachment::Image),
             _ => Err("this daemon knows no descriptor of this kind".to_owned()),
         };
         let Some(client) = get(&mut self.slots, token) else { return };

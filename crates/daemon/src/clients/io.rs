@@ -376,7 +376,7 @@ fn write(client: &mut Client, core: &mut Core) -> Sent {
         let written = if slices.carries_descriptor() {
             // It is there: the session was asked to announce it.
             let Some(attachment) = &client.attachment else { return Sent::Gone };
-            let descriptor = [attachment.descriptor()];
+            let descriptor = [attachment.descriptor(core)];
             let sent = ipc::descriptors::send_slices(&client.fd, &slices, &descriptor);
             sent.map_err(|error| error.errno())
         } else {

@@ -11,7 +11,7 @@ const DIRECTORY: &str = "/etc/rtm/rtmd.d";
 /// Keys that later versions take, with the section they stand in. They are
 /// told from keys that don't exist: a file written for a later version should
 /// not be searched for a spelling mistake.
-const LATER: [(&str, &[&str]); 1] = [("limits", &["image_bytes_max", "image_ring_bytes"])];
+const LATER: [(&str, &[&str]); 0] = [];
 
 /// What is wrong with the configuration.
 #[derive(Debug, PartialEq, Eq)]
@@ -165,6 +165,16 @@ fn check_together(config: &Config, sources: &[(PathBuf, String)]) -> Result<(), 
             ),
         );
     }
+    let (image, ring) = (limits.image_bytes_max.0, limits.image_ring_bytes.0);
+    if image < crate::image::bytes_min(ring) {
+        return wrong(
+            "image_bytes_max",
+            format!(
+                "{image} bytes don't hold a ring of {ring} bytes and tables; {} would be the least",
+                crate::image::bytes_min(ring)
+            ),
+        );
+    }
     if limits.dead_s.0 <= limits.heartbeat_s.0 {
         return wrong(
             "dead_s",
@@ -268,10 +278,6 @@ mod tests {
             ("[limit]\n", "FILE: line 1: limit: unknown field `limit`"),
             ("[limits]\nsessions_max = \n", "FILE: line 2: limits.sessions_max: "),
             ("[kernel]\ntables = 1\n", "FILE: line 2: kernel.tables: invalid type: integer `1`"),
-            (
-                "\n[limits]\nimage_bytes_max = 1\n",
-                "FILE: line 3: limits.image_bytes_max: not in this version",
-            ),
             ("fpm.listen = \"x\"\n", "FILE: line 1: fpm: not in this version"),
             (
                 "[listen]\ntcp = \"tcp://0.0.0.0:1\"\n",

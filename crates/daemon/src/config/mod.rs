@@ -62,6 +62,11 @@ pub(crate) struct Limits {
     pub(crate) tombstone_bytes_max: Size<0, { 64 * GIB }>,
     /// Encoded snapshots that joiners share, all generations together.
     pub(crate) snapshot_bytes_max: Size<MIB, { 64 * GIB }>,
+    /// The object that holds the tables in shared memory; over this, changes
+    /// are refused.
+    pub(crate) image_bytes_max: Size<{ 8 * MIB }, { 4 * GIB }>,
+    /// The ring of records in it.
+    pub(crate) image_ring_bytes: Size<{ 64 * KIB }, { GIB }>,
     /// One session's output buffer.
     pub(crate) session_output_bytes: Size<{ 32 * KIB }, { 16 * MIB }>,
     /// The largest frame that a client may send.
@@ -87,6 +92,8 @@ impl Default for Limits {
             transaction_bytes_max: None,
             tombstone_bytes_max: Size(32 * MIB),
             snapshot_bytes_max: Size(256 * MIB),
+            image_bytes_max: Size(GIB),
+            image_ring_bytes: Size(4 * MIB),
             session_output_bytes: Size(32 * KIB),
             frame_bytes_max: Size(64 * KIB),
             filters_max: Count(64),

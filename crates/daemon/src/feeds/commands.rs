@@ -179,6 +179,10 @@ fn transact(core: &mut Core, changes: &[Change]) -> Result<(u64, u64), String> {
         };
     }
     let (admin, count) = (core.admin, changes.len() as u64);
+    if let Err(error) = core.room_for(changes) {
+        core.counters.refused += 1;
+        return Err(format!("{error}; nothing of the message was applied"));
+    }
     let (table, mut out) = core.parts();
     let mut transaction = table.transaction(admin).map_err(|error| error.to_string())?;
     for (index, change) in changes.iter().enumerate() {

@@ -248,6 +248,7 @@ impl FlushSelected {
         found.sort_by_key(|(source, _)| *source);
         while let Some(&(source, _)) = found.first() {
             let rest = found.split_off(found.partition_point(|(other, _)| *other == source));
+            core.image.room_for_deletes(found.len(), &core.table);
             let (table, mut out) = core.parts();
             let mut deleted = 0;
             let result = table.transaction(source).and_then(|mut transaction| {
@@ -296,7 +297,8 @@ impl FlushSelected {
             true
         });
         for change in &changes {
-            match core.table.stage(change) {
+            let result = core.would_fit(self.staged + 1).and_then(|()| core.table.stage(change));
+            match result {
                 Ok(()) => self.staged += 1,
                 Err(ChangeError::Missing | ChangeError::ForeignSource { .. }) => {}
                 Err(error) => {

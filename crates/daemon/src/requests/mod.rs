@@ -144,6 +144,8 @@ pub(crate) enum Job {
     Reconcile(status::Reconcile),
     /// `status`.
     Status,
+    /// `status image`.
+    StatusImage,
     /// `stat`.
     Stat,
     /// `digest`.
@@ -244,6 +246,7 @@ pub(crate) fn begin_command(
         Command::ClientKill(peer) => Job::Kill(sessions::Kill::new(peer)),
         Command::SourceList => Job::Sources(status::Sources::default()),
         Command::Status => Job::Status,
+        Command::StatusImage => Job::StatusImage,
         Command::Stat { .. } => Job::Stat,
         Command::Digest { resolved } => Job::Digest(digest::DigestJob::new(resolved)),
         Command::Sync(sync) => Job::Barrier(barrier::Barrier::new(core, sync)),
@@ -255,8 +258,6 @@ pub(crate) fn begin_command(
             core.reload_asked = true;
             Job::Reload(None)
         }
-        Command::Lookup(_) => return later("lookup"),
-        Command::StatusImage => return later("status image"),
         Command::SourceReconcile(name) => {
             if core.kernel.source.is_none() || &*name != "kernel" {
                 return Begun::Answered(Reply::refused(format!(
@@ -268,6 +269,7 @@ pub(crate) fn begin_command(
         }
         Command::Help(_)
         | Command::Version
+        | Command::Lookup(_)
         | Command::RouteLoad(_)
         | Command::RouteSave(_)
         | Command::Monitor(_)
@@ -382,6 +384,7 @@ impl Job {
             Job::Sources(job) => job.step(core, out),
             Job::Reconcile(job) => job.step(core, out),
             Job::Status => status::status(core, around, out),
+            Job::StatusImage => status::image(core, out),
             Job::Stat => status::stat(core, around, out),
             Job::Digest(job) => job.step(core, who, out),
             Job::Barrier(job) => job.step(core, around, out),

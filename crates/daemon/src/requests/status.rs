@@ -114,6 +114,9 @@ pub(crate) fn status(core: &Core, around: &Around<'_>, out: &mut dyn Answer) -> 
             "wakeups": wakeups,
         },
     });
+    let image = core.image.status();
+    value["image_bytes"] = image.status.bytes.into();
+    value["image_name"] = image.name.into();
     value["queue"] = queue(core, facts);
     value["fifo"] = fifo(core, facts);
     value["fpm"] = json!(facts.fpm);
@@ -151,6 +154,28 @@ fn feed(stats: &FeedStats) -> Value {
         "rejected": stats.rejected,
         "overruns": stats.overruns,
     })
+}
+
+/// `status image`: the writer's side; what the mapping says its reader sees.
+pub(crate) fn image(core: &Core, out: &mut dyn Answer) -> Step {
+    let image = core.image.status();
+    let (status, usage) = (image.status, image.status.usage);
+    let value = json!({
+        "object_bytes": status.bytes,
+        "object_bytes_max": core.config.limits.image_bytes_max.0,
+        "heap_bytes": usage.heap,
+        "used_bytes": usage.used,
+        "retired_bytes": usage.retired,
+        "free_bytes": usage.free,
+        "version": status.version,
+        "revision": image.revision.0,
+        "tables": status.tables,
+        "answers": status.answers,
+        "name": image.name,
+        "refused": image.refused,
+        "failed": image.failed,
+    });
+    say(&value, out)
 }
 
 /// `stat`: counters that only grow, and a few that don't.

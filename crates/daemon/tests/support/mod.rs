@@ -2,6 +2,8 @@
 //! client's half of a session.
 #![allow(dead_code, unreachable_pub)] // Each test file uses its own part of it.
 
+pub mod taker;
+
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;

@@ -128,9 +128,10 @@ impl Hub {
         &mut self,
         index: u32,
         filter: Filter,
+        keys: bool,
         table: &mut Table,
     ) -> Option<usize> {
-        let view = if filter.is_all() { MAIN } else { self.intern(filter, table)? };
+        let view = if filter.is_all() && !keys { MAIN } else { self.intern(filter, keys, table)? };
         self.slots[index as usize].view = Some(view);
         if let Some(view) = &mut self.views[view] {
             view.users += 1;
@@ -138,9 +139,11 @@ impl Hub {
         Some(view)
     }
 
-    fn intern(&mut self, filter: Filter, table: &mut Table) -> Option<usize> {
+    fn intern(&mut self, filter: Filter, keys: bool, table: &mut Table) -> Option<usize> {
         let same = |view: &Option<View>| {
-            view.as_ref().is_some_and(|view| view.filter.as_ref() == Some(&filter))
+            view.as_ref().is_some_and(|view| {
+                view.filter.as_ref() == Some(&filter) && view.keys.is_some() == keys
+            })
         };
         if let Some(index) = self.views.iter().position(same) {
             return Some(index);
@@ -155,7 +158,8 @@ impl Hub {
         }
         self.catalog.begin();
         let bytes = self.limits.filter_journal_bytes;
-        let view = Some(View::new(Some(filter), bytes, self.revision));
+        let view = View::new(Some(filter), bytes, self.revision);
+        let view = Some(if keys { view.with_keys() } else { view });
         match self.views.iter().position(Option::is_none) {
             Some(index) => {
                 self.views[index] = view;

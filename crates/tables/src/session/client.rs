@@ -299,13 +299,23 @@ impl ClientSession {
     /// holds, or from nothing. `filter` is a filter of the grammar (`rtm_model::text::Filter`); empty:
     /// everything. Need not wait for WELCOME.
     pub fn subscribe(&mut self, from: Option<(Epoch, Revision)>, filter: &str) {
+        self.subscribe_as(SubscribeMode::Full, from, filter);
+    }
+
+    /// The same, with a mode: whole neighbours, or only their keys.
+    pub fn subscribe_as(
+        &mut self,
+        mode: SubscribeMode,
+        from: Option<(Epoch, Revision)>,
+        filter: &str,
+    ) {
         let (epoch, revision) = from.unwrap_or((Epoch(0), Revision(0)));
         self.revision = revision;
         if self.progress == Progress::NotFollowing {
             self.progress = Progress::Asked;
         }
         self.resync_asked = true; // Nothing can differ before BEGIN.
-        let subscribe = Subscribe { epoch, revision, mode: SubscribeMode::Full, filter };
+        let subscribe = Subscribe { epoch, revision, mode, filter };
         ClientFrame::Subscribe(subscribe).encode(&mut self.out);
     }
 

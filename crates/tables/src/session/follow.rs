@@ -128,7 +128,7 @@ impl ServerSession {
                 self.follow = Follow::Live { at, marked: from, end_due: true };
                 return;
             }
-            if from >= table.oldest_tombstone() {
+            if from >= table.oldest_tombstone() && view.can_tell_since(from) {
                 self.counters.resumes += 1;
                 self.follow = Follow::Walk(Box::new(Walk::new(from, view, table)));
                 return;

@@ -369,22 +369,19 @@ impl ServerSession {
         hub: &mut Hub,
         table: &mut Table,
     ) -> Option<ServerEvent> {
-        let view = if subscribe.mode == SubscribeMode::Keys {
-            Err("mode keys is not in this version; mode full would be right".to_owned())
-        } else {
-            Filter::parse(subscribe.filter, &Context::default())
-                .map_err(|error| error.to_string())
-                .and_then(|filter| {
-                    let text = if filter.is_all() { String::new() } else { filter.to_string() };
-                    let view = hub.subscribe(self.slot, filter, table).ok_or_else(|| {
-                        format!(
-                            "{} different filters are in use already; filters_max allows no more",
-                            hub.limits().filters_max
-                        )
-                    })?;
-                    Ok((view, text))
-                })
-        };
+        let keys = subscribe.mode == SubscribeMode::Keys;
+        let view = Filter::parse(subscribe.filter, &Context::default())
+            .map_err(|error| error.to_string())
+            .and_then(|filter| {
+                let text = if filter.is_all() { String::new() } else { filter.to_string() };
+                let view = hub.subscribe(self.slot, filter, keys, table).ok_or_else(|| {
+                    format!(
+                        "{} different filters are in use already; filters_max allows no more",
+                        hub.limits().filters_max
+                    )
+                })?;
+                Ok((view, text))
+            });
         let (view, filter) = match view {
             Ok(found) => found,
             Err(why) => {

@@ -59,6 +59,12 @@ pub enum ChangeError {
         /// How many there would be.
         hops: usize,
     },
+    /// Whoever keeps the tables in another form beside them has no room for the
+    /// change; it is applied nowhere.
+    NoRoom {
+        /// What is full, and what would be right.
+        why: String,
+    },
     /// No link has this number.
     NoLink {
         /// The ifindex.
@@ -138,6 +144,7 @@ impl fmt::Display for ChangeError {
             ChangeError::TooManyHops { hops } => {
                 write!(f, "{hops} next hops are too many; at most {HOPS_MAX} are possible")
             }
+            ChangeError::NoRoom { why } => f.write_str(why),
             ChangeError::NoLink { ifindex } => {
                 write!(f, "no link has the number {ifindex}; a known one or a name would be right")
             }

@@ -5,13 +5,28 @@
 //! else may change, and who would read must wait. Then either it is committed,
 //! which settles digests and modification order in slices and at last sets the
 //! revision, or undone in slices. Nobody is told records of it: live sessions
-//! get it as a walk from the revision before ([`RecordSink::leap`]).
+//! get it as a walk from the revision before ([`RecordSink::leap`]). Only who
+//! prepares a copy of the tables in advance is shown each entity as it is settled
+//! ([`RecordSink::staged`]).
 
 use super::open::Settling;
 use super::{Applied, ChangeError, SourceId, Table};
 use rtm_model::Change;
 
-use crate::record::RecordSink;
+use crate::record::{Flush, Record, RecordSink, Revision};
+
+/// Hands the records of a commit in slices on as what they are.
+struct Staged<'a>(&'a mut dyn RecordSink);
+
+impl RecordSink for Staged<'_> {
+    fn record(&mut self, record: &Record<'_>) {
+        self.0.staged(record);
+    }
+
+    fn flush(&mut self, _: Revision, _: Flush) {}
+
+    fn leap(&mut self, _: Revision) {}
+}
 
 #[derive(Debug)]
 pub(super) struct Stage {
@@ -90,7 +105,7 @@ impl Table {
             _ => panic!("no load is open that could be committed"),
         };
         let mut settling = settling.unwrap_or_else(|| self.settling());
-        if !self.settle(&mut settling, budget.max(1), None) {
+        if !self.settle(&mut settling, budget.max(1), Some(&mut Staged(out))) {
             if let Some(stage) = &mut self.stage {
                 stage.settling = Some(settling);
             }

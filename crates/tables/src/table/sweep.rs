@@ -207,6 +207,11 @@ impl Table {
         }
     }
 
+    /// Is there anything to sweep?
+    pub fn has_sweeps(&self) -> bool {
+        !self.sweeps.is_empty()
+    }
+
     /// One slice of what is to be swept, as one transaction; `budget` counts
     /// entities taken away. True: there is more, to be called again in a later
     /// turn. While a large atomic load is open nothing happens.

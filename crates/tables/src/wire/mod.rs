@@ -135,8 +135,12 @@ pub mod frame_type {
     pub const PROVEN: u16 = 0x8a;
     /// Daemon: an entity is now this; + its kind.
     pub const SET: u16 = 0x90;
+    /// Daemon: in mode `keys`, a MAC address has a value, or another one.
+    pub const SET_KEY: u16 = 0x96;
     /// Daemon: an entity is gone; + its kind.
     pub const DELETE: u16 = 0xa0;
+    /// Daemon: in mode `keys`, a MAC address has no value any more.
+    pub const DELETE_KEY: u16 = 0xa6;
     /// Daemon: a whole flush.
     pub const FLUSH: u16 = 0xb0;
     /// Daemon: a piece of an answer.
@@ -243,8 +247,8 @@ pub fn name_of(frame_type: u16) -> &'static str {
         t::END => "END",
         t::MARK => "MARK",
         t::DESCRIPTOR => "DESCRIPTOR",
-        0x91..=0x95 => "SET",
-        0xa1..=0xa5 => "DELETE",
+        0x91..=0x96 => "SET",
+        0xa1..=0xa6 => "DELETE",
         t::FLUSH => "FLUSH",
         t::ITEM => "ITEM",
         t::REGISTER => "REGISTER",

@@ -13,7 +13,7 @@
 //! checked here is that lengths fit the kind; what the bytes mean is checked
 //! by who applies them.
 
-use rtm_model::EntityKind;
+use rtm_model::{EntityKind, Mac};
 
 use super::bytes::{Writer, u16_at, u32_at, u64_at};
 use super::{Frame, HEADER_BYTES, LAST, MUST_UNDERSTAND, WireError, frame_type};
@@ -27,6 +27,10 @@ pub const RECORD_BYTES_MAX: usize = RECORD_HEAD_BYTES + 16 + 24 * rtm_model::HOP
 
 /// Bytes of a FLUSH frame.
 pub const FLUSH_BYTES: usize = 24;
+
+/// Bytes of a key's body: a MAC address and two zeros. A record of kind
+/// `Neighbour` with so short a body is one of mode `keys` ([`WireRecord::mac`]).
+pub const KEY_BYTES: usize = 8;
 
 /// A record as it stands in received bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -42,6 +46,23 @@ pub struct WireRecord<'a> {
     pub kind: EntityKind,
     /// Canonical bytes of the entity (set) or of its key (delete).
     pub body: &'a [u8],
+}
+
+impl WireRecord<'_> {
+    /// The MAC address, if this is a record of mode `keys`.
+    #[inline]
+    pub fn mac(&self) -> Option<Mac> {
+        key_of(self.kind, self.body)
+    }
+}
+
+/// The MAC address of a record of mode `keys`.
+#[inline]
+pub(crate) fn key_of(kind: EntityKind, body: &[u8]) -> Option<Mac> {
+    match *body {
+        [a, b, c, d, e, f, _, _] if kind == EntityKind::Neighbour => Some(Mac([a, b, c, d, e, f])),
+        _ => None,
+    }
 }
 
 /// Appends a SET or DELETE frame.
@@ -71,10 +92,15 @@ pub fn head(
         RecordOp::Set => frame_type::SET,
         RecordOp::Delete => frame_type::DELETE,
     };
+    let mut frame_type = base + kind as u16;
+    if kind == EntityKind::Neighbour && body_bytes == KEY_BYTES {
+        // SET_KEY, DELETE_KEY.
+        frame_type += 1;
+    }
     let flags = if last { LAST | MUST_UNDERSTAND } else { MUST_UNDERSTAND };
     let mut head = [0; RECORD_HEAD_BYTES];
     head[..4].copy_from_slice(&((RECORD_HEAD_BYTES + body_bytes) as u32).to_le_bytes());
-    head[4..6].copy_from_slice(&(base + kind as u16).to_le_bytes());
+    head[4..6].copy_from_slice(&frame_type.to_le_bytes());
     head[6..8].copy_from_slice(&flags.to_le_bytes());
     head[8..].copy_from_slice(&revision.0.to_le_bytes());
     head
@@ -125,6 +151,13 @@ static SHAPES: [Shape; 256] = {
         shapes[delete] = Shape { what, shortest: key, longest: key };
         index += 1;
     }
+    // A key is a neighbour of which only the MAC address is told.
+    let length = (RECORD_HEAD_BYTES + KEY_BYTES) as u32;
+    let kind = EntityKind::Neighbour;
+    shapes[frame_type::SET_KEY as usize] =
+        Shape { what: Some((RecordOp::Set, kind)), shortest: length, longest: length };
+    shapes[frame_type::DELETE_KEY as usize] =
+        Shape { what: Some((RecordOp::Delete, kind)), shortest: length, longest: length };
     shapes
 };
 

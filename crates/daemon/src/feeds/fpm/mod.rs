@@ -634,6 +634,13 @@ fn apply(
     core: &mut Core,
     links: &mut Links,
 ) -> Result<(), String> {
+    // A next hop, the smallest thing that can make a record, takes 16 bytes.
+    let records_max = (frame.len() / 16 + 4) as u64;
+    if let Err(why) = core.image.room_for(records_max) {
+        content.refusal = Some(why);
+        core.counters.refused += 1;
+        return Ok(());
+    }
     let (table, mut out) = core.parts();
     let mut transaction = table.transaction(source).map_err(|error| error.to_string())?;
     for message in messages(frame) {
