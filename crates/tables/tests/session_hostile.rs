@@ -149,7 +149,6 @@ fn a_subscription_that_cannot_be_had_is_refused() {
     for (bytes, expected) in [
         (with("bogus", SubscribeMode::Full), "filter: bogus: not a word of a filter"),
         (with("root 10.0.0.1/8", SubscribeMode::Full), "host bits"),
-        (with("", SubscribeMode::Keys), "mode keys is not in this version"),
     ] {
         let mut world = World::new(51);
         let client = world.connect(Connect::default());

@@ -254,8 +254,7 @@ pub(crate) const TOPICS: &[Topic] = &[
             ),
             (
                 "--exec CMD",
-                "changes as JSON lines to one long-lived child of 'sh -c CMD'; started again when it ends; \
-                 while it doesn't read, a later change replaces an earlier one",
+                "changes as JSON lines to the standard input of a child; it is started again",
             ),
         ],
         example: "rtm monitor route root 10.0.0.0/8",

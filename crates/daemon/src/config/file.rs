@@ -8,11 +8,6 @@ use super::{Config, Overrides};
 const MAIN: &str = "/etc/rtm/rtmd.toml";
 const DIRECTORY: &str = "/etc/rtm/rtmd.d";
 
-/// Keys that later versions take, with the section they stand in. They are
-/// told from keys that don't exist: a file written for a later version should
-/// not be searched for a spelling mistake.
-const LATER: [(&str, &[&str]); 0] = [];
-
 /// What is wrong with the configuration.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct ConfigError {
@@ -116,18 +111,6 @@ fn check(path: &Path, text: &str) -> Result<toml::Table, ConfigError> {
         }
     };
     let table: toml::Table = toml::from_str(text).map_err(wrong)?;
-    for (section, keys) in LATER {
-        let Some(value) = table.get(section) else { continue };
-        let key = match keys {
-            [] => Some(None),
-            keys => keys.iter().find(|key| value.get(key).is_some()).map(|key| Some(*key)),
-        };
-        if let Some(key) = key {
-            let (line, name) = find(text, section, key);
-            let why = "not in this version".to_owned();
-            return Err(ConfigError { file: Some(path.to_owned()), line, key: name, why });
-        }
-    }
     toml::from_str::<Config>(text).map_err(wrong)?;
     Ok(table)
 }
@@ -278,7 +261,7 @@ mod tests {
             ("[limit]\n", "FILE: line 1: limit: unknown field `limit`"),
             ("[limits]\nsessions_max = \n", "FILE: line 2: limits.sessions_max: "),
             ("[kernel]\ntables = 1\n", "FILE: line 2: kernel.tables: invalid type: integer `1`"),
-            ("fpm.listen = \"x\"\n", "FILE: line 1: fpm: not in this version"),
+            ("fpm.listen = \"x\"\n", "FILE: line 1: fpm.listen: not an address and a port"),
             (
                 "[listen]\ntcp = \"tcp://0.0.0.0:1\"\n",
                 "FILE: line 2: listen.tcp: 0.0.0.0 is not a loopback address",
@@ -297,8 +280,8 @@ mod tests {
                 "FILE: line 2: distance.admin: 256 is out of range; 0 to 255 would be right",
             ),
             (
-                "[distance]\nbgp = 20\n",
-                "FILE: line 2: distance.bgp: distance of \"bgp\": not in this version",
+                "[distance]\nbgpp = 20\n",
+                "FILE: line 2: distance.bgpp: distance of \"bgpp\": no such source or protocol",
             ),
             (
                 "[log]\nlevel = \"loud\"\n",

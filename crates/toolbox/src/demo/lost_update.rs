@@ -3,6 +3,7 @@
 //! get lost; with each kind of it, none. And an owner of the robust mutex that
 //! is killed while it holds it.
 use core::sync::atomic::Ordering;
+use core::time::Duration;
 
 use clap::{Args, ValueEnum};
 use ipc::map::MapMut;
@@ -57,6 +58,8 @@ const AT_SEMAPHORE: usize = 64;
 const AT_MUTEX: usize = 128;
 /// Set by the one that is to be killed.
 const AT_TAKEN: usize = 192;
+/// How many writers are there; the last one lets all begin.
+const AT_READY: usize = 256;
 const BYTES: usize = 4096;
 
 /// What the run makes, removed at its end.
@@ -84,7 +87,7 @@ fn segment(name: &str) -> Result<MapMut, Failure> {
 
 pub(super) fn run(show: &LostUpdate) -> Result<(), Failure> {
     if let (Some(kind), Some(names)) = (show.part, &show.names) {
-        return part(kind, names, Set::from_id(show.set), show.updates);
+        return part(kind, names, Set::from_id(show.set), show);
     }
     let name = format!("/ipc-lost-update-{}", std::process::id());
     let set = Set::create(sysv::Key::Private, 1, &sysv::Options::default())?;
@@ -107,6 +110,7 @@ pub(super) fn run(show: &LostUpdate) -> Result<(), Failure> {
         (Kind::LockFile, "lock file"),
     ] {
         map.store_u64(AT_NUMBER, 0, Ordering::Release);
+        map.store_u32(AT_READY, 0, Ordering::Release);
         let writers = (0..show.writers)
             .map(|_| start(kind, show, &objects))
             .collect::<Result<Vec<_>, _>>()?;
@@ -138,6 +142,7 @@ pub(super) fn run(show: &LostUpdate) -> Result<(), Failure> {
 fn start(kind: Kind, show: &LostUpdate, objects: &Objects) -> Result<Started, Failure> {
     let kind = kind.to_possible_value().expect("none is skipped");
     let (updates, set) = (show.updates.to_string(), objects.set.id().to_string());
+    let writers = show.writers.to_string();
     let arguments = [
         "lost-update",
         "--part",
@@ -148,6 +153,8 @@ fn start(kind: Kind, show: &LostUpdate, objects: &Objects) -> Result<Started, Fa
         &set,
         "--updates",
         &updates,
+        "--writers",
+        &writers,
     ];
     let child = ourselves(&arguments)?
         .spawn()
@@ -155,22 +162,39 @@ fn start(kind: Kind, show: &LostUpdate, objects: &Objects) -> Result<Started, Fa
     Ok(Started(child))
 }
 
-/// Reads, lets others in now and then (each time would take minutes on a busy
-/// machine), writes back plus one: what mutual exclusion is for.
+/// Reads, sleeps now and then (each time would take minutes), writes back plus
+/// one: what mutual exclusion is for.
 fn update(map: &MapMut) {
     let number = map.load_u64(AT_NUMBER, Ordering::Relaxed);
     if number % 16 == 0 {
-        std::thread::yield_now();
+        std::thread::sleep(Duration::from_micros(10));
     }
     map.store_u64(AT_NUMBER, number + 1, Ordering::Relaxed);
 }
 
-fn part(kind: Kind, name: &str, set: Set, updates: u64) -> Result<(), Failure> {
+/// Waits until all writers are there: else the first could be done before the
+/// next has begun, and nothing would get lost.
+fn together(map: &MapMut, writers: u32) -> Result<(), Failure> {
+    let mut ready = map.fetch_add_u32(AT_READY, 1, Ordering::AcqRel) + 1;
+    if ready == writers {
+        futex::wake(map, AT_READY, u32::MAX)?;
+    }
+    while ready < writers {
+        uninterrupted(|| futex::wait(map, AT_READY, ready, None))?;
+        ready = map.load_u32(AT_READY, Ordering::Acquire);
+    }
+    Ok(())
+}
+
+fn part(kind: Kind, name: &str, set: Set, show: &LostUpdate) -> Result<(), Failure> {
     let map = segment(name)?;
+    if !matches!(kind, Kind::Dying) {
+        together(&map, show.writers)?;
+    }
     let shared = Shared::at(&map, AT_SEMAPHORE);
     let mutex = RobustMutex::at(&map, AT_MUTEX);
     let named = Named::open(name)?;
-    for _ in 0..updates {
+    for _ in 0..show.updates {
         match kind {
             Kind::Nothing => update(&map),
             Kind::NamedSemaphore => {

@@ -14,6 +14,8 @@ static void nothing(int n) { (void)n; }
 static void ready(void) { puts("ready"); fflush(stdout); }
 static void wait_for_line(void) { char c; while (read(0, &c, 1) == 1 && c != '\n'); }
 
+static pthread_barrier_t set;
+
 static void *thread(void *arg) {
     (void)arg;
     pthread_setname_np(pthread_self(), "second");
@@ -23,7 +25,7 @@ static void *thread(void *arg) {
     sigaddset(&s, SIGRTMIN + 1);
     pthread_sigmask(SIG_SETMASK, &s, NULL);
     raise(SIGUSR2); /* to this thread, held back */
-    ready();
+    pthread_barrier_wait(&set);
     wait_for_line();
     exit(0);
 }
@@ -60,7 +62,10 @@ int main(int argc, char **argv) {
         pthread_t t;
         sigaddset(&s, SIGUSR2); /* the second thread begins with more, and sets its own */
         sigprocmask(SIG_SETMASK, &s, NULL);
+        pthread_barrier_init(&set, NULL, 2);
         if (pthread_create(&t, NULL, thread, NULL)) die("pthread_create");
+        pthread_barrier_wait(&set); /* pthread_create blocks all signals for a moment */
+        ready();
         pthread_join(t, NULL);
     } else if (!strcmp(argv[1], "fifo-write")) { /* fifo-write PATH TEXT */
         int fd = open(argv[2], O_WRONLY);
