@@ -3,6 +3,7 @@
 //! get lost; with each kind of it, none. And an owner of the robust mutex that
 //! is killed while it holds it.
 use core::sync::atomic::Ordering;
+use core::time::Duration;
 
 use clap::{Args, ValueEnum};
 use ipc::map::MapMut;
@@ -57,7 +58,16 @@ const AT_SEMAPHORE: usize = 64;
 const AT_MUTEX: usize = 128;
 /// Set by the one that is to be killed.
 const AT_TAKEN: usize = 192;
+/// How many writers stand at the gate, and the gate: 1 when it is open.
+const AT_READY: usize = 256;
+const AT_GATE: usize = 260;
 const BYTES: usize = 4096;
+/// Every so many updates a writer is interrupted in the middle, for so long:
+/// often enough that updates get lost on an idle machine, too.
+const INTERRUPTED_EACH: u64 = 50;
+const INTERRUPTION: Duration = Duration::from_micros(200);
+/// How often it is looked whether a writer has failed before the gate.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// What the run makes, removed at its end.
 struct Objects {
@@ -107,9 +117,12 @@ pub(super) fn run(show: &LostUpdate) -> Result<(), Failure> {
         (Kind::LockFile, "lock file"),
     ] {
         map.store_u64(AT_NUMBER, 0, Ordering::Release);
-        let writers = (0..show.writers)
+        map.store_u32(AT_READY, 0, Ordering::Release);
+        map.store_u32(AT_GATE, 0, Ordering::Release);
+        let mut writers = (0..show.writers)
             .map(|_| start(kind, show, &objects))
             .collect::<Result<Vec<_>, _>>()?;
+        open_gate(&map, &mut writers)?;
         for writer in writers {
             writer.end()?;
         }
@@ -135,6 +148,22 @@ pub(super) fn run(show: &LostUpdate) -> Result<(), Failure> {
     line("robust mutex, its owner killed: the next one was told, and has healed it")
 }
 
+/// Lets the writers go when all stand at the gate: else on a fast machine one
+/// is done before the next begins. One that has failed isn't waited for.
+fn open_gate(map: &MapMut, writers: &mut [Started]) -> Result<(), Failure> {
+    loop {
+        let ready = map.load_u32(AT_READY, Ordering::Acquire);
+        let failed = writers.iter_mut().any(|writer| !matches!(writer.0.try_wait(), Ok(None)));
+        if ready as usize == writers.len() || failed {
+            break;
+        }
+        futex::wait(map, AT_READY, ready, Some(LOOK_AGAIN))?;
+    }
+    map.store_u32(AT_GATE, 1, Ordering::Release);
+    futex::wake(map, AT_GATE, u32::MAX)?;
+    Ok(())
+}
+
 fn start(kind: Kind, show: &LostUpdate, objects: &Objects) -> Result<Started, Failure> {
     let kind = kind.to_possible_value().expect("none is skipped");
     let (updates, set) = (show.updates.to_string(), objects.set.id().to_string());
@@ -155,12 +184,12 @@ fn start(kind: Kind, show: &LostUpdate, objects: &Objects) -> Result<Started, Fa
     Ok(Started(child))
 }
 
-/// Reads, lets others in now and then (each time would take minutes on a busy
-/// machine), writes back plus one: what mutual exclusion is for.
-fn update(map: &MapMut) {
+/// Reads, is interrupted now and then, writes back plus one: what mutual
+/// exclusion is for.
+fn update(map: &MapMut, turn: u64) {
     let number = map.load_u64(AT_NUMBER, Ordering::Relaxed);
-    if number % 16 == 0 {
-        std::thread::yield_now();
+    if turn % INTERRUPTED_EACH == 0 {
+        std::thread::sleep(INTERRUPTION);
     }
     map.store_u64(AT_NUMBER, number + 1, Ordering::Relaxed);
 }
@@ -170,7 +199,15 @@ fn part(kind: Kind, name: &str, set: Set, updates: u64) -> Result<(), Failure> {
     let shared = Shared::at(&map, AT_SEMAPHORE);
     let mutex = RobustMutex::at(&map, AT_MUTEX);
     let named = Named::open(name)?;
-    for _ in 0..updates {
+    if kind != Kind::Dying {
+        map.fetch_add_u32(AT_READY, 1, Ordering::AcqRel);
+        futex::wake(&map, AT_READY, u32::MAX)?;
+        while map.load_u32(AT_GATE, Ordering::Acquire) == 0 {
+            futex::wait(&map, AT_GATE, 0, None)?;
+        }
+    }
+    for turn in 0..updates {
+        let update = |map| update(map, turn);
         match kind {
             Kind::Nothing => update(&map),
             Kind::NamedSemaphore => {
