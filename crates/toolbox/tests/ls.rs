@@ -251,7 +251,7 @@ fn the_systems_own_tools_agree() {
 #[test]
 fn letters_filters_and_columns() {
     let (q, key) = (Name::new("ls-letters"), Key::new());
-    ok(&format!("mq create {q}"));
+    ok(&format!("mq create {q} --msgsize 1K"));
     ok(&format!("shm create {q} --size 100"));
     ok(&format!("sem create {q}"));
     for kind in ["mq", "sem"] {
@@ -445,7 +445,7 @@ fn waiting_for_a_state() {
     fails(&format!("wait mq:{q} exists --timeout 30ms"), 4, &["not exists within"]);
     ok(&format!("wait mq:{q} gone"));
     let waiting = Running::start(&format!("wait mq:{q} exists --timeout 60s"));
-    ok(&format!("mq create {q}"));
+    ok(&format!("mq create {q} --msgsize 1K"));
     assert_eq!(waiting.end().code, 0);
     ok(&format!("wait mq:{q} empty"));
     let waiting = Running::start(&format!("wait mq:{q} nonempty --timeout 60s"));
@@ -466,7 +466,7 @@ fn waiting_for_a_state() {
 fn watching_what_comes_changes_and_goes() {
     let q = Name::new("watch");
     let there = Name(format!("{q}-there"));
-    ok(&format!("mq create {there}"));
+    ok(&format!("mq create {there} --msgsize 1K"));
     let mut watch = Running::start(&format!(
         "watch --type mq -N {q} --interval 10ms --initial --count 4 --timeout 60s"
     ));
@@ -477,7 +477,7 @@ fn watching_what_comes_changes_and_goes() {
         line
     };
     assert!(next().starts_with(&format!("= mq {there}: owner ")));
-    ok(&format!("mq create {q}"));
+    ok(&format!("mq create {q} --msgsize 1K"));
     assert!(next().starts_with(&format!("+ mq {q}: owner ")));
     ok(&format!("mq send {q} x"));
     let changed = next();

@@ -164,7 +164,7 @@ fn the_limits_are_named() {
 #[test]
 fn another_user_is_refused() {
     let q = Name::new("permission");
-    ok(&format!("mq create {q} --mode 0600"));
+    ok(&format!("mq create {q} --mode 0600 --msgsize 1K"));
     for verb in
         [format!("mq send {q} x"), format!("mq recv {q} --nonblock"), format!("mq stat {q}")]
     {
@@ -173,7 +173,7 @@ fn another_user_is_refused() {
         assert!(run.err.contains("permission denied; stat shows"), "{}", run.err);
     }
     let open = Name::new("permission-open");
-    ok(&format!("mq create {open} --mode 0666"));
+    ok(&format!("mq create {open} --mode 0666 --msgsize 1K"));
     assert_eq!(as_nobody("another_user_is_refused", &format!("mq send {open} x")).unwrap().code, 0);
 }
 
@@ -266,7 +266,7 @@ fn the_mounted_file_system_says_the_same() {
         return not_run("the_mounted_file_system_says_the_same", "mount needs root");
     }
     let q = Name::new("mounted");
-    ok(&format!("mq create {q} --mode 0640"));
+    ok(&format!("mq create {q} --mode 0640 --msgsize 1K"));
     ok(&format!("mq send {q} 12345"));
     let ipc = env!("CARGO_BIN_EXE_ipc");
     // In a mount namespace of its own: nothing of the machine changes.

@@ -58,9 +58,16 @@ const AT_SEMAPHORE: usize = 64;
 const AT_MUTEX: usize = 128;
 /// Set by the one that is to be killed.
 const AT_TAKEN: usize = 192;
-/// How many writers are there; the last one lets all begin.
+/// How many writers stand at the gate, and the gate: 1 when it is open.
 const AT_READY: usize = 256;
+const AT_GATE: usize = 260;
 const BYTES: usize = 4096;
+/// Every so many updates a writer is interrupted in the middle, for so long:
+/// often enough that updates get lost on an idle machine, too.
+const INTERRUPTED_EACH: u64 = 50;
+const INTERRUPTION: Duration = Duration::from_micros(200);
+/// How often it is looked whether a writer has failed before the gate.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// What the run makes, removed at its end.
 struct Objects {
@@ -87,7 +94,7 @@ fn segment(name: &str) -> Result<MapMut, Failure> {
 
 pub(super) fn run(show: &LostUpdate) -> Result<(), Failure> {
     if let (Some(kind), Some(names)) = (show.part, &show.names) {
-        return part(kind, names, Set::from_id(show.set), show);
+        return part(kind, names, Set::from_id(show.set), show.updates);
     }
     let name = format!("/ipc-lost-update-{}", std::process::id());
     let set = Set::create(sysv::Key::Private, 1, &sysv::Options::default())?;
@@ -111,9 +118,11 @@ pub(super) fn run(show: &LostUpdate) -> Result<(), Failure> {
     ] {
         map.store_u64(AT_NUMBER, 0, Ordering::Release);
         map.store_u32(AT_READY, 0, Ordering::Release);
-        let writers = (0..show.writers)
+        map.store_u32(AT_GATE, 0, Ordering::Release);
+        let mut writers = (0..show.writers)
             .map(|_| start(kind, show, &objects))
             .collect::<Result<Vec<_>, _>>()?;
+        open_gate(&map, &mut writers)?;
         for writer in writers {
             writer.end()?;
         }
@@ -139,10 +148,25 @@ pub(super) fn run(show: &LostUpdate) -> Result<(), Failure> {
     line("robust mutex, its owner killed: the next one was told, and has healed it")
 }
 
+/// Lets the writers go when all stand at the gate: else on a fast machine one
+/// is done before the next begins. One that has failed isn't waited for.
+fn open_gate(map: &MapMut, writers: &mut [Started]) -> Result<(), Failure> {
+    loop {
+        let ready = map.load_u32(AT_READY, Ordering::Acquire);
+        let failed = writers.iter_mut().any(|writer| !matches!(writer.0.try_wait(), Ok(None)));
+        if ready as usize == writers.len() || failed {
+            break;
+        }
+        futex::wait(map, AT_READY, ready, Some(LOOK_AGAIN))?;
+    }
+    map.store_u32(AT_GATE, 1, Ordering::Release);
+    futex::wake(map, AT_GATE, u32::MAX)?;
+    Ok(())
+}
+
 fn start(kind: Kind, show: &LostUpdate, objects: &Objects) -> Result<Started, Failure> {
     let kind = kind.to_possible_value().expect("none is skipped");
     let (updates, set) = (show.updates.to_string(), objects.set.id().to_string());
-    let writers = show.writers.to_string();
     let arguments = [
         "lost-update",
         "--part",
@@ -153,8 +177,6 @@ fn start(kind: Kind, show: &LostUpdate, objects: &Objects) -> Result<Started, Fa
         &set,
         "--updates",
         &updates,
-        "--writers",
-        &writers,
     ];
     let child = ourselves(&arguments)?
         .spawn()
@@ -162,39 +184,30 @@ fn start(kind: Kind, show: &LostUpdate, objects: &Objects) -> Result<Started, Fa
     Ok(Started(child))
 }
 
-/// Reads, sleeps now and then (each time would take minutes), writes back plus
-/// one: what mutual exclusion is for.
-fn update(map: &MapMut) {
+/// Reads, is interrupted now and then, writes back plus one: what mutual
+/// exclusion is for.
+fn update(map: &MapMut, turn: u64) {
     let number = map.load_u64(AT_NUMBER, Ordering::Relaxed);
-    if number % 16 == 0 {
-        std::thread::sleep(Duration::from_micros(10));
+    if turn % INTERRUPTED_EACH == 0 {
+        std::thread::sleep(INTERRUPTION);
     }
     map.store_u64(AT_NUMBER, number + 1, Ordering::Relaxed);
 }
 
-/// Waits until all writers are there: else the first could be done before the
-/// next has begun, and nothing would get lost.
-fn together(map: &MapMut, writers: u32) -> Result<(), Failure> {
-    let mut ready = map.fetch_add_u32(AT_READY, 1, Ordering::AcqRel) + 1;
-    if ready == writers {
-        futex::wake(map, AT_READY, u32::MAX)?;
-    }
-    while ready < writers {
-        uninterrupted(|| futex::wait(map, AT_READY, ready, None))?;
-        ready = map.load_u32(AT_READY, Ordering::Acquire);
-    }
-    Ok(())
-}
-
-fn part(kind: Kind, name: &str, set: Set, show: &LostUpdate) -> Result<(), Failure> {
+fn part(kind: Kind, name: &str, set: Set, updates: u64) -> Result<(), Failure> {
     let map = segment(name)?;
-    if !matches!(kind, Kind::Dying) {
-        together(&map, show.writers)?;
-    }
     let shared = Shared::at(&map, AT_SEMAPHORE);
     let mutex = RobustMutex::at(&map, AT_MUTEX);
     let named = Named::open(name)?;
-    for _ in 0..show.updates {
+    if kind != Kind::Dying {
+        map.fetch_add_u32(AT_READY, 1, Ordering::AcqRel);
+        futex::wake(&map, AT_READY, u32::MAX)?;
+        while map.load_u32(AT_GATE, Ordering::Acquire) == 0 {
+            futex::wait(&map, AT_GATE, 0, None)?;
+        }
+    }
+    for turn in 0..updates {
+        let update = |map| update(map, turn);
         match kind {
             Kind::Nothing => update(&map),
             Kind::NamedSemaphore => {
