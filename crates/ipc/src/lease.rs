@@ -4,11 +4,8 @@
 //!
 //! ```
 //! use ipc::lease::Lease;
-//! let file = tempfile::NamedTempFile::new()?;
-//! let path = file.path().to_owned();
-//! let (_, path) = (file, path);
-//! # let directory = tempfile::tempdir()?;
-//! # let path = directory.path().join("x");
+//! let directory = tempfile::tempdir()?;
+//! let path = directory.path().join("x");
 //! std::fs::write(&path, "x")?;
 //! let ours = std::fs::File::open(&path)?;
 //! let lease = Lease::take(&ours)?.expect("nobody else has it");
