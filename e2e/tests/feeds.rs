@@ -215,9 +215,9 @@ fn without_privilege_the_queue_is_as_large_as_the_system_allows() {
         "{said}"
     );
     assert!(said.contains(&format!("it has {depth} of {bytes}")), "{said}");
-    // In order, so that its queue goes.
+    // It takes its queue with it.
     process.signal(15);
-    process.finish();
+    assert_eq!(process.finish().code, Some(0));
 }
 
 /// A copy of a binary that another user can reach.

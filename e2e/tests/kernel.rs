@@ -177,6 +177,9 @@ fn no_privilege_is_needed() {
     rtm.arg("--runtime-dir").arg(&runtime).args(["route", "show"]);
     let output = Process::spawn(rtm).finish();
     assert!(output.out.contains("192.168.1.0/24 dev v0"), "{}{}", output.out, output.err);
+    // In order, so that its queue goes.
+    process.signal(15);
+    process.finish();
 }
 
 #[test]
