@@ -179,10 +179,16 @@ fn import_and_export_make_no_loop() {
     std::thread::sleep(Duration::from_millis(500));
     // Routes only: neighbours have moods of their own.
     let monitor = daemon.spawn(&["monitor", "route"]);
+    until("the monitor follows", || {
+        let clients = daemon.json(&["client", "list"]);
+        clients.as_array().unwrap().iter().any(|client| client["state"] == "live")
+    });
     std::thread::sleep(Duration::from_millis(500));
+    daemon.rtm(&["route", "add", "203.0.113.0/24", "via", "192.168.1.1"]);
+    monitor.wait_stdout("203.0.113.0/24");
     monitor.signal(15);
-    let seen = monitor.finish();
-    assert_eq!(seen.out, "", "nothing goes round");
+    let seen = monitor.finish().out;
+    assert_eq!(seen.lines().count(), 1, "nothing goes round: {seen}");
     // The kernel's goes, ours takes its place; and the other way round.
     namespace.ip("route del 10.5.0.0/16 table 100");
     until("ours is there", || ours(&namespace).len() == 20);

@@ -82,9 +82,6 @@ const WRONG: &[(&str, i32, &str)] = &[
     ("--token-file /nonexistent route", 2, "/nonexistent: No such file or directory"),
 ];
 
-/// Commands of later versions.
-const LATER: &[&str] = &[];
-
 #[test]
 fn each_gets_one_line_and_its_exit_code() {
     let daemon = Daemon::start(&[]);
@@ -101,17 +98,6 @@ fn each_gets_one_line_and_its_exit_code() {
     assert_eq!(output.code, Some(1));
     assert!(output.err.contains("' ' can't stand in an interface name"), "{}", output.err);
     assert_eq!(daemon.json(&["digest"])["revision"], 0, "nothing happened");
-}
-
-#[test]
-fn what_comes_later_says_so() {
-    let daemon = Daemon::start(&[]);
-    for line in LATER {
-        let output = daemon.run(&line.split(' ').collect::<Vec<_>>());
-        assert_eq!(output.code, Some(1), "{line}: {}", output.err);
-        assert!(output.err.ends_with(": not in this version\n"), "{line}: {}", output.err);
-        assert_eq!((output.out.as_str(), output.err.lines().count()), ("", 1), "{line}");
-    }
 }
 
 #[test]
