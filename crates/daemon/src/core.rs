@@ -101,8 +101,6 @@ pub(crate) struct Core {
     reads_from: Millis,
     /// A hold was released since the last look.
     released: bool,
-    /// A whole flush happened since the last look.
-    pub(crate) flushed: bool,
     /// Somebody wants the configuration to be read again.
     pub(crate) reload_asked: bool,
     /// What came in without a session, and what of it was rejected.
@@ -117,7 +115,7 @@ pub(crate) struct Core {
     pub(crate) export: ExportState,
     /// A file is being loaded since the start.
     pub(crate) loading: bool,
-    /// Whole flushes of anything so far: the kernel is asked again.
+    /// Whole flushes of anything so far: clients are signalled, the kernel is asked again.
     pub(crate) flushes: u64,
     /// What is counted.
     pub(crate) counters: Counters,
@@ -150,7 +148,6 @@ impl Core {
             reading: None,
             reads_from: 0,
             released: false,
-            flushed: false,
             reload_asked: false,
             feeds: Feeds::default(),
             fpm: Vec::new(),

@@ -121,6 +121,8 @@ pub(crate) struct Daemon {
 struct Memory {
     /// The revision that was published last.
     published: u64,
+    /// Whole flushes that the clients were signalled.
+    flushes: u64,
     /// There is more to sweep or to tidy.
     upkeep: bool,
     /// Time was up while more could be applied.
@@ -167,6 +169,7 @@ impl Daemon {
         let mut events = Events::with_capacity(EVENTS);
         let mut memory = Memory {
             published: self.core.table.revision().0,
+            flushes: self.core.flushes,
             upkeep: false,
             feeding: false,
             closed_until: None,
@@ -198,7 +201,7 @@ impl Daemon {
             clock.ended(Stage::Publish, late, &mut self.turns);
 
             self.clients.tell_rejections(&mut self.core);
-            if std::mem::take(&mut self.core.flushed) {
+            if std::mem::replace(&mut memory.flushes, self.core.flushes) != self.core.flushes {
                 self.clients.flushed();
             }
             // Before anything of this turn is written.

@@ -270,6 +270,11 @@ fn count(env: &mut Env<'_>, follower: &Follower) -> Result<()> {
         ("resyncs", counts.resyncs),
         ("signals", follower.flush_signals()),
     ];
+    print_counts(env, &figures)
+}
+
+/// What `--count` prints: a line, or an object.
+pub(super) fn print_counts(env: &mut Env<'_>, figures: &[(&str, u64)]) -> Result<()> {
     if env.options.json {
         let value: serde_json::Map<String, serde_json::Value> =
             figures.iter().map(|(name, count)| ((*name).to_owned(), json!(count))).collect();

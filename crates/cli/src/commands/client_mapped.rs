@@ -13,6 +13,7 @@ use rtm_client::{Stop, Turn};
 use rtm_model::text::{ClientRun, Extra, Heading, JsonWriter};
 use serde_json::json;
 
+use super::client;
 use super::client_menu::{Menu, Wish};
 use super::digest;
 use super::lost::Lost;
@@ -231,16 +232,7 @@ fn promise(env: &mut Env<'_>, follower: &Follower, run: &ClientRun, counts: &Cou
             ("wakeups", counts.wakeups),
             ("attaches", counts.attaches),
         ];
-        if env.options.json {
-            let value: serde_json::Map<String, serde_json::Value> =
-                figures.iter().map(|(name, count)| ((*name).to_owned(), json!(count))).collect();
-            let pretty = env.options.pretty;
-            env.out.json(&serde_json::Value::Object(value), pretty)?;
-        } else {
-            let parts: Vec<String> =
-                figures.iter().map(|(name, count)| format!("{name} {count}")).collect();
-            env.out.line(parts.join(" "))?;
-        }
+        client::print_counts(env, &figures)?;
     }
     if run.verify {
         verify(env, follower)?;

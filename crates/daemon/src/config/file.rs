@@ -131,10 +131,10 @@ fn merge(into: &mut toml::Table, from: toml::Table) {
 fn check_together(config: &Config, sources: &[(PathBuf, String)]) -> Result<(), ConfigError> {
     let limits = &config.limits;
     let wrong = |key: &str, why: String| {
-        let place = sources.iter().rev().find_map(|(path, text)| {
-            let (line, _) = find(text, "limits", Some(key));
-            line.map(|line| (path.clone(), line))
-        });
+        let place = sources
+            .iter()
+            .rev()
+            .find_map(|(path, text)| find(text, "limits", key).map(|line| (path.clone(), line)));
         let (file, line) = place.unzip();
         Err(ConfigError { file, line, key: format!("limits.{key}"), why })
     };
@@ -190,9 +190,9 @@ fn place(text: &str, at: usize) -> (usize, String) {
     (before + 1, String::new())
 }
 
-/// The line of a section's key, or of its header.
-fn find(text: &str, section: &str, key: Option<&str>) -> (Option<usize>, String) {
-    let name = joined(section, key.unwrap_or(""));
+/// The line of a section's key.
+fn find(text: &str, section: &str, key: &str) -> Option<usize> {
+    let name = joined(section, key);
     let mut current = "";
     for (index, line) in text.lines().enumerate() {
         let line = line.trim();
@@ -203,12 +203,11 @@ fn find(text: &str, section: &str, key: Option<&str>) -> (Option<usize>, String)
             }
             None => joined(current, line.split_once('=').map_or("", |(key, _)| key.trim())),
         };
-        let below = key.is_none() && here.starts_with(&format!("{name}."));
-        if here == name || below {
-            return (Some(index + 1), name);
+        if here == name {
+            return Some(index + 1);
         }
     }
-    (None, name)
+    None
 }
 
 fn header(line: &str) -> Option<&str> {

@@ -329,7 +329,6 @@ fn flush_now(core: &mut Core, what: Flush) -> Reply {
         Ok(revision) => {
             core.route_flushes += u64::from(what.routes);
             core.flushes += 1;
-            core.flushed = true;
             tracing::info!(
                 routes = what.routes,
                 neighbours = what.neighbours,
