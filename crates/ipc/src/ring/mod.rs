@@ -293,6 +293,31 @@ fn full_fence() {
     core::sync::atomic::fence(Ordering::SeqCst);
 }
 
+/// Copies; short messages, which are most, without a call.
+///
+/// # Safety
+/// As [`core::ptr::copy_nonoverlapping`].
+#[inline]
+unsafe fn copy(from: *const u8, to: *mut u8, len: usize) {
+    // SAFETY: the caller's; each piece ends at or before `len`.
+    unsafe {
+        let piece = |at: usize| core::ptr::copy_nonoverlapping(from.add(at), to.add(at), 16);
+        match len {
+            16..=32 => {
+                piece(0);
+                piece(len - 16);
+            }
+            33..=64 => {
+                piece(0);
+                piece(16);
+                piece(len - 32);
+                piece(len - 16);
+            }
+            _ => core::ptr::copy_nonoverlapping(from, to, len),
+        }
+    }
+}
+
 impl Memory for Shared {
     type Stop = Stop;
 
@@ -372,7 +397,7 @@ impl Memory for Shared {
         // and is not longer than it. The positions give these bytes to the
         // writer alone; a foreign process that breaks that only damages bytes.
         unsafe {
-            core::ptr::copy_nonoverlapping(bytes.as_ptr(), base.add(start), first);
+            copy(bytes.as_ptr(), base.add(start), first);
             if second > 0 {
                 let rest = bytes.as_ptr().add(first);
                 core::ptr::copy_nonoverlapping(rest, base.add(AT_DATA), second);
@@ -387,7 +412,7 @@ impl Memory for Shared {
         let base = self.map.as_ptr();
         // SAFETY: as in `put`; the positions give these bytes to the reader.
         unsafe {
-            core::ptr::copy_nonoverlapping(base.add(start), bytes.as_mut_ptr(), first);
+            copy(base.add(start), bytes.as_mut_ptr(), first);
             if second > 0 {
                 let rest = bytes.as_mut_ptr().add(first);
                 core::ptr::copy_nonoverlapping(base.add(AT_DATA), rest, second);
