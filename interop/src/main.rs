@@ -8,6 +8,7 @@
 mod bird;
 mod exabgp;
 mod frr;
+mod kernel;
 mod proxy;
 mod replay;
 mod scenarios;

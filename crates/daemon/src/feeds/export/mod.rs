@@ -41,7 +41,7 @@ use ipc::epoll::{Epoll, Interest};
 use ipc::netlink::{self, Error, Socket};
 use rtm_model::{
     Attrs, EntityKey, EntityKind, Family, HopFlags, HopSpec, Hops, LinkName, LinkRef, Prefix,
-    RouteKey, RouteSpec, RouteValue,
+    Route, RouteKey, RouteSpec, RouteValue,
 };
 use rtm_netlink::{
     Body, Builder, RouteFilter, RouteMessage, flag, kind, messages, number, request_dump,
@@ -71,6 +71,10 @@ const AUDIT_MS: Millis = 300_000;
 const DENIED_MS: Millis = 30_000;
 /// Routes that `status` tells the reason of.
 const PROBLEMS_MAX: usize = 100;
+
+/// Why a route behind an equal one of ours isn't exported.
+const BEHIND: &str =
+    "not exported: another route of the table with this prefix, tos and metric comes first";
 
 const EPERM: u32 = 1;
 const ESRCH: u32 = 3;
@@ -125,6 +129,8 @@ pub(crate) struct ExportState {
     protocol: u8,
     /// Why a route isn't in the kernel.
     problems: BTreeMap<Key, String>,
+    /// Routes behind an equal one of ours (`append`), by their ordinals.
+    behind: BTreeMap<Key, Vec<u16>>,
     installed: usize,
     blocked: usize,
     waiting: usize,
@@ -143,15 +149,19 @@ impl ExportState {
         if self.table != Some(key.table) {
             return None;
         }
-        self.problems.get(&Key::of(key)).map(String::as_str)
+        let of = Key::of(key);
+        if self.behind.get(&of).is_some_and(|ordinals| ordinals.contains(&key.ordinal)) {
+            return Some(BEHIND);
+        }
+        self.problems.get(&of).map(String::as_str)
     }
 
     /// For `status`; null: nothing is exported.
     pub(crate) fn facts(&self) -> Value {
         let Some(table) = self.table else { return Value::Null };
-        let problems: Vec<Value> = self
-            .problems
-            .iter()
+        let behind = self.behind.iter().map(|(key, _)| (key, BEHIND));
+        let problems: Vec<Value> = (self.problems.iter().map(|(key, why)| (key, why.as_str())))
+            .chain(behind)
             .take(PROBLEMS_MAX)
             .map(|(key, why)| {
                 json!({ "dst": key.prefix.to_string(), "metric": key.metric, "why": why })
@@ -163,6 +173,7 @@ impl ExportState {
             "installed": self.installed,
             "blocked": self.blocked,
             "waiting": self.waiting,
+            "behind": self.behind.values().map(Vec::len).sum::<usize>(),
             "settled": self.settled,
             "counts": self.counts,
             "problems": problems,
@@ -424,6 +435,7 @@ impl Export {
                 _ => {}
             }
             if flushed {
+                core.export.behind.clear();
                 self.passes.push(Pass::Slots { after: None, listed: false });
             }
             if let Some(EntityKey::Group(id)) = group {
@@ -440,6 +452,7 @@ impl Export {
                 }
                 Step::Lost => {
                     // What went meanwhile is not told: all is looked at.
+                    core.export.behind.clear();
                     core.table.marker_release(marker);
                     self.marker = None;
                     self.passes.push(Pass::Slots { after: None, listed: false });
@@ -520,35 +533,27 @@ impl Export {
         self.update(core, key, true);
     }
 
-    /// What the table wants for a key: the winner, unless it is the kernel's own
-    /// or can't be said unchanged.
-    fn wanted(&self, core: &Core, key: Key) -> Option<Result<(RouteSpec, u32), String>> {
-        let mut route = RouteKey {
-            table: self.table,
-            prefix: key.prefix,
-            tos: key.tos,
-            metric: key.metric,
-            ordinal: 0,
-        };
-        let found = match core.table.store().route(&route) {
-            Some(found) => found,
-            None => {
-                // A list may begin at another ordinal.
-                let cursor = RouteCursor::all().in_table(self.table).within(key.prefix);
-                let mut cursor = cursor.after(route);
-                let (found, _) = core.table.next_route(&mut cursor)?;
-                if Key::of(&found.key) != key {
-                    return None;
-                }
-                route = found.key;
-                found
-            }
-        };
-        let winner: SourceId = core.table.candidates(&route).find(|one| one.won)?.source;
+    /// The first of the table's routes on a key.
+    fn first(&self, core: &Core, key: Key) -> Option<Route> {
+        let Key { prefix, metric, tos } = key;
+        let route = RouteKey { table: self.table, prefix, tos, metric, ordinal: 0 };
+        if let Some(found) = core.table.store().route(&route) {
+            return Some(found);
+        }
+        // A list may begin at another ordinal.
+        let cursor = RouteCursor::all().in_table(self.table).within(prefix);
+        let (found, _) = core.table.next_route(&mut cursor.after(route))?;
+        (Key::of(&found.key) == key).then_some(found)
+    }
+
+    /// What the table wants for a key: its first route, unless that is the
+    /// kernel's own or can't be said unchanged.
+    fn wanted(&self, core: &Core, first: &Route) -> Option<Result<(RouteSpec, u32), String>> {
+        let winner: SourceId = core.table.candidates(&first.key).find(|one| one.won)?.source;
         if Some(winner) == core.kernel.source {
             return None;
         }
-        Some(self.spell(core, &found.key, &found.value))
+        Some(self.spell(core, &first.key, &first.value))
     }
 
     fn spell(
@@ -558,7 +563,7 @@ impl Export {
         value: &RouteValue,
     ) -> Result<(RouteSpec, u32), String> {
         if key.prefix.family() == Family::V6 && key.tos != 0 {
-            return Err("the kernel has no type of service for IPv6".to_owned());
+            return Err("not exported: the kernel has no type of service for IPv6".to_owned());
         }
         let mut hops = Vec::new();
         if let Some(group) = core.table.store().group(value.group) {
@@ -570,7 +575,12 @@ impl Export {
                         let Some(link) = link else { continue };
                         match self.links.get(&link.name) {
                             Some(index) => Some(LinkRef::Ifindex(*index)),
-                            None => return Err(format!("no link {} on this host", link.name)),
+                            None => {
+                                return Err(format!(
+                                    "not exported: no link {} on this host",
+                                    link.name
+                                ));
+                            }
                         }
                     }
                 };
@@ -611,10 +621,36 @@ impl Export {
         hasher.finish() as u32
     }
 
+    /// Notes which routes stand behind the first of their key. (IPv6 has no such
+    /// lists: `append` extends the route.)
+    fn note_behind(&self, core: &mut Core, key: Key, first: Option<RouteKey>) {
+        let mut ordinals = Vec::new();
+        if let Some(first) = first.filter(|first| first.prefix.family() == Family::V4) {
+            let cursor = RouteCursor::all().in_table(self.table).within(key.prefix);
+            let mut cursor = cursor.after(first);
+            while let Some((found, _)) = core.table.next_route(&mut cursor) {
+                if Key::of(&found.key) != key {
+                    break;
+                }
+                let winner = core.table.candidates(&found.key).find(|one| one.won);
+                if winner.map(|one| one.source) != core.kernel.source {
+                    ordinals.push(found.key.ordinal);
+                }
+            }
+        }
+        if !ordinals.is_empty() {
+            core.export.behind.insert(key, ordinals);
+        } else if !core.export.behind.is_empty() {
+            core.export.behind.remove(&key);
+        }
+    }
+
     /// Makes the kernel's route of a key what the table wants; `again`: also if
     /// it was refused before.
     fn update(&mut self, core: &mut Core, key: Key, again: bool) {
-        let wanted = self.wanted(core, key);
+        let first = self.first(core, key);
+        self.note_behind(core, key, first.as_ref().map(|route| route.key));
+        let wanted = first.and_then(|first| self.wanted(core, &first));
         let slot = self.slots.get(&key).copied();
         match (wanted, slot) {
             (_, Some(Slot { state: State::Sent, .. })) => {
@@ -665,7 +701,7 @@ impl Export {
                 core.export.count("sent");
             }
             Err(_) => {
-                let why = "its next hops don't fit into a message".to_owned();
+                let why = "not exported: its next hops don't fit into a message".to_owned();
                 self.set(core, key, State::Waiting, hash, Some(why));
             }
         }

@@ -486,7 +486,7 @@ impl Kernel {
         } else {
             let before = self.is_blackhole(object.id);
             let known = self.objects.contains_key(&object.id);
-            self.learn_object(object);
+            self.learn_object(core, object);
             if known && before != self.is_blackhole(object.id) {
                 // Its routes are of another type now, and nobody says so.
                 self.want_all(core.now);
@@ -513,7 +513,14 @@ impl Kernel {
         }
     }
 
-    fn learn_object(&mut self, object: &NextHopMessage<'_>) {
+    fn learn_object(&mut self, core: &mut Core, object: &NextHopMessage<'_>) {
+        // Said each time that it is told, also by a listing.
+        if object.is_encapsulated() {
+            core.kernel.count("next-hop objects without their encapsulation");
+        }
+        if object.object.members().any(|member| member.weight > u32::from(WEIGHT_MAX)) {
+            core.kernel.count("next-hop groups with weights cut to 256");
+        }
         let known = match &object.object {
             Object::Hop(hop) => Known::Hop(*hop),
             Object::Group(_) => Known::Group(object.object.members().collect()),
@@ -742,7 +749,7 @@ impl Kernel {
                 Body::NextHop(object) => {
                     listing.seen.insert(object.id);
                     if !listing.objects.contains(&object.id) {
-                        self.learn_object(&object);
+                        self.learn_object(core, &object);
                     }
                 }
                 Body::Neighbour(neighbour) => {
