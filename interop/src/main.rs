@@ -7,6 +7,7 @@
 
 mod bird;
 mod exabgp;
+mod export;
 mod frr;
 mod kernel;
 mod proxy;
