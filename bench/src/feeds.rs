@@ -48,7 +48,7 @@ fn wait(what: &str, mut is: impl FnMut() -> Result<bool>) -> Result<()> {
 fn ask(admin: &mut Admin, line: &str) -> Result<Value> {
     let mut value = Value::Null;
     let done = admin.request(line, &mut |item| {
-        value = serde_json::from_slice(item.body).unwrap_or_default();
+        value = serde_json::from_str(&item.text()).unwrap_or_default();
         true
     })?;
     ensure!(done.code == 0, "{line}: {}", done.text);
@@ -59,9 +59,8 @@ fn ask(admin: &mut Admin, line: &str) -> Result<Value> {
 fn source(admin: &mut Admin, class: &str) -> Result<Value> {
     let mut found = Value::Null;
     let done = admin.request("source list", &mut |item| {
-        let value: Value = serde_json::from_slice(item.body).unwrap_or_default();
-        let entries = value.as_array().cloned().unwrap_or_else(|| vec![value.clone()]);
-        if let Some(entry) = entries.into_iter().find(|entry| entry["class"] == class) {
+        let entry: Value = serde_json::from_str(&item.text()).unwrap_or_default();
+        if entry["class"] == class {
             found = entry;
         }
         true

@@ -262,10 +262,15 @@ pub fn step(namespace: &Namespace, random: &mut Random) -> String {
         23 => {
             let verb = random.of(&["replace", "replace", "add", "del"]);
             let state = random.of(&["", "nud reachable", "nud stale", "nud failed", "nud noarp"]);
-            format!(
-                "neigh {verb} {gateway} lladdr 02:00:00:00:00:{:02x} dev {link} {state}",
-                random.below(250)
-            )
+            let mac = format!("02:00:00:00:00:{:02x}", random.below(250));
+            if state == "nud failed" {
+                // The kernel says so only of one that was valid.
+                let words = format!("neigh replace {gateway} lladdr {mac} dev {link} nud stale");
+                let _ = namespace.try_ip(&words);
+                format!("neigh change {gateway} dev {link} {state}")
+            } else {
+                format!("neigh {verb} {gateway} lladdr {mac} dev {link} {state}")
+            }
         }
         24 => {
             let fdb = format!(
