@@ -154,7 +154,7 @@ impl ExportState {
     /// For `status`; null: nothing is exported.
     pub(crate) fn facts(&self) -> Value {
         let Some(table) = self.table else { return Value::Null };
-        let behind = self.behind.iter().map(|(key, _)| (key, BEHIND));
+        let behind = self.behind.keys().map(|key| (key, BEHIND));
         let problems: Vec<Value> = (self.problems.iter().map(|(key, why)| (key, why.as_str())))
             .chain(behind)
             .take(PROBLEMS_MAX)
