@@ -1,12 +1,13 @@
 //! What is listed: requests one after the other, their answers' lines, and at
 //! the end what the kernel no longer has.
 
-use ipc::netlink::{self, Error};
+use ipc::netlink;
 use rtm_model::{Family, LinkRef, RouteSpec};
 use rtm_netlink::{Answer, Body, RouteMessage, messages};
 use rtm_tables::{Millis, OwnRoute, StaleCursor};
 
 use super::listing::{Listing, ROUNDS_MAX, Scope, Step};
+use super::reader::Piece;
 use super::routes::{self, ListKey, Outcome};
 use super::{AUDIT_MS, AUDIT_SHARE, Kernel, LOOKS, REPORT_MAX, refused};
 use crate::core::Core;
@@ -55,7 +56,7 @@ impl Kernel {
             self.round_ended(core);
             return;
         }
-        if let Err(error) = self.dumps.send(self.request.bytes()) {
+        if let Err(error) = self.reader.send(self.request.bytes()) {
             tracing::warn!("kernel: {error}; it is asked again");
             self.give_up(core);
         }
@@ -69,27 +70,19 @@ impl Kernel {
         self.want_all(core.now);
     }
 
-    /// Reads one piece of an answer; false: there is none yet.
-    pub(super) fn read_answer(&mut self, core: &mut Core) -> bool {
-        let mut buffer = std::mem::take(&mut self.buffer);
-        let received = self.dumps.receive(&mut buffer);
-        match received {
+    /// Takes one piece of an answer.
+    pub(super) fn read_answer(&mut self, core: &mut Core, piece: &Piece) {
+        match &piece.received {
             Ok(datagram) if datagram.sender != netlink::KERNEL => core.kernel.count("spoofed"),
             Ok(datagram) => {
                 core.kernel.last_message = Some(core.now);
-                self.answer_in(core, &buffer[..datagram.len]);
-            }
-            Err(Error::WouldBlock {}) => {
-                self.buffer = buffer;
-                return false;
+                self.answer_in(core, &piece.buffer[..datagram.len]);
             }
             Err(error) => {
                 tracing::warn!("kernel: {error}; it is asked again");
                 self.give_up(core);
             }
         }
-        self.buffer = buffer;
-        true
     }
 
     fn answer_in(&mut self, core: &mut Core, bytes: &[u8]) {

@@ -1,9 +1,10 @@
 //! This host's own tables, mirrored: rtnetlink, read-only, without privilege.
 //!
 //! Two sockets. One is in the kernel's multicast groups and receives what
-//! happens; the other asks for what there is. The first is read to its end
-//! before each piece of an answer on the second, so that an event always goes
-//! before a line that may be older ([`listing`]).
+//! happens; the other asks for what there is, and is read by a thread
+//! ([`reader`]). The first is read to its end between taking a piece of an answer
+//! and looking at it, so that an event always goes before a line that may be
+//! older ([`listing`]).
 //!
 //! ```text
 //!  events ─ filter in the kernel ─> routes · neighbours · links · objects ─┐
@@ -23,6 +24,7 @@ mod events;
 mod filter;
 mod listing;
 mod neighbours;
+mod reader;
 mod routes;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -41,6 +43,7 @@ use crate::core::{Core, Requester};
 use crate::wakeup::Wakeup;
 pub(super) use filter::program;
 use listing::{Listing, Scope};
+use reader::{Piece, Reader};
 
 /// The longest message: an attribute ends at 64 KiB, and dumps come in pieces
 /// of 32 KiB.
@@ -116,7 +119,9 @@ struct Wanted {
 /// The feed.
 pub(crate) struct Kernel {
     events: Socket,
-    dumps: Socket,
+    reader: Reader,
+    /// A piece of an answer that waits for events to be read first.
+    piece: Option<Piece>,
     source: SourceId,
     tables: Vec<u32>,
     /// Routes of this protocol are our own export.
@@ -175,10 +180,12 @@ impl Kernel {
         let events = sockets::events(config.receive_bytes.0 as usize, &filter, &groups);
         let events = events.map_err(|error| wrong(&error))?;
         let dumps = sockets::requests().map_err(|error| wrong(&error))?;
+        let reader = Reader::start(dumps, BUFFER_BYTES).map_err(|error| wrong(&error))?;
         core.kernel.source = Some(source);
         Ok(Kernel {
             events,
-            dumps,
+            reader,
+            piece: None,
             source,
             tables,
             own_protocol: own,
@@ -210,7 +217,7 @@ impl Kernel {
     /// Lets the loop watch it.
     pub(crate) fn watch(&self, epoll: &Epoll) -> Result<(), ipc::epoll::Error> {
         epoll.add(&self.events, Wakeup::Kernel.number(), Interest::READ)?;
-        epoll.add(&self.dumps, Wakeup::KernelAnswer.number(), Interest::READ)
+        epoll.add(self.reader.event(), Wakeup::KernelAnswer.number(), Interest::READ)
     }
 
     /// The next time that something is due.
@@ -263,6 +270,10 @@ impl Kernel {
         self.pause(false, epoll);
         self.held = false;
         loop {
+            // Before the events: so what is read of them now is newer than it.
+            if self.piece.is_none() {
+                self.piece = self.reader.poll();
+            }
             let drained = self.read_events(core, until);
             if drained {
                 self.begin_by = None;
@@ -278,11 +289,13 @@ impl Kernel {
             } else if self.listing.is_none() && self.wanted.at.is_some_and(|at| at <= core.now) {
                 self.begin(core);
             } else if self.listing.is_some() {
-                if !self.read_answer(core) {
-                    return false;
-                }
+                let Some(piece) = self.piece.take() else { return false };
+                self.read_answer(core, &piece);
+                self.reader.done(piece);
             } else {
-                return false;
+                // What is left of an answer that was given up.
+                let Some(piece) = self.piece.take() else { return false };
+                self.reader.done(piece);
             }
             if Instant::now() >= until {
                 return true;
@@ -296,7 +309,7 @@ impl Kernel {
         }
         let interest = if paused { Interest::NONE } else { Interest::READ };
         let events = epoll.modify(&self.events, Wakeup::Kernel.number(), interest);
-        let dumps = epoll.modify(&self.dumps, Wakeup::KernelAnswer.number(), interest);
+        let dumps = epoll.modify(self.reader.event(), Wakeup::KernelAnswer.number(), interest);
         match events.and(dumps) {
             Ok(()) => self.paused = paused,
             Err(error) => tracing::error!("kernel: {error}"),
