@@ -17,7 +17,7 @@ use anyhow::{Context, Result, bail, ensure};
 use rtm_client::Admin;
 use rtm_model::text::spread;
 use rtm_model::{Hops, LinkRef, Prefix, RouteSpec, RouteType};
-use rtm_netlink::{Builder, NextHopMessage, RouteMessage, flag};
+use rtm_netlink::{Body, Builder, NextHopMessage, RouteMessage, flag, messages};
 use serde_json::Value;
 
 use crate::contenders::{NextHops, Table, kernel_admin};
@@ -27,6 +27,9 @@ use crate::routes::LINKS;
 use crate::rtm::{Daemon, text};
 use crate::setup::Setup;
 
+/// Names a record of zebra's stream, which `scripts/interop frr-bgp` writes to
+/// `RTM_FPM_RECORD`; without it one is made of the real table.
+const RECORD: &str = "RTM_FPM_STREAM";
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(4);
 /// What never comes ends the bench.
@@ -276,8 +279,13 @@ pub(crate) struct Replay<'s> {
 
 impl<'s> Replay<'s> {
     pub(crate) fn new(setup: &'s Setup) -> Result<Self> {
-        let routes = setup.routes()?.len() as u64;
-        let (stream, frames) = stream(setup)?;
+        let (stream, frames, routes) = match std::env::var_os(RECORD) {
+            Some(file) => recorded(&fs::read(&file).context(RECORD)?),
+            None => {
+                let (stream, frames) = made(setup)?;
+                (stream, frames, setup.routes()?.len() as u64)
+            }
+        };
         Ok(Self { setup, stream, frames, routes })
     }
 }
@@ -318,9 +326,32 @@ impl Contender for Asked {
     }
 }
 
+/// The whole frames of a record; how many they are, and how many routes are told
+/// in them.
+fn recorded(record: &[u8]) -> (Vec<u8>, u64, u64) {
+    let (mut at, mut frames) = (0, 0);
+    let mut prefixes = std::collections::HashSet::new();
+    while let Some(&[_, _, high, low]) = record.get(at..at + 4) {
+        let length = usize::from(u16::from_be_bytes([high, low]));
+        let Some(frame) = record.get(at + 4..at + length) else { break };
+        for message in messages(frame).flatten() {
+            let Ok(Body::Route(route)) = Body::decode(message) else { continue };
+            let Ok(prefix) = route.prefix() else { continue };
+            if route.gone {
+                prefixes.remove(&(route.table, prefix));
+            } else {
+                prefixes.insert((route.table, prefix));
+            }
+        }
+        frames += 1;
+        at += length;
+    }
+    (record[..at].to_vec(), frames, prefixes.len() as u64)
+}
+
 /// The real table as zebra sends it with next-hop groups: objects when first
 /// used, then a route a frame; and how many frames.
-fn stream(setup: &Setup) -> Result<(Vec<u8>, u64)> {
+fn made(setup: &Setup) -> Result<(Vec<u8>, u64)> {
     let (mut stream, mut frames) = (Vec::new(), 0);
     let mut message = Builder::default();
     let mut objects = std::collections::HashMap::new();

@@ -183,6 +183,9 @@ pub fn step(namespace: &Namespace, random: &mut Random) -> String {
         if v6 { format!("2001:db8:{side}::{host}") } else { format!("192.168.{side}.{host}") };
     let verb = random.of(&["add", "replace", "append", "prepend", "change", "del", "del"]);
     let metric = random.of(&["", "", "metric 10", "metric 20"]);
+    // A dump leaves out what stands between two gateways of one metric in IPv6, so
+    // what isn't by gateway has another.
+    let alone = if v6 { "metric 30" } else { metric };
     let tos = if v6 { "" } else { random.of(&["", "", "", "tos 0x10"]) };
     let words = match random.below(30) {
         0 => format!("link set {} down", random.of(&["v0", "w0", "v1", "w1"])),
@@ -230,11 +233,11 @@ pub fn step(namespace: &Namespace, random: &mut Random) -> String {
             random.of(&["1", "1/2", "1,3/2", "3/4", "2,7"])
         ),
         13..=14 => format!(
-            "{family} route {verb} {prefix} nhid {} {metric} table {table}",
+            "{family} route {verb} {prefix} nhid {} {alone} table {table}",
             random.of(&["1", "2", "3", "4", "11", "12"])
         ),
         15 => format!(
-            "{family} route {verb} {} {prefix} {metric} table {table}",
+            "{family} route {verb} {} {prefix} {alone} table {table}",
             random.of(&["blackhole", "unreachable", "prohibit", "throw"])
         ),
         16..=17 => {
@@ -243,7 +246,7 @@ pub fn step(namespace: &Namespace, random: &mut Random) -> String {
                 "{family} route {verb} {prefix} {tos} {metric} table {table} nexthop via {gateway} dev {link} weight {host} nexthop via {other} dev w0"
             )
         }
-        18 => format!("{family} route {verb} {prefix} dev {link} {metric} table {table}"),
+        18 => format!("{family} route {verb} {prefix} dev {link} {alone} table {table}"),
         19 => {
             format!("{family} route {verb} {prefix} via {gateway} dev {link} onlink table {table}")
         }

@@ -166,6 +166,7 @@ fn import_and_export_make_no_loop() {
         return;
     }
     let namespace = Namespace::with_links();
+    namespace.settle();
     namespace.ip("route add 10.5.0.0/16 via 192.168.1.9 proto static table 100");
     let daemon = Daemon::start_within(&namespace, CONFIG, &["--kernel", "--export", "100"]);
     for number in 0..20 {
@@ -378,11 +379,12 @@ fn other_tables_wake_no_export() {
         return;
     }
     let namespace = Namespace::with_links();
+    namespace.settle();
     let daemon = Daemon::start_within(&namespace, CONFIG, &["--export", "100"]);
     daemon.rtm(&["route", "add", "10.1.0.0/16", "via", "192.168.1.1", "table", "100"]);
     until("it is there", || ours(&namespace).len() == 1);
     let wakeups = || daemon.json(&["status"])["turns"]["wakeups"]["export"].as_u64().unwrap();
-    std::thread::sleep(Duration::from_millis(1500));
+    std::thread::sleep(Duration::from_millis(500));
     let before = wakeups();
     let mut lines = String::new();
     for number in 0..1000 {

@@ -360,3 +360,30 @@ fn a_replaced_object_is_one_record_whatever_the_kernel_tells() {
         assert_eq!(count(&daemon, "listings"), 1, "no listing but the first");
     }
 }
+
+#[test]
+fn gateways_of_one_route_may_differ_in_more() {
+    if !require::root("gateways_of_one_route_may_differ_in_more") {
+        return;
+    }
+    let namespace = Namespace::with_links();
+    namespace.settle();
+    // No listing comes to help.
+    let daemon = Daemon::start_within(&namespace, "[kernel]\nsettle_ms = 60000\n", &["--kernel"]);
+    let first = "2001:db8:a::/48 via 2001:db8:2::5 src 2001:db8:2::2";
+    namespace.ip(&format!("-6 route add {first}"));
+    namespace.ip("-6 route append 2001:db8:a::/48 via 2001:db8:2::7");
+    namespace.ip("-6 route add 2001:db8:b::/48 via 2001:db8:2::5");
+    namespace.ip("-6 route append 2001:db8:b::/48 via 2001:db8:2::7 src 2001:db8:2::2");
+    mirror::await_equal(&namespace, &daemon, "a second gateway");
+    assert_eq!(count(&daemon, "listings"), 1, "no listing but the first");
+    drop(daemon);
+    // Whose the rest is when the first one goes isn't told: that is listed.
+    let daemon = Daemon::start_within(&namespace, "", &["--kernel"]);
+    namespace.ip("-6 route append 2001:db8:b::/48 via 2001:db8:2::8 src 2001:db8:2::2");
+    mirror::await_equal(&namespace, &daemon, "a third gateway");
+    for prefix in ["a", "b"] {
+        namespace.ip(&format!("-6 route del 2001:db8:{prefix}::/48 via 2001:db8:2::5"));
+        mirror::await_equal(&namespace, &daemon, "without the first gateway");
+    }
+}

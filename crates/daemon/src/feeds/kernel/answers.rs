@@ -251,6 +251,9 @@ impl Kernel {
         let Some(listing) = self.listing.take() else { return };
         let took = listing.since.elapsed();
         self.ended = core.now;
+        if listing.overrun && listing.scope != Scope::All {
+            return; // Everything is to be listed.
+        }
         if listing.overrun || listing.disturbed && listing.round < ROUNDS_MAX {
             core.kernel.count("listings repeated");
             // One in settle_ms.

@@ -56,9 +56,9 @@ impl Kernel {
         }
         let place = spec.prefix;
         let outcome = if route.gone {
-            routes::removed(core, self.source, spec)
+            routes::removed(core, self.source, &mut self.mixed, spec)
         } else {
-            routes::added(core, self.source, route.flags, spec)
+            routes::added(core, self.source, &mut self.mixed, route.flags, spec)
         };
         match outcome {
             Outcome::Applied | Outcome::Nothing => {}

@@ -133,6 +133,7 @@ pub(crate) struct Kernel {
     links: HashMap<u32, LinkState>,
     objects: HashMap<u32, Known>,
     joined: neighbours::Joined,
+    mixed: routes::Mixed,
     wanted: Wanted,
     listing: Option<Listing>,
     /// One that is to be made again.
@@ -196,6 +197,7 @@ impl Kernel {
             links: HashMap::new(),
             objects: HashMap::new(),
             joined: neighbours::Joined::default(),
+            mixed: routes::Mixed::default(),
             wanted: Wanted { all: true, links: BTreeSet::new(), at: Some(0) },
             listing: None,
             repeat: None,
@@ -379,12 +381,16 @@ impl Kernel {
 
     fn overrun(&mut self, core: &mut Core) {
         core.kernel.count("overruns");
-        if let Some(listing) = &mut self.listing {
-            listing.overrun = true;
-        } else if let Some(repeat) = self.repeat.as_mut().filter(|l| l.scope == Scope::All) {
-            repeat.overrun = true;
-        } else {
-            self.want_all(core.now);
+        match (&mut self.listing, &mut self.repeat) {
+            (Some(listing), _) if listing.scope == Scope::All => listing.overrun = true,
+            (_, Some(repeat)) if repeat.scope == Scope::All => repeat.overrun = true,
+            (listing, _) => {
+                // It may be of anything: a listing of one link won't do.
+                if let Some(listing) = listing {
+                    listing.overrun = true;
+                }
+                self.want_all(core.now);
+            }
         }
         if self.overruns_told.is_none_or(|told| core.now >= told + TOLD_MS) {
             self.overruns_told = Some(core.now);
