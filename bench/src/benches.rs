@@ -5,6 +5,7 @@ use anyhow::{Result, bail};
 use crate::bare::Bare;
 use crate::broker::protocol::Protocol;
 use crate::contenders::{FanOut, Group, Join, Keeps, NextHops, OneByOne, Table};
+use crate::feeds::{Asked, Export, Import, IpBatch, Replay, Resync};
 use crate::harness::results::Measured;
 use crate::harness::rounds::{Contender, Goal, Measure, Plan, Unit, run};
 use crate::harness::worker::Work;
@@ -23,11 +24,13 @@ const PART: usize = 100_000;
 const PART_FROM: usize = 256;
 /// Up to so many subscribers the kernel is shown with next-hop objects, too.
 const OBJECTS_UP_TO: usize = 8;
+/// Routes a second of an FPM stream that are asked for.
+const FPM_ASKED: f64 = 500_000.0;
 /// Subscribers whose latency others must not spoil.
 const BYSTANDERS: usize = 8;
 
 /// Names, as on the command line, and what they measure.
-pub(crate) const BENCHES: [(&str, &str); 12] = [
+pub(crate) const BENCHES: [(&str, &str); 17] = [
     (
         "load",
         "the real table, until N subscribers have all of it: rtm from the start of `rtm route load` to \
@@ -62,6 +65,27 @@ pub(crate) const BENCHES: [(&str, &str); 12] = [
         "one update at a time to 8 subscribers: the 99th percentile until the last has it, without and \
          with 256 others that never read",
     ),
+    (
+        "kernel-import",
+        "`rtmd --kernel` beside a full table, from its start until it has all routes, with the image; the \
+         kernel's own dump of both families, counted",
+    ),
+    (
+        "kernel-resync",
+        "20,000 changes to the kernel's full table while `rtmd --kernel` is stopped, so that its buffer \
+         overruns: from its going on until everything is listed and compared; the kernel's own dump",
+    ),
+    ("kernel-memory", "the memory of `rtmd --kernel` with the kernel's full table"),
+    (
+        "export",
+        "the real table into the kernel's: by `rtmd --export` from the start of `rtm route load`, by \
+         `ip -batch`",
+    ),
+    (
+        "fpm",
+        "the real table as zebra sends it, by a sender that does nothing else, until the last frame is \
+         applied",
+    ),
     ("hash", "8 processes that fill a bare hash table from one encoded buffer"),
 ];
 
@@ -95,6 +119,13 @@ pub(crate) fn run_bench(
             Ok(())
         };
     }
+    if bench == "kernel-memory" {
+        return if setup.wants("rtm") && setup.wants("kernel") {
+            done(Measured::Figures(memory::measure_mirror(setup)?))
+        } else {
+            Ok(())
+        };
+    }
     for &n in numbers(bench).iter().filter(|n| only_n.is_empty() || only_n.contains(n)) {
         let (measure, mut contenders) = match bench {
             "load" => load(setup, n)?,
@@ -109,6 +140,10 @@ pub(crate) fn run_bench(
             "apply-trace" => apply(setup, bench, n, |_| Work::Trace)?,
             "latency" => latency(setup, n)?,
             "silent" => silent(setup, n)?,
+            "kernel-import" => kernel_import(setup)?,
+            "kernel-resync" => kernel_resync(setup)?,
+            "export" => export(setup)?,
+            "fpm" => fpm(setup)?,
             "hash" => hash(setup, n)?,
             _ => bail!("no bench called {bench}"),
         };
@@ -120,9 +155,9 @@ pub(crate) fn run_bench(
     Ok(())
 }
 
-type Planned = (Measure, Vec<Box<dyn Contender>>);
+type Planned<'s> = (Measure, Vec<Box<dyn Contender + 's>>);
 
-fn load(setup: &Setup, n: usize) -> Result<Planned> {
+fn load(setup: &Setup, n: usize) -> Result<Planned<'static>> {
     let goals = if n == 8 { vec![goal("kernel", 10.0)] } else { Vec::new() };
     let mut contenders: Vec<Box<dyn Contender>> = Vec::new();
     if setup.wants("rtm") {
@@ -138,7 +173,7 @@ fn load(setup: &Setup, n: usize) -> Result<Planned> {
     Ok((measure("load", subscribers(n), Unit::Seconds, goals), contenders))
 }
 
-fn join(setup: &Setup, n: usize, keeps: Keeps) -> Result<Planned> {
+fn join(setup: &Setup, n: usize, keeps: Keeps) -> Result<Planned<'static>> {
     let mut contenders: Vec<Box<dyn Contender>> = Vec::new();
     if setup.wants("rtm") {
         contenders.push(Box::new(Join::rtm(setup, keeps, n)?));
@@ -155,7 +190,7 @@ fn join(setup: &Setup, n: usize, keeps: Keeps) -> Result<Planned> {
     Ok((measure, contenders))
 }
 
-fn crowd_latency(setup: &Setup, n: usize) -> Result<Planned> {
+fn crowd_latency(setup: &Setup, n: usize) -> Result<Planned<'static>> {
     let names = [("rtm", n), ("nobody joins", 0)];
     let mut contenders: Vec<Box<dyn Contender>> = Vec::new();
     if setup.wants("rtm") {
@@ -168,7 +203,7 @@ fn crowd_latency(setup: &Setup, n: usize) -> Result<Planned> {
     Ok((measure("crowd-latency", variant, Unit::Microseconds, Vec::new()), contenders))
 }
 
-fn silent(setup: &Setup, n: usize) -> Result<Planned> {
+fn silent(setup: &Setup, n: usize) -> Result<Planned<'static>> {
     let mut contenders: Vec<Box<dyn Contender>> = Vec::new();
     if setup.wants("rtm") {
         let group = |name| Group::rtm(setup, name, Keeps::Nothing, BYSTANDERS, Table::Loaded);
@@ -187,13 +222,13 @@ fn silent(setup: &Setup, n: usize) -> Result<Planned> {
     Ok((measure("silent", variant, Unit::Microseconds, goals), contenders))
 }
 
-fn changes(setup: &Setup, n: usize) -> Result<Planned> {
+fn changes(setup: &Setup, n: usize) -> Result<Planned<'static>> {
     let measure = measure("changes", subscribers(n), Unit::DeliveriesPerSecond, fan_out_goals(n));
     let work = |round| Work::Random { seed: round, count: CHANGES };
     Ok((measure, fan_out(setup, n, work, CHANGES)?))
 }
 
-fn trace(setup: &Setup, n: usize) -> Result<Planned> {
+fn trace(setup: &Setup, n: usize) -> Result<Planned<'static>> {
     let measure = measure("trace", subscribers(n), Unit::DeliveriesPerSecond, fan_out_goals(n));
     let messages = setup.trace_effective()? as usize;
     Ok((measure, fan_out(setup, n, |_| Work::Trace, messages)?))
@@ -242,7 +277,7 @@ fn apply(
     bench: &str,
     n: usize,
     work: impl Fn(u64) -> Work + Clone + 'static,
-) -> Result<Planned> {
+) -> Result<Planned<'static>> {
     let table = if n >= PART_FROM { Table::Part(PART) } else { Table::Loaded };
     let goals = match n {
         64 => vec![goal("kernel", 8.0)],
@@ -263,7 +298,7 @@ fn apply(
     Ok((measure(bench, format!("{} with {what}", subscribers(n)), unit, goals), contenders))
 }
 
-fn latency(setup: &Setup, n: usize) -> Result<Planned> {
+fn latency(setup: &Setup, n: usize) -> Result<Planned<'static>> {
     let goals = if n == 1 {
         vec![goal("ping", 1.0 / 1.5)]
     } else {
@@ -290,7 +325,55 @@ fn latency(setup: &Setup, n: usize) -> Result<Planned> {
     Ok((measure("latency", subscribers(n), Unit::Microseconds, goals), contenders))
 }
 
-fn hash(setup: &Setup, n: usize) -> Result<Planned> {
+/// The kernel's own dump, by a joiner that only counts.
+fn dump<'s>(setup: &Setup, with: &mut Vec<Box<dyn Contender + 's>>) -> Result<()> {
+    with.push(Box::new(Join::kernel(setup, 1)?));
+    Ok(())
+}
+
+fn kernel_import(setup: &Setup) -> Result<Planned<'_>> {
+    let mut contenders: Vec<Box<dyn Contender + '_>> = Vec::new();
+    if setup.wants("rtm") && setup.wants("kernel") {
+        contenders.push(Box::new(Import::new(setup)?));
+        dump(setup, &mut contenders)?;
+    }
+    // At most 2.5 times as long.
+    let goals = vec![goal("kernel", 1.0 / 2.5)];
+    Ok((measure("kernel-import", "the full table".to_owned(), Unit::Seconds, goals), contenders))
+}
+
+fn kernel_resync(setup: &Setup) -> Result<Planned<'_>> {
+    let mut contenders: Vec<Box<dyn Contender + '_>> = Vec::new();
+    if setup.wants("rtm") && setup.wants("kernel") {
+        contenders.push(Box::new(Resync::new(setup)?));
+        dump(setup, &mut contenders)?;
+    }
+    let goals = vec![goal("kernel", 1.0 / 3.0)];
+    let variant = "after an overrun".to_owned();
+    Ok((measure("kernel-resync", variant, Unit::Seconds, goals), contenders))
+}
+
+fn export(setup: &Setup) -> Result<Planned<'_>> {
+    let mut contenders: Vec<Box<dyn Contender + '_>> = Vec::new();
+    if setup.wants("rtm") && setup.wants("kernel") {
+        contenders.push(Box::new(Export::new(setup)?));
+        contenders.push(Box::new(IpBatch::new(setup)?));
+    }
+    let goals = vec![goal("ip -batch", 1.0)];
+    Ok((measure("export", "the full table".to_owned(), Unit::RoutesPerSecond, goals), contenders))
+}
+
+fn fpm(setup: &Setup) -> Result<Planned<'_>> {
+    let mut contenders: Vec<Box<dyn Contender + '_>> = Vec::new();
+    if setup.wants("rtm") {
+        contenders.push(Box::new(Replay::new(setup)?));
+        contenders.push(Box::new(Asked(FPM_ASKED)));
+    }
+    let goals = vec![goal("asked", 1.0)];
+    Ok((measure("fpm", "the full table".to_owned(), Unit::RoutesPerSecond, goals), contenders))
+}
+
+fn hash(setup: &Setup, n: usize) -> Result<Planned<'static>> {
     let mut contenders: Vec<Box<dyn Contender>> = Vec::new();
     if setup.wants("bare") {
         contenders.push(Box::new(Bare::hash_fill(setup.directory(), n, setup.routes()?)?));

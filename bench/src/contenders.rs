@@ -368,7 +368,8 @@ impl Table {
     }
 }
 
-fn kernel_admin(setup: &Setup, next_hops: NextHops, table: Table) -> Result<Worker> {
+/// The kernel's admin with `table` in its namespace.
+pub(crate) fn kernel_admin(setup: &Setup, next_hops: NextHops, table: Table) -> Result<Worker> {
     let data = rtm::text(setup.data())?;
     let routes = table.routes(setup);
     Worker::start(&["kernel-admin", &data, &routes, next_hops.contender(), table.state()])

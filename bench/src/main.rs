@@ -12,6 +12,7 @@ mod harness;
 
 mod bare;
 mod broker;
+mod feeds;
 mod kernel;
 mod rtm;
 

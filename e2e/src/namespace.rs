@@ -3,11 +3,12 @@
 
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
 use crate::daemon::Daemon;
-use crate::process::{Process, binary};
+use crate::process::{PATIENCE, Process, binary};
 
 /// A network namespace.
 pub struct Namespace {
@@ -81,6 +82,18 @@ impl Namespace {
             namespace.ip(&format!("-6 addr add 2001:db8:{number}::2/64 dev {name}0 nodad"));
         }
         namespace
+    }
+
+    /// Waits until fresh links have their carriers and link-local addresses: for
+    /// some seconds the kernel tells of these.
+    pub fn settle(&self) {
+        let start = Instant::now();
+        while !self.ip("-6 addr show tentative").is_empty()
+            || self.ip("link show up").contains("NO-CARRIER")
+        {
+            assert!(start.elapsed() < PATIENCE, "links never settle: {}", self.ip("addr show"));
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// Runs `ip -batch` in it over these lines, which must succeed.

@@ -166,6 +166,7 @@ fn import_and_export_make_no_loop() {
         return;
     }
     let namespace = Namespace::with_links();
+    namespace.settle();
     namespace.ip("route add 10.5.0.0/16 via 192.168.1.9 proto static table 100");
     let daemon = Daemon::start_within(&namespace, CONFIG, &["--kernel", "--export", "100"]);
     for number in 0..20 {
@@ -195,4 +196,203 @@ fn import_and_export_make_no_loop() {
     namespace.ip("route prepend 10.5.0.0/16 via 192.168.1.9 proto static table 100");
     until("ours is withdrawn", || ours(&namespace).len() == 19);
     assert!(namespace.ip("route show table 100 10.5.0.0/16").contains("proto static"));
+}
+
+#[test]
+fn of_equal_routes_only_the_first_is_exported_and_the_others_say_so() {
+    if !require::root("of_equal_routes_only_the_first_is_exported_and_the_others_say_so") {
+        return;
+    }
+    let namespace = Namespace::with_links();
+    let daemon = Daemon::start_within(&namespace, CONFIG, &["--export", "100"]);
+    let rtm = |words: &str| daemon.rtm(&words.split(' ').collect::<Vec<_>>());
+    rtm("route add 10.1.0.0/16 via 192.168.1.1 table 100");
+    rtm("route append 10.1.0.0/16 via 192.168.1.2 table 100");
+    rtm("route append 10.1.0.0/16 via 192.168.1.3 table 100");
+    until("the first is there", || ours(&namespace).len() == 1);
+    until("two are behind", || export(&daemon)["behind"] == 2);
+    let problems = export(&daemon)["problems"].to_string();
+    assert!(problems.contains("not exported: another route of the table"), "{problems}");
+    let shown = rtm("route show table 100");
+    let marked: Vec<&str> = shown.lines().filter(|l| l.contains("rt_offload_failed")).collect();
+    assert!(marked.len() == 2 && !marked.concat().contains("192.168.1.1 "), "{shown}");
+    // The next takes its place.
+    rtm("route del 10.1.0.0/16 via 192.168.1.1 table 100");
+    until("the second is there", || ours(&namespace).join(" ").contains("192.168.1.2"));
+    until("one is behind", || export(&daemon)["behind"] == 1);
+    daemon.rtm(&["flush", "routes", "--force"]);
+    until("none is behind", || export(&daemon)["behind"] == 0);
+}
+
+#[test]
+fn without_permission_it_says_so() {
+    if !require::root("without_permission_it_says_so") {
+        return;
+    }
+    let namespace = Namespace::with_links();
+    let directory = tempfile::tempdir().unwrap();
+    let copy = directory.path().join("rtmd");
+    std::fs::copy(rtm_e2e::binary("rtmd"), &copy).unwrap();
+    let runtime = directory.path().join("run");
+    std::fs::create_dir(&runtime).unwrap();
+    let nobody = rustix::fs::Uid::from_raw(65534);
+    let group = rustix::fs::Gid::from_raw(65534);
+    for path in [directory.path(), &runtime] {
+        rustix::fs::chown(path, Some(nobody), Some(group)).unwrap();
+    }
+    let mut command = namespace.command("setpriv");
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--no-new-privs"]);
+    command.arg(&copy).arg("--runtime-dir").arg(&runtime).args(["--export", "100"]);
+    command.env_remove("RTM_SOCKET").env_remove("RTM_RUNTIME_DIR").env_remove("XDG_RUNTIME_DIR");
+    let process = Process::spawn(command);
+    process.wait_stderr("ready");
+    let rtm = |words: &str| {
+        let mut rtm = std::process::Command::new(rtm_e2e::binary("rtm"));
+        rtm.arg("--runtime-dir").arg(&runtime).args(words.split(' '));
+        Process::spawn(rtm).finish()
+    };
+    let added = rtm("route add 10.1.0.0/16 via 192.168.1.1 table 100");
+    assert_eq!(added.code, Some(0), "{}", added.err);
+    process.wait_stderr("export: not permitted; CAP_NET_ADMIN would be right");
+    until("the route says why", || rtm("-j status").out.contains("Operation not permitted"));
+    assert!(rtm("route show table 100").out.contains("rt_offload_failed"));
+    assert_eq!(ours(&namespace).len(), 0);
+    process.signal(15);
+    process.finish();
+}
+
+#[test]
+fn an_overrun_of_events_ends_as_the_table_wants() {
+    if !require::root("an_overrun_of_events_ends_as_the_table_wants") {
+        return;
+    }
+    let namespace = Namespace::with_links();
+    let mut lines = String::new();
+    for number in 0..3000 {
+        let _ = writeln!(
+            lines,
+            "10.{}.{}.0/24 via 192.168.1.1 dev v0 table 100",
+            number / 250,
+            number % 250
+        );
+    }
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), &lines).unwrap();
+    let args = ["--export", "100", "--load", file.path().to_str().unwrap()];
+    let daemon = Daemon::start_within(&namespace, CONFIG, &args);
+    until("all are there", || ours(&namespace).len() == 3000);
+    // Others take half of ours away, and put theirs before some, unseen.
+    let (mut del, mut put) = (String::new(), String::new());
+    for number in 0..3000 {
+        let prefix = format!("10.{}.{}.0/24", number / 250, number % 250);
+        if number % 2 == 0 {
+            let _ = writeln!(del, "route del {prefix} table 100 proto 77");
+        }
+        if number % 100 == 1 {
+            let _ = writeln!(put, "route prepend {prefix} via 192.168.1.9 proto static table 100");
+        }
+    }
+    for number in 0..10_000 {
+        let prefix = format!("11.{}.{}.0/24", number / 250, number % 250);
+        let _ = writeln!(put, "route add {prefix} via 192.168.1.9 proto static table 100");
+    }
+    daemon.process.signal(19);
+    namespace.batch(&del);
+    namespace.batch(&put);
+    daemon.process.signal(18);
+    until("an overrun was seen", || export(&daemon)["counts"]["overruns"].as_u64() >= Some(1));
+    until("all but 30 are there", || export(&daemon)["installed"] == 2970);
+    until("30 are blocked", || export(&daemon)["blocked"] == 30);
+    // Of those, ours is still there behind.
+    assert_eq!(ours(&namespace).len(), 3000);
+    assert_eq!(namespace.ip("route show table 100 proto static").lines().count(), 10_030);
+}
+
+#[test]
+fn a_named_group_that_changes_changes_its_routes_in_the_kernel() {
+    if !require::root("a_named_group_that_changes_changes_its_routes_in_the_kernel") {
+        return;
+    }
+    use rtm_model::{HopSpec, Hops, RouteSpec, RouteType};
+    use rtm_netlink::{Builder, NextHopMessage, RouteMessage, flag};
+    let namespace = Namespace::with_links();
+    let args = ["--export", "100", "--fpm=192.168.1.2:2620"];
+    let daemon = Daemon::start_within(&namespace, CONFIG, &args);
+    let mut frames = Vec::new();
+    let mut frame = |message: &Builder| {
+        frames.extend_from_slice(&[1, 1]);
+        frames.extend_from_slice(&((message.bytes().len() + 4) as u16).to_be_bytes());
+        frames.extend_from_slice(message.bytes());
+    };
+    let object = |gateway: &str| {
+        let mut out = Builder::default();
+        let gateway = Some(gateway.parse().unwrap());
+        let hop = HopSpec { gateway, link: None, weight: 1, flags: Default::default() };
+        NextHopMessage::encode_hop(&mut out, flag::CREATE | flag::REPLACE, 0, 9, &hop);
+        out
+    };
+    frame(&object("192.168.1.7"));
+    for number in 0..1000 {
+        let prefix = format!("10.{}.{}.0/24", number / 250, number % 250);
+        let mut spec = RouteSpec::new(prefix.parse().unwrap());
+        (spec.kind, spec.protocol, spec.table) = (Some(RouteType::Unicast), Some(186), 100);
+        (spec.scope, spec.hops) = (Some(0), Hops::Named(9));
+        let mut out = Builder::default();
+        RouteMessage::encode(&mut out, flag::CREATE | flag::REPLACE, 0, &spec).unwrap();
+        frame(&out);
+    }
+    let mut zebra =
+        within(&namespace, || std::net::TcpStream::connect("192.168.1.2:2620").unwrap());
+    std::io::Write::write_all(&mut zebra, &frames).unwrap();
+    let by = |gateway: &str| {
+        ours(&namespace).iter().filter(|line| line.contains(&format!("via {gateway} "))).count()
+    };
+    until("all are there", || by("192.168.1.7") == 1000);
+    let mut changed = vec![1, 1];
+    let message = object("192.168.1.8");
+    changed.extend_from_slice(&((message.bytes().len() + 4) as u16).to_be_bytes());
+    changed.extend_from_slice(message.bytes());
+    std::io::Write::write_all(&mut zebra, &changed).unwrap();
+    until("all are others", || by("192.168.1.8") == 1000);
+    assert_eq!(daemon.json(&["status"])["export"]["installed"], 1000);
+}
+
+/// Does something in a namespace, by a thread of its own.
+fn within<T: Send + 'static>(
+    namespace: &Namespace,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> T {
+    let path = format!("/run/netns/{}", namespace.name());
+    let thread = std::thread::spawn(move || {
+        let file = std::fs::File::open(path).unwrap();
+        let network = rustix::thread::LinkNameSpaceType::Network;
+        rustix::thread::move_into_link_name_space(std::os::fd::AsFd::as_fd(&file), Some(network))
+            .unwrap();
+        work()
+    });
+    thread.join().unwrap()
+}
+
+#[test]
+fn other_tables_wake_no_export() {
+    if !require::root("other_tables_wake_no_export") {
+        return;
+    }
+    let namespace = Namespace::with_links();
+    namespace.settle();
+    let daemon = Daemon::start_within(&namespace, CONFIG, &["--export", "100"]);
+    daemon.rtm(&["route", "add", "10.1.0.0/16", "via", "192.168.1.1", "table", "100"]);
+    until("it is there", || ours(&namespace).len() == 1);
+    let wakeups = || daemon.json(&["status"])["turns"]["wakeups"]["export"].as_u64().unwrap();
+    std::thread::sleep(Duration::from_millis(500));
+    let before = wakeups();
+    let mut lines = String::new();
+    for number in 0..1000 {
+        for table in ["254", "200", "2000"] {
+            let prefix = format!("10.{}.{}.0/24", number / 250, number % 250);
+            let _ = writeln!(lines, "route add {prefix} via 192.168.1.1 table {table}");
+        }
+    }
+    namespace.batch(&lines);
+    assert_eq!(wakeups(), before, "3,000 events of other tables");
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rtm_e2e::Daemon;
 use rtm_e2e::process::PATIENCE;
 use rtm_model::{HopSpec, Hops, LinkRef, RouteSpec, RouteType};
-use rtm_netlink::{Builder, Member, NextHopMessage, RouteMessage, flag};
+use rtm_netlink::{Builder, Member, NextHopMessage, RouteMessage, flag, kind};
 use serde_json::Value;
 
 /// What zebra puts into each message; another process has another.
@@ -547,4 +547,86 @@ fn rubbish_and_floods_leave_the_daemon_as_it_was() {
     world.wait("it", |world| {
         world.routes().contains(&"198.51.100.0/24 via 192.0.2.1 proto bgp metric 20".to_owned())
     });
+}
+
+#[test]
+fn what_an_object_cant_keep_is_counted() {
+    let world = World::new(SLOW);
+    let mut zebra = world.connect();
+    let mut encapsulated = Builder::default();
+    encapsulated.begin(
+        kind::NEWNEXTHOP,
+        flag::CREATE | flag::REPLACE,
+        0,
+        &[2, 0, 0, 0, 0, 0, 0, 0],
+    );
+    // NHA_ID, NHA_GATEWAY, NHA_ENCAP_TYPE (MPLS) and NHA_ENCAP.
+    encapsulated.u32(1, 20);
+    encapsulated.address(6, "192.0.2.1".parse().unwrap());
+    encapsulated.attribute(7, &1_u16.to_ne_bytes());
+    encapsulated.attribute(8, &[8, 0, 1, 0, 0, 0x01, 0x01, 0x40]);
+    encapsulated.end();
+    zebra.send(&[
+        encapsulated.bytes().to_vec(),
+        object(22, &hop("192.0.2.2")),
+        group(21, &[(20, 1), (22, 300)]),
+        by_object("10.1.0.0/16", 21),
+    ]);
+    world.wait_routes(&[
+        "10.1.0.0/16 nhid 21 proto bgp metric 20",
+        "\tnexthop via 192.0.2.1 weight 1",
+        "\tnexthop via 192.0.2.2 weight 256",
+    ]);
+    let peer = world.source("fpm:127.0.0.1")["fpm"].clone();
+    assert_eq!(peer["encapsulations_left_out"], 1, "{peer}");
+    assert_eq!(peer["weights_cut"], 1, "{peer}");
+}
+
+#[test]
+fn a_lost_source_gives_way_to_the_next_best_in_slices() {
+    const ROUTES: usize = 100_000;
+    let world = World::new(QUICK);
+    let prefix = |number: usize| {
+        format!("{}.{}.{}.0/24", 20 + (number >> 16), number >> 8 & 255, number & 255)
+    };
+    let mut backup = String::new();
+    for number in 0..ROUTES {
+        backup += &format!("{} via 192.0.2.250 metric 20\n", prefix(number));
+    }
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), backup).unwrap();
+    let path = file.path().to_str().unwrap();
+    world.daemon.rtm(&["route", "load", path, "--source", "backup"]);
+    let mut zebra = world.connect();
+    for chunk in (0..ROUTES).collect::<Vec<_>>().chunks(100) {
+        let frames: Vec<Vec<u8>> =
+            chunk.iter().map(|number| via(&prefix(*number), "192.0.2.1")).collect();
+        zebra.send(&frames);
+    }
+    world.wait("all are its", |world| world.source("fpm:127.0.0.1")["winners"] == ROUTES);
+    world.wait("settled", |world| world.source("fpm:127.0.0.1")["fpm"]["state"] == "connected");
+    let before = world.daemon.json(&["digest"])["revision"].as_u64().unwrap();
+    let mut monitor = world.daemon.command(&["monitor", "route"]);
+    let mut monitor = monitor.stdout(std::process::Stdio::piped()).spawn().unwrap();
+    world.wait("the monitor follows", |world| {
+        let clients = world.daemon.json(&["client", "list"]);
+        clients.as_array().unwrap().iter().any(|client| client["state"] == "live")
+    });
+    drop(zebra);
+    // From here on nobody asks the daemon anything: its turns are its own.
+    let (lines, said) = std::sync::mpsc::channel();
+    let output = monitor.stdout.take().unwrap();
+    std::thread::spawn(move || {
+        let lines_of = std::io::BufRead::lines(std::io::BufReader::new(output));
+        lines_of.map_while(Result::ok).all(|line| lines.send(line).is_ok());
+    });
+    for seen in 0..ROUTES {
+        let line = said.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("silent after {seen}"));
+        assert!(line.contains("via 192.0.2.250"), "no gap, and no other change: {line}");
+    }
+    monitor.kill().unwrap();
+    monitor.wait().unwrap();
+    let slices = world.daemon.json(&["digest"])["revision"].as_u64().unwrap() - before;
+    assert!((10..ROUTES as u64).contains(&slices), "in slices: {slices} revisions");
+    assert!(world.source("fpm:127.0.0.1").is_null());
 }

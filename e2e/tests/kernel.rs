@@ -322,3 +322,68 @@ fn after_a_flush_the_kernel_is_asked_again() {
     daemon.rtm(&["flush", "all", "--force"]);
     mirror::await_equal(&namespace, &daemon, "after a flush");
 }
+
+#[test]
+fn a_replaced_object_is_one_record_whatever_the_kernel_tells() {
+    if !require::root("a_replaced_object_is_one_record_whatever_the_kernel_tells") {
+        return;
+    }
+    for told in ["1", "0"] {
+        let namespace = Namespace::with_links();
+        // 0: of a replaced object's routes the kernel says nothing at all, and `ip`
+        // shows their numbers only.
+        let mode = |mode| namespace.sysctl("net.ipv4.nexthop_compat_mode", mode);
+        mode(told);
+        let mut lines = String::from(
+            "nexthop add id 5 via 192.168.1.7 dev v0\nnexthop add id 6 via 2001:db8:1::7 dev v0\n\
+             nexthop add id 8 via 192.168.2.7 dev w0\nnexthop add id 7 group 5,3/8\n",
+        );
+        for number in 0..100 {
+            let _ = writeln!(lines, "route add 10.0.{number}.0/24 nhid 5");
+            let _ = writeln!(lines, "route add 10.1.{number}.0/24 nhid 7");
+            let _ = writeln!(lines, "route add 2001:db8:{number:x}::/48 nhid 6");
+        }
+        batch(&namespace, &lines);
+        // No listing comes to help.
+        let config = "[kernel]\nsettle_ms = 60000\n";
+        let daemon = Daemon::start_within(&namespace, config, &["--kernel"]);
+        mode("1");
+        mirror::await_equal(&namespace, &daemon, "at the start");
+        mode(told);
+        let before = daemon.json(&["status"])["revision"].as_u64().unwrap();
+        namespace.ip("nexthop replace id 5 via 192.168.1.8 dev v0");
+        namespace.ip("-6 nexthop replace id 6 via 2001:db8:1::8 dev v0");
+        mode("1");
+        mirror::await_equal(&namespace, &daemon, "after both were replaced");
+        let records = daemon.json(&["status"])["revision"].as_u64().unwrap() - before;
+        assert!(records < 20, "{records} records of 300 routes, with compat_mode {told}");
+        assert_eq!(count(&daemon, "listings"), 1, "no listing but the first");
+    }
+}
+
+#[test]
+fn gateways_of_one_route_may_differ_in_more() {
+    if !require::root("gateways_of_one_route_may_differ_in_more") {
+        return;
+    }
+    let namespace = Namespace::with_links();
+    namespace.settle();
+    // No listing comes to help.
+    let daemon = Daemon::start_within(&namespace, "[kernel]\nsettle_ms = 60000\n", &["--kernel"]);
+    let first = "2001:db8:a::/48 via 2001:db8:2::5 src 2001:db8:2::2";
+    namespace.ip(&format!("-6 route add {first}"));
+    namespace.ip("-6 route append 2001:db8:a::/48 via 2001:db8:2::7");
+    namespace.ip("-6 route add 2001:db8:b::/48 via 2001:db8:2::5");
+    namespace.ip("-6 route append 2001:db8:b::/48 via 2001:db8:2::7 src 2001:db8:2::2");
+    mirror::await_equal(&namespace, &daemon, "a second gateway");
+    assert_eq!(count(&daemon, "listings"), 1, "no listing but the first");
+    drop(daemon);
+    // Whose the rest is when the first one goes isn't told: that is listed.
+    let daemon = Daemon::start_within(&namespace, "", &["--kernel"]);
+    namespace.ip("-6 route append 2001:db8:b::/48 via 2001:db8:2::8 src 2001:db8:2::2");
+    mirror::await_equal(&namespace, &daemon, "a third gateway");
+    for prefix in ["a", "b"] {
+        namespace.ip(&format!("-6 route del 2001:db8:{prefix}::/48 via 2001:db8:2::5"));
+        mirror::await_equal(&namespace, &daemon, "without the first gateway");
+    }
+}

@@ -33,6 +33,13 @@ impl<'n> Bird<'n> {
         Bird { namespace, directory, _process: process }
     }
 
+    /// Gives it another configuration.
+    pub(crate) fn configure(&self, config: &str) {
+        std::fs::write(self.directory.path().join("bird.conf"), config).expect("a file");
+        let said = self.ask("configure");
+        assert!(said.contains("Reconfigur"), "birdc configure: {said}");
+    }
+
     /// Runs `birdc` with these words; gives what it prints.
     pub(crate) fn ask(&self, words: &str) -> String {
         let mut command = self.namespace.command("birdc");

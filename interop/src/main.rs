@@ -7,7 +7,9 @@
 
 mod bird;
 mod exabgp;
+mod export;
 mod frr;
+mod kernel;
 mod proxy;
 mod replay;
 mod scenarios;

@@ -11,10 +11,14 @@ use crate::exabgp::ExaBgp;
 use crate::frr::Frr;
 use crate::proxy::Proxy;
 use crate::zebra_table::{Table, difference, of_rtm, of_zebra};
-use crate::{Scale, Scenario, replay};
+use crate::{Scale, Scenario, export, kernel, replay};
 
 /// All of them.
 pub(crate) const ALL: &[Scenario] = &[
+    ("kernel-full", "the real table by ip -batch, while the buffer overruns", kernel::full),
+    ("kernel-steps", "the kernel's tables changed at random, compared each time", kernel::steps),
+    ("bird", "BIRD's kernel protocol; a configuration that removes half", export::bird),
+    ("export", "ours in the kernel beside others', over a crash", export::export),
     ("frr-static", "FRR with routes of staticd; zebra killed and started again", frr_static),
     ("frr-cut", "zebra's connection cut at random bytes; a replay lacking some routes", frr_cut),
     ("frr-bgp", "the real table over BGP, from BIRD by way of FRR", frr_bgp),

@@ -158,7 +158,7 @@ pub(crate) struct Outcome {
 /// Runs all rounds. Progress goes to standard error.
 pub(crate) fn run(
     measure: Measure,
-    contenders: &mut [Box<dyn Contender>],
+    contenders: &mut [Box<dyn Contender + '_>],
     plan: Plan,
 ) -> Result<Outcome> {
     let mut values: Vec<Vec<Option<f64>>> = vec![Vec::new(); contenders.len()];

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 
 use super::{Daemon, text};
+use crate::contenders::{NextHops, Table, kernel_admin};
 use crate::harness::machine;
 use crate::harness::rounds::{Figure, Figures};
 use crate::harness::worker::{Order, Reply, Work, Worker};
@@ -55,6 +56,31 @@ pub(crate) fn measure(setup: &Setup) -> Result<Figures> {
 
     silent(setup, &mut rows)?;
     Ok(Figures { bench: "memory".to_owned(), variant: "full table".to_owned(), rows })
+}
+
+/// The same of a mirror of the kernel's full table.
+pub(crate) fn measure_mirror(setup: &Setup) -> Result<Figures> {
+    let kernel = kernel_admin(setup, NextHops::Plain, Table::Loaded)?;
+    let idle_daemon = Daemon::start(setup)?;
+    machine::settle(Duration::from_secs(2));
+    let idle = resident(&idle_daemon)?;
+    drop(idle_daemon);
+    let daemon = Daemon::start_within(setup, kernel.pid(), &["--kernel"])?;
+    while !daemon.log().contains(" entries in ") {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    machine::settle(Duration::from_secs(5));
+    let routes = setup.routes()?.len() as u64;
+    let (loaded, journal) = (resident(&daemon)?, status(&daemon, "journal_bytes")?);
+    let peak = process_status(&daemon, "VmHWM")?;
+    let per_route = |bytes: u64| bytes.saturating_sub(idle + journal) / routes;
+    let rows = vec![
+        Figure::bytes("resident with the kernel's full table", loaded, None),
+        Figure::bytes("of these the journal", journal, None),
+        Figure::bytes("per route", per_route(loaded), Some(150)),
+        Figure::bytes("per route, at the import's peak", per_route(peak), Some(250)),
+    ];
+    Ok(Figures { bench: "kernel-memory".to_owned(), variant: "full table".to_owned(), rows })
 }
 
 /// A daemon of its own, with a full table and a full journal, before and after

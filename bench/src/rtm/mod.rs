@@ -41,11 +41,27 @@ pub(crate) struct Daemon {
 
 impl Daemon {
     pub(crate) fn start(setup: &Setup) -> Result<Self> {
+        Self::start_with(setup, &[])
+    }
+
+    /// With these options.
+    pub(crate) fn start_with(setup: &Setup, options: &[&str]) -> Result<Self> {
+        Self::start_by(setup, Command::new(program("rtmd")?), options)
+    }
+
+    /// In the network namespace of a process.
+    pub(crate) fn start_within(setup: &Setup, pid: u32, options: &[&str]) -> Result<Self> {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net=/proc/{pid}/ns/net")).arg(program("rtmd")?);
+        Self::start_by(setup, command, options)
+    }
+
+    /// By a command that becomes `rtmd`.
+    fn start_by(setup: &Setup, mut command: Command, options: &[&str]) -> Result<Self> {
         let directory =
             tempfile::Builder::new().prefix("rtm").tempdir_in(setup.directory())?.keep();
         let log = directory.join("log");
-        let mut command = Command::new(program("rtmd")?);
-        command.arg("--no-console").arg("--runtime-dir").arg(&directory);
+        command.arg("--no-console").arg("--runtime-dir").arg(&directory).args(options);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&log)?);
         let child = die_with_parent(&mut command).spawn().context("rtmd")?;
         let mut daemon = Self { child, directory };
@@ -69,6 +85,15 @@ impl Daemon {
 
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// What it has logged.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.directory.join("log")).unwrap_or_default()
+    }
+
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) -> Result<()> {
+        Ok(rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), signal)?)
     }
 
     /// `rtm …` against this daemon.

@@ -388,6 +388,8 @@ impl Daemon {
             more |= fifo.take_some(&mut self.core, &self.epoll, until);
         }
         if let Some(fpm) = &mut self.fpm {
+            // A zebra that isn't back gives way in this very turn.
+            fpm.handle_timeout(&mut self.core);
             if woken.fpm || memory.feeding {
                 let until = until.max(Instant::now() + FEEDS / 4);
                 more |= fpm.take_some(&mut self.core, until);

@@ -77,6 +77,12 @@ impl<'a> Object<'a> {
 }
 
 impl<'a> NextHopMessage<'a> {
+    /// Is what is sent there encapsulated? (Kept in `unknown`: a next hop of
+    /// ours has no place for it.)
+    pub fn is_encapsulated(&self) -> bool {
+        self.unknown.iter().any(|(number, _)| *number == NHA_ENCAP)
+    }
+
     pub(crate) fn decode(
         message: Message<'a>,
         gone: bool,

@@ -10,3 +10,4 @@ pub(crate) mod fifo;
 pub(crate) mod fpm;
 pub(crate) mod kernel;
 pub(crate) mod queue;
+mod sockets;

@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use rtm_model::{Change, Family, GroupSpec, Hops, Prefix, RouteSpec, RouteType, Verb};
+use rtm_model::{Change, Family, GroupSpec, Hops, Prefix, RouteSpec, RouteType, Verb, WEIGHT_MAX};
 use rtm_netlink::{Body, Message, NextHopMessage, Object as Told, RouteMessage};
 use rtm_tables::{ChangeError, Transaction};
 
@@ -36,6 +36,10 @@ pub(crate) struct Counts {
     pub(crate) skipped: u64,
     /// Attributes that nobody here knows; those of routes are kept.
     pub(crate) unknown: u64,
+    /// Next-hop objects whose encapsulation has no place in the table.
+    pub(crate) encapsulated: u64,
+    /// Groups with weights beyond the table's, which are cut to its largest.
+    pub(crate) cut: u64,
     /// Routes that the table refused.
     pub(crate) refused: u64,
     /// Deletes of what wasn't there.
@@ -201,6 +205,9 @@ impl Content {
         same_host: bool,
     ) -> Result<(), String> {
         self.counts.unknown += told.unknown.len() as u64;
+        self.counts.encapsulated += u64::from(told.is_encapsulated());
+        let mut members = told.object.members();
+        self.counts.cut += u64::from(members.any(|member| member.weight > u32::from(WEIGHT_MAX)));
         if told.id == 0 {
             return Err("a next-hop object without its number".to_owned());
         }

@@ -152,6 +152,8 @@ impl PeerFacts {
             "bytes": self.counts.bytes,
             "skipped": self.counts.skipped,
             "unknown_attributes": self.counts.unknown,
+            "encapsulations_left_out": self.counts.encapsulated,
+            "weights_cut": self.counts.cut,
             "refused": self.counts.refused,
             "missing": self.counts.missing,
             "waiting": self.waiting,

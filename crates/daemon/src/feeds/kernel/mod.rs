@@ -1,9 +1,10 @@
 //! This host's own tables, mirrored: rtnetlink, read-only, without privilege.
 //!
 //! Two sockets. One is in the kernel's multicast groups and receives what
-//! happens; the other asks for what there is. The first is read to its end
-//! before each piece of an answer on the second, so that an event always goes
-//! before a line that may be older ([`listing`]).
+//! happens; the other asks for what there is, and is read by a thread
+//! ([`reader`]). The first is read to its end between taking a piece of an answer
+//! and looking at it, so that an event always goes before a line that may be
+//! older ([`listing`]).
 //!
 //! ```text
 //!  events ─ filter in the kernel ─> routes · neighbours · links · objects ─┐
@@ -18,9 +19,12 @@
 //! And every few minutes everything is looked at anew, in case all of this
 //! missed something: what differed is mended, counted and logged.
 
+mod answers;
+mod events;
 mod filter;
 mod listing;
 mod neighbours;
+mod reader;
 mod routes;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -28,22 +32,18 @@ use std::time::{Duration, Instant};
 
 use ipc::epoll::{Epoll, Interest};
 use ipc::netlink::{self, Error, Socket};
-use rtm_model::{
-    Change, Family, GroupSpec, HopSpec, LinkRef, LinkSpec, NudState, RouteSpec, Verb, WEIGHT_MAX,
-};
-use rtm_netlink::{
-    Answer, Body, Builder, LinkMessage, LinkState, Member, NeighbourMessage, NeighbourSkip,
-    NextHopMessage, Object, RouteMessage, RouteSkip, messages, number,
-};
-use rtm_tables::{ChangeError, Millis, OwnRoute, SourceId, SourceSpec, StaleCursor, Stamp};
+use rtm_model::HopSpec;
+use rtm_netlink::{Builder, LinkState, Member, number};
+use rtm_tables::{ChangeError, Millis, SourceId, SourceSpec, StaleCursor, Stamp};
 use serde_json::{Value, json};
 
+use super::sockets;
 use crate::config::KernelConfig;
 use crate::core::{Core, Requester};
 use crate::wakeup::Wakeup;
 pub(super) use filter::program;
-use listing::{Listing, ROUNDS_MAX, Scope, Step};
-use routes::{ListKey, Outcome};
+use listing::{Listing, Scope};
+use reader::{Piece, Reader};
 
 /// The longest message: an attribute ends at 64 KiB, and dumps come in pieces
 /// of 32 KiB.
@@ -119,7 +119,9 @@ struct Wanted {
 /// The feed.
 pub(crate) struct Kernel {
     events: Socket,
-    dumps: Socket,
+    reader: Reader,
+    /// A piece of an answer that waits for events to be read first.
+    piece: Option<Piece>,
     source: SourceId,
     tables: Vec<u32>,
     /// Routes of this protocol are our own export.
@@ -131,6 +133,7 @@ pub(crate) struct Kernel {
     links: HashMap<u32, LinkState>,
     objects: HashMap<u32, Known>,
     joined: neighbours::Joined,
+    mixed: routes::Mixed,
     wanted: Wanted,
     listing: Option<Listing>,
     /// One that is to be made again.
@@ -166,28 +169,24 @@ impl Kernel {
         spec.distances = core.config.distance.of_kernel();
         let source = core.table.source(spec).map_err(|error| wrong(&error))?;
         let tables = config.numbers(&core.names).map_err(|error| wrong(&error))?;
-        let events = Socket::open(netlink::ROUTE).map_err(|error| wrong(&error))?;
-        // Beyond net.core.rmem_max nothing is granted without privilege.
-        let bytes = config.receive_bytes.0 as usize;
-        ipc::socket::set_receive_buffer(&events, bytes).map_err(|error| wrong(&error))?;
-        events.attach_filter(&program(&tables, Some(own))).map_err(|error| wrong(&error))?;
-        for group in [
+        let groups = [
             number::GROUP_LINK,
             number::GROUP_NEIGH,
             number::GROUP_IPV4_IFADDR,
             number::GROUP_IPV4_ROUTE,
             number::GROUP_IPV6_ROUTE,
             number::GROUP_NEXTHOP,
-        ] {
-            events.join(group).map_err(|error| wrong(&error))?;
-        }
-        let dumps = Socket::open(netlink::ROUTE).map_err(|error| wrong(&error))?;
-        dumps.set_strict_check(true).map_err(|error| wrong(&error))?;
-        dumps.set_extended_ack(true).map_err(|error| wrong(&error))?;
+        ];
+        let filter = program(&tables, Some(own));
+        let events = sockets::events(config.receive_bytes.0 as usize, &filter, &groups);
+        let events = events.map_err(|error| wrong(&error))?;
+        let dumps = sockets::requests().map_err(|error| wrong(&error))?;
+        let reader = Reader::start(dumps, BUFFER_BYTES).map_err(|error| wrong(&error))?;
         core.kernel.source = Some(source);
         Ok(Kernel {
             events,
-            dumps,
+            reader,
+            piece: None,
             source,
             tables,
             own_protocol: own,
@@ -198,6 +197,7 @@ impl Kernel {
             links: HashMap::new(),
             objects: HashMap::new(),
             joined: neighbours::Joined::default(),
+            mixed: routes::Mixed::default(),
             wanted: Wanted { all: true, links: BTreeSet::new(), at: Some(0) },
             listing: None,
             repeat: None,
@@ -219,7 +219,7 @@ impl Kernel {
     /// Lets the loop watch it.
     pub(crate) fn watch(&self, epoll: &Epoll) -> Result<(), ipc::epoll::Error> {
         epoll.add(&self.events, Wakeup::Kernel.number(), Interest::READ)?;
-        epoll.add(&self.dumps, Wakeup::KernelAnswer.number(), Interest::READ)
+        epoll.add(self.reader.event(), Wakeup::KernelAnswer.number(), Interest::READ)
     }
 
     /// The next time that something is due.
@@ -272,6 +272,10 @@ impl Kernel {
         self.pause(false, epoll);
         self.held = false;
         loop {
+            // Before the events: so what is read of them now is newer than it.
+            if self.piece.is_none() {
+                self.piece = self.reader.poll();
+            }
             let drained = self.read_events(core, until);
             if drained {
                 self.begin_by = None;
@@ -287,11 +291,13 @@ impl Kernel {
             } else if self.listing.is_none() && self.wanted.at.is_some_and(|at| at <= core.now) {
                 self.begin(core);
             } else if self.listing.is_some() {
-                if !self.read_answer(core) {
-                    return false;
-                }
+                let Some(piece) = self.piece.take() else { return false };
+                self.read_answer(core, &piece);
+                self.reader.done(piece);
             } else {
-                return false;
+                // What is left of an answer that was given up.
+                let Some(piece) = self.piece.take() else { return false };
+                self.reader.done(piece);
             }
             if Instant::now() >= until {
                 return true;
@@ -305,7 +311,7 @@ impl Kernel {
         }
         let interest = if paused { Interest::NONE } else { Interest::READ };
         let events = epoll.modify(&self.events, Wakeup::Kernel.number(), interest);
-        let dumps = epoll.modify(&self.dumps, Wakeup::KernelAnswer.number(), interest);
+        let dumps = epoll.modify(self.reader.event(), Wakeup::KernelAnswer.number(), interest);
         match events.and(dumps) {
             Ok(()) => self.paused = paused,
             Err(error) => tracing::error!("kernel: {error}"),
@@ -375,12 +381,16 @@ impl Kernel {
 
     fn overrun(&mut self, core: &mut Core) {
         core.kernel.count("overruns");
-        if let Some(listing) = &mut self.listing {
-            listing.overrun = true;
-        } else if let Some(repeat) = self.repeat.as_mut().filter(|l| l.scope == Scope::All) {
-            repeat.overrun = true;
-        } else {
-            self.want_all(core.now);
+        match (&mut self.listing, &mut self.repeat) {
+            (Some(listing), _) if listing.scope == Scope::All => listing.overrun = true,
+            (_, Some(repeat)) if repeat.scope == Scope::All => repeat.overrun = true,
+            (listing, _) => {
+                // It may be of anything: a listing of one link won't do.
+                if let Some(listing) = listing {
+                    listing.overrun = true;
+                }
+                self.want_all(core.now);
+            }
         }
         if self.overruns_told.is_none_or(|told| core.now >= told + TOLD_MS) {
             self.overruns_told = Some(core.now);
@@ -390,570 +400,6 @@ impl Kernel {
             );
         }
     }
-
-    fn events_in(&mut self, core: &mut Core, bytes: &[u8]) {
-        for message in messages(bytes) {
-            let Ok(body) = message.and_then(Body::decode) else {
-                core.kernel.count("malformed");
-                return;
-            };
-            match body {
-                Body::Route(route) => self.route_event(core, &route),
-                Body::NextHop(object) => self.object_event(core, &object),
-                Body::Neighbour(neighbour) => {
-                    self.neighbour(core, &neighbour, true);
-                }
-                Body::Link(link) => self.link_event(core, &link),
-                Body::Address(address) => {
-                    // What goes with an address is notified; on a small host it
-                    // costs nothing to make sure.
-                    if address.gone {
-                        self.want_small(core);
-                    }
-                }
-                Body::Answer(_) | Body::Other => {}
-            }
-        }
-    }
-
-    fn want_small(&mut self, core: &Core) {
-        let mut sources = core.table.sources();
-        let own = sources.find(|source| source.id == self.source);
-        if own.is_some_and(|source| source.routes <= SMALL) {
-            self.want_all(core.now);
-        }
-    }
-
-    fn route_event(&mut self, core: &mut Core, route: &RouteMessage<'_>) {
-        let Some(spec) = self.route_of(core, route) else { return };
-        let family = spec.prefix.family();
-        if let Some(listing) = &mut self.listing {
-            listing.lists.insert(ListKey::of(&spec));
-            listing.disturbed |= listing.concerns_routes(family) || listing.is_crowded();
-        }
-        let place = spec.prefix;
-        let outcome = if route.gone {
-            routes::removed(core, self.source, spec)
-        } else {
-            routes::added(core, self.source, route.flags, spec)
-        };
-        match outcome {
-            Outcome::Applied | Outcome::Nothing => {}
-            Outcome::Doubtful => {
-                core.kernel.count("doubtful");
-                self.want_all(core.now);
-            }
-            Outcome::Refused(error) => refused(core, &place.to_string(), &error),
-        }
-    }
-
-    /// A route's message in the tables' terms, if it is one of ours.
-    fn route_of(&self, core: &mut Core, route: &RouteMessage<'_>) -> Option<RouteSpec> {
-        if route.protocol == self.own_protocol {
-            return None;
-        }
-        if !self.tables.is_empty() && !self.tables.contains(&route.table) {
-            return None;
-        }
-        if route.unknown() > 0 {
-            core.kernel.count("unknown attributes");
-        }
-        match route.spec() {
-            Ok(mut spec) => {
-                spec.kind = spec.kind.or(Some(rtm_model::RouteType::Unicast));
-                Some(spec)
-            }
-            Err(skip) => {
-                core.kernel.count(match skip {
-                    RouteSkip::Family => "ignored: other families",
-                    RouteSkip::Cloned => "ignored: cloned routes",
-                    RouteSkip::SourcePrefix => "ignored: routes for some sources",
-                    RouteSkip::Type => "ignored: unknown types of routes",
-                    RouteSkip::Limits => "ignored: beyond what the tables take",
-                });
-                None
-            }
-        }
-    }
-
-    fn object_event(&mut self, core: &mut Core, object: &NextHopMessage<'_>) {
-        if let Some(listing) = &mut self.listing {
-            listing.objects.insert(object.id);
-            listing.disturbed |= matches!(listing.current, Some((_, Step::Objects)));
-        }
-        if object.gone {
-            self.forget_object(core, object.id);
-        } else {
-            let before = self.is_blackhole(object.id);
-            let known = self.objects.contains_key(&object.id);
-            self.learn_object(object);
-            if known && before != self.is_blackhole(object.id) {
-                // Its routes are of another type now, and nobody says so.
-                self.want_all(core.now);
-            }
-            self.tell_object(core, object.id);
-        }
-        // Who has it as a member changes with it.
-        let member = |known: &Known| matches!(known, Known::Group(of) if of.iter().any(|m| m.id == object.id));
-        let groups: Vec<u32> =
-            self.objects.iter().filter(|(_, known)| member(known)).map(|(id, _)| *id).collect();
-        for id in groups {
-            self.tell_object(core, id);
-        }
-    }
-
-    /// Is what is sent by this object dropped?
-    fn is_blackhole(&self, id: u32) -> bool {
-        match self.objects.get(&id) {
-            Some(Known::Blackhole) => true,
-            Some(Known::Group(members)) => members
-                .iter()
-                .any(|member| matches!(self.objects.get(&member.id), Some(Known::Blackhole))),
-            _ => false,
-        }
-    }
-
-    fn learn_object(&mut self, object: &NextHopMessage<'_>) {
-        let known = match &object.object {
-            Object::Hop(hop) => Known::Hop(*hop),
-            Object::Group(_) => Known::Group(object.object.members().collect()),
-            Object::Blackhole => Known::Blackhole,
-            Object::Fdb | Object::Nothing => Known::Fdb,
-        };
-        self.objects.insert(object.id, known);
-    }
-
-    fn forget_object(&mut self, core: &mut Core, id: u32) {
-        if self.is_blackhole(id) {
-            // Routes by it are no group's: they are looked for.
-            self.want_all(core.now);
-        }
-        self.objects.remove(&id);
-        let spec = GroupSpec { nhid: id, hops: Vec::new() };
-        // Its routes go along; one that never had any next hops isn't there.
-        let _ = core.apply(self.source, &Change::Group(Verb::Delete, spec));
-    }
-
-    /// The group that an object is, with its members' next hops.
-    fn tell_object(&mut self, core: &mut Core, id: u32) {
-        let hops = match self.objects.get(&id) {
-            Some(Known::Hop(hop)) => vec![*hop],
-            Some(Known::Group(members)) => members
-                .iter()
-                .filter_map(|member| match self.objects.get(&member.id) {
-                    Some(Known::Hop(hop)) => {
-                        let weight = member.weight.min(u32::from(WEIGHT_MAX)) as u16;
-                        Some(HopSpec { weight, ..*hop })
-                    }
-                    _ => None,
-                })
-                .collect(),
-            _ => return,
-        };
-        if hops.is_empty() {
-            return;
-        }
-        let change = Change::Group(Verb::Replace, GroupSpec { nhid: id, hops });
-        match core.apply(self.source, &change) {
-            Ok(_) => {}
-            Err(ChangeError::NoLink { .. }) => self.want_all(core.now),
-            Err(error) => refused(core, &format!("nhid {id}"), &error),
-        }
-    }
-
-    fn link_event(&mut self, core: &mut Core, link: &LinkMessage<'_>) {
-        if link.is_port || link.ifindex == 0 {
-            return;
-        }
-        if let Some(listing) = &mut self.listing {
-            listing.links.insert(link.ifindex);
-            listing.disturbed |= matches!(listing.current, Some((_, Step::Links)));
-        }
-        if link.gone {
-            self.forget_link(core, link.ifindex);
-            self.want_small(core);
-            return;
-        }
-        let before = self.links.insert(link.ifindex, link.state());
-        self.tell_link(core, link);
-        if before == Some(link.state()) {
-            return;
-        }
-        if before.is_none_or(|before| before.up) && !link.state().up {
-            let links = &self.links;
-            let down = |ifindex| links.get(&ifindex).is_some_and(|state| !state.up);
-            core.table.sweep_links_down(self.source, link.ifindex, &down);
-        }
-        if before.is_some() || link.state().up {
-            self.want_link(core, link.ifindex);
-        }
-    }
-
-    fn tell_link(&mut self, core: &mut Core, link: &LinkMessage<'_>) {
-        let Ok(name) = link.name() else { return };
-        let spec = LinkSpec { ifindex: link.ifindex, name };
-        if let Err(error) = core.apply(self.source, &Change::Link(Verb::Replace, spec)) {
-            refused(core, name.as_str(), &error);
-        }
-    }
-
-    fn forget_link(&mut self, core: &mut Core, ifindex: u32) {
-        self.links.remove(&ifindex);
-        let Some(link) = core.table.link_of_index(ifindex) else { return };
-        let Some(link) = core.table.store().link(link).copied() else { return };
-        let spec = LinkSpec { ifindex, name: link.name };
-        let _ = core.apply(self.source, &Change::Link(Verb::Delete, spec));
-    }
-
-    /// Takes a neighbour, of an event or of a line. True: it made a difference.
-    fn neighbour(&mut self, core: &mut Core, message: &NeighbourMessage<'_>, event: bool) -> bool {
-        let spec = match message.spec() {
-            Ok(spec) => spec,
-            Err(skip) => {
-                core.kernel.count(match skip {
-                    NeighbourSkip::Family => "ignored: forwarding entries of bridges",
-                    NeighbourSkip::Proxy => "ignored: proxy neighbours",
-                    NeighbourSkip::NoArp => "ignored: multicast neighbours",
-                    NeighbourSkip::LinkLayer => "ignored: link-layer addresses not of 6 bytes",
-                    NeighbourSkip::Address => "ignored: neighbours without address",
-                });
-                return false;
-            }
-        };
-        let key = (spec.ip, message.ifindex);
-        if let Some(listing) = self.listing.as_mut().filter(|_| event) {
-            listing.neighbours.insert(key);
-            listing.disturbed |=
-                matches!(listing.current, Some((_, Step::Neighbours(_)))) || listing.is_crowded();
-        }
-        if core.table.link_of_index(message.ifindex).is_none() {
-            if event && !message.gone {
-                self.want_all(core.now);
-            }
-            return false;
-        }
-        // Without any state it is being made or unmade; `ip neigh` hides it.
-        if message.gone || spec.state == Some(NudState::NONE) {
-            return self.joined.remove(core, self.source, key);
-        }
-        self.joined.set(core, self.source, key, spec)
-    }
-
-    // Listings.
-
-    fn begin(&mut self, core: &mut Core) {
-        self.wanted.at = None;
-        if let Some(mut listing) = self.repeat.take() {
-            if self.wanted.all || !self.wanted.links.is_empty() {
-                self.wanted.at = Some(core.now + self.settle_ms);
-            }
-            let stamp = core.table.begin_listing();
-            listing.again(&self.tables, stamp);
-            self.listing = Some(listing);
-            return self.ask(core);
-        }
-        let scope = if std::mem::take(&mut self.wanted.all) {
-            self.wanted.links.clear();
-            Scope::All
-        } else {
-            let Some(ifindex) = self.wanted.links.pop_first() else { return };
-            if !self.wanted.links.is_empty() {
-                self.wanted.at = Some(core.now);
-            }
-            Scope::Link(ifindex)
-        };
-        let empty = core
-            .table
-            .sources()
-            .find(|source| source.id == self.source)
-            .is_none_or(|source| source.routes + source.neighbours == 0);
-        if scope == Scope::All {
-            core.table.begin_generation(self.source);
-        }
-        let stamp = core.table.begin_listing();
-        core.kernel.count(if scope == Scope::All { "listings" } else { "listings of links" });
-        self.listing = Some(Listing::new(scope, &self.tables, stamp, empty));
-        self.ask(core);
-    }
-
-    /// Sends the next request; without one, the round has ended.
-    fn ask(&mut self, core: &mut Core) {
-        let Some(listing) = &mut self.listing else { return };
-        self.sequence = self.sequence.wrapping_add(1).max(1);
-        if !listing.next_request(self.sequence, &mut self.request) {
-            self.round_ended(core);
-            return;
-        }
-        if let Err(error) = self.dumps.send(self.request.bytes()) {
-            tracing::warn!("kernel: {error}; it is asked again");
-            self.give_up(core);
-        }
-    }
-
-    /// The listing can't be finished: another one, later.
-    fn give_up(&mut self, core: &mut Core) {
-        self.listing = None;
-        self.repeat = None;
-        self.ended = core.now;
-        self.want_all(core.now);
-    }
-
-    /// Reads one piece of an answer; false: there is none yet.
-    fn read_answer(&mut self, core: &mut Core) -> bool {
-        let mut buffer = std::mem::take(&mut self.buffer);
-        let received = self.dumps.receive(&mut buffer);
-        match received {
-            Ok(datagram) if datagram.sender != netlink::KERNEL => core.kernel.count("spoofed"),
-            Ok(datagram) => {
-                core.kernel.last_message = Some(core.now);
-                self.answer_in(core, &buffer[..datagram.len]);
-            }
-            Err(Error::WouldBlock {}) => {
-                self.buffer = buffer;
-                return false;
-            }
-            Err(error) => {
-                tracing::warn!("kernel: {error}; it is asked again");
-                self.give_up(core);
-            }
-        }
-        self.buffer = buffer;
-        true
-    }
-
-    fn answer_in(&mut self, core: &mut Core, bytes: &[u8]) {
-        for message in messages(bytes) {
-            let Ok(message) = message else {
-                core.kernel.count("malformed");
-                return self.give_up(core);
-            };
-            let Some(listing) = &mut self.listing else { return };
-            let Some((sequence, step)) = listing.current else { return };
-            if message.sequence != sequence {
-                continue; // What is left of an answer that was given up.
-            }
-            listing.disturbed |= message.flags & rtm_netlink::flag::DUMP_INTR != 0;
-            let Ok(body) = Body::decode(message) else {
-                core.kernel.count("malformed");
-                continue;
-            };
-            match body {
-                Body::Route(route) => self.route_line(core, &route),
-                Body::NextHop(object) => {
-                    listing.seen.insert(object.id);
-                    if !listing.objects.contains(&object.id) {
-                        self.learn_object(&object);
-                    }
-                }
-                Body::Neighbour(neighbour) => {
-                    let touched = |key| listing.neighbours.contains(&key);
-                    let known =
-                        neighbour.spec().is_ok_and(|spec| touched((spec.ip, neighbour.ifindex)));
-                    if !known {
-                        let changed = self.neighbour(core, &neighbour, false);
-                        self.line(changed);
-                    }
-                }
-                Body::Link(link) if !link.is_port => {
-                    listing.seen.insert(link.ifindex);
-                    if !listing.links.contains(&link.ifindex) {
-                        let before = self.links.insert(link.ifindex, link.state());
-                        self.tell_link(core, &link);
-                        self.line(before.is_none());
-                    }
-                }
-                Body::Answer(answer) => return self.answered(core, step, answer),
-                _ => {}
-            }
-        }
-    }
-
-    /// Counts a line.
-    fn line(&mut self, changed: bool) {
-        if let Some(listing) = &mut self.listing {
-            listing.line_count += 1;
-            listing.changed += u64::from(changed);
-        }
-    }
-
-    fn route_line(&mut self, core: &mut Core, route: &RouteMessage<'_>) {
-        let Some(spec) = self.route_of(core, route) else { return };
-        let Some(listing) = &mut self.listing else { return };
-        let same = listing.lines.last().is_some_and(|last| ListKey::of(last) == ListKey::of(&spec));
-        if !same && !listing.lines.is_empty() {
-            self.take_list(core);
-        }
-        if let Some(listing) = &mut self.listing {
-            listing.lines.push(spec);
-        }
-    }
-
-    /// Takes the lines of one list.
-    fn take_list(&mut self, core: &mut Core) {
-        let Some(listing) = &mut self.listing else { return };
-        let Some(first) = listing.lines.first() else { return };
-        let key = ListKey::of(first);
-        if listing.lists.contains(&key) {
-            // An event has spoken of it: what we have is newer.
-            listing.lines.clear();
-            for own in key.own(&core.table, self.source) {
-                let (table, mut out) = core.parts();
-                table.confirm_route(self.source, &own.key, &mut out);
-            }
-            return;
-        }
-        let mut lines = std::mem::take(&mut listing.lines);
-        let (mut changed, mut count, mut doubtful) = (0, 0, 0);
-        let (source, fresh) = (self.source, listing.fresh);
-        let (mut report, mut failed) = (Vec::new(), Vec::new());
-        let reporting = self.reporting;
-        routes::listed(core, source, fresh, &mut lines, |spec, outcome| {
-            count += 1;
-            match outcome {
-                Outcome::Applied => {
-                    changed += 1;
-                    if reporting {
-                        report.push(spec.clone());
-                    }
-                }
-                Outcome::Nothing => {}
-                Outcome::Doubtful => doubtful += 1,
-                Outcome::Refused(error) => failed.push((spec.prefix.to_string(), error)),
-            }
-        });
-        for (place, error) in failed {
-            refused(core, &place, &error);
-        }
-        for spec in report {
-            let line = line_of(core, &spec);
-            self.report(core, &format!("differed: {line}"));
-        }
-        if let Some(listing) = &mut self.listing {
-            listing.lines = lines;
-            listing.line_count += count;
-            listing.changed += changed;
-            // A link or a group of it came after it was asked for.
-            listing.disturbed |= doubtful > 0;
-        }
-    }
-
-    /// The kernel has answered a request whole, or refused it.
-    fn answered(&mut self, core: &mut Core, step: Step, answer: Answer<'_>) {
-        const ENOENT: u32 = 2;
-        const ENODEV: u32 = 19;
-        const EOPNOTSUPP: u32 = 95;
-        self.take_list(core);
-        match answer.errno {
-            0 => {}
-            // No such table, no such link, a kernel without next-hop objects:
-            // nothing is there.
-            ENOENT | ENODEV | EOPNOTSUPP => {}
-            errno => {
-                let text = String::from_utf8_lossy(answer.text);
-                let code = ipc::errno_text(ipc::Errno::from_raw_os_error(errno as i32));
-                tracing::warn!("kernel: a dump was refused: {code} {text}; it is asked again");
-                return self.give_up(core);
-            }
-        }
-        match step {
-            Step::Links => {
-                let Some(listing) = &self.listing else { return };
-                let gone: Vec<u32> = (self.links.keys().copied())
-                    .filter(|id| !listing.seen.contains(id) && !listing.links.contains(id))
-                    .collect();
-                for ifindex in gone {
-                    self.forget_link(core, ifindex);
-                }
-            }
-            Step::Objects => {
-                let Some(listing) = &self.listing else { return };
-                let (gone, there): (Vec<u32>, Vec<u32>) =
-                    self.objects.keys().copied().partition(|id| {
-                        !listing.seen.contains(id) && !listing.objects.contains(id)
-                    });
-                for id in gone {
-                    self.forget_object(core, id);
-                }
-                for id in there {
-                    self.tell_object(core, id);
-                }
-            }
-            Step::Routes(_) | Step::Neighbours(_) => {}
-        }
-        self.ask(core);
-    }
-
-    fn round_ended(&mut self, core: &mut Core) {
-        let Some(listing) = self.listing.take() else { return };
-        let took = listing.since.elapsed();
-        self.ended = core.now;
-        if listing.overrun || listing.disturbed && listing.round < ROUNDS_MAX {
-            core.kernel.count("listings repeated");
-            // One in settle_ms.
-            self.wanted.at = Some(core.now + self.settle_ms);
-            self.repeat = Some(listing);
-            return;
-        }
-        let since = match listing.before {
-            Some(before) if listing.disturbed => before,
-            _ => listing.stamp,
-        };
-        match listing.scope {
-            Scope::All => {
-                self.audit = core.now + AUDIT_MS.max((took * AUDIT_SHARE).as_millis() as Millis);
-                let auditing = std::mem::take(&mut self.auditing) || self.reporting;
-                if auditing && listing.changed > 0 {
-                    tracing::warn!(
-                        "kernel: {} of {} entries differed and are mended",
-                        listing.changed,
-                        listing.line_count
-                    );
-                    *core.kernel.counts.entry("mended").or_default() += listing.changed;
-                }
-                if !self.listed_once {
-                    tracing::info!(
-                        "kernel: {} entries in {:.2} s",
-                        listing.line_count,
-                        took.as_secs_f64()
-                    );
-                }
-                self.listed_once = true;
-                if self.reporting {
-                    self.search = Some((StaleCursor::default(), since));
-                } else {
-                    core.table.end_listing(self.source, since);
-                }
-            }
-            Scope::Link(ifindex) => core.table.end_link_listing(self.source, ifindex, since),
-        }
-    }
-
-    /// What the listing lacks, a piece; at the end it goes.
-    fn search_stale(&mut self, core: &mut Core) {
-        let Some((cursor, since)) = self.search.take() else { return };
-        let mut found = Vec::new();
-        let next = core.table.stale_routes(self.source, since, cursor, LOOKS, &mut found);
-        for OwnRoute { key, .. } in found {
-            let line = format!("gone: {} table {} metric {}", key.prefix, key.table, key.metric);
-            self.report(core, &line);
-        }
-        match next {
-            Some(next) => self.search = Some((next, since)),
-            None => {
-                core.table.end_listing(self.source, since);
-                self.reporting = false;
-                core.kernel.done = self.ticket;
-            }
-        }
-    }
-
-    fn report(&self, core: &mut Core, line: &str) {
-        if core.kernel.report.len() < REPORT_MAX {
-            core.kernel.report.push(line.to_owned());
-        } else {
-            core.kernel.more += 1;
-        }
-    }
 }
 
 fn refused(core: &mut Core, place: &str, error: &ChangeError) {
@@ -961,36 +407,4 @@ fn refused(core: &mut Core, place: &str, error: &ChangeError) {
     if core.kernel.counts.get("refused").is_some_and(|count| *count <= LOGGED_MAX) {
         tracing::warn!("kernel: {place}: {error}");
     }
-}
-
-/// A route as `ip` would print it, for the report.
-fn line_of(core: &Core, spec: &RouteSpec) -> String {
-    let hops: Vec<String> = spec
-        .hops
-        .as_slice()
-        .iter()
-        .map(|hop| {
-            let gateway = hop.gateway.map_or(String::new(), |gateway| format!(" via {gateway}"));
-            let link = match hop.link {
-                Some(LinkRef::Ifindex(index)) => core
-                    .table
-                    .link_of_index(index)
-                    .and_then(|id| core.table.store().link(id))
-                    .map_or(format!(" dev if{index}"), |link| format!(" dev {}", link.name)),
-                _ => String::new(),
-            };
-            format!("{gateway}{link}")
-        })
-        .collect();
-    let family = match spec.prefix.family() {
-        Family::V4 => "",
-        Family::V6 => "-6 ",
-    };
-    format!(
-        "{family}{}{} table {} metric {}",
-        spec.prefix,
-        hops.concat(),
-        spec.table,
-        spec.metric.unwrap_or_default()
-    )
 }

@@ -8,7 +8,9 @@
 //! of them when one comes and only the one that goes; other routes of the same
 //! metric stand beside each other, told apart by their link.
 
-use rtm_model::{Change, Family, HopSpec, Hops, Prefix, RouteSpec, Verb};
+use std::collections::HashSet;
+
+use rtm_model::{Attrs, Change, Family, HopSpec, Hops, Prefix, RouteSpec, Verb};
 use rtm_netlink::flag;
 use rtm_tables::{Applied, ChangeError, OwnRoute, SourceId, Table};
 
@@ -68,8 +70,22 @@ pub(super) fn put(core: &mut Core, source: SourceId, mut spec: RouteSpec, ordina
     Outcome::of(core.apply(source, &Change::Route(Verb::Replace, spec)))
 }
 
+/// Lists whose siblings differ in more than their next hop. An IPv6 route by
+/// several gateways is several routes in the kernel; a listing shows what the
+/// first of them has, so which is first matters.
+pub(super) type Mixed = HashSet<ListKey>;
+
+/// Beyond so many only the audit knows.
+const MIXED_MAX: usize = 1 << 16;
+
 /// A NEWROUTE that isn't from a dump.
-pub(super) fn added(core: &mut Core, source: SourceId, flags: u16, mut spec: RouteSpec) -> Outcome {
+pub(super) fn added(
+    core: &mut Core,
+    source: SourceId,
+    mixed: &mut Mixed,
+    flags: u16,
+    mut spec: RouteSpec,
+) -> Outcome {
     let own = ListKey::of(&spec).own(&core.table, source);
     let Some(first) = own.first() else { return put(core, source, spec, 0) };
     let equal = |own: &&OwnRoute| is_equal(&core.table, source, own, &spec);
@@ -103,13 +119,28 @@ pub(super) fn added(core: &mut Core, source: SourceId, flags: u16, mut spec: Rou
     };
     if let (Some(siblings), true) = (merge, flags & flag::REPLACE == 0) {
         spec.hops = in_order(&core.table, siblings, spec.hops);
+        // All but the next hops is that of the first, as a listing has it.
+        let value = &siblings.value;
+        let (protocol, scope) = (Some(value.protocol), Some(value.scope));
+        if (spec.protocol, spec.scope) != (protocol, scope) || spec.attrs != value.attrs {
+            (spec.protocol, spec.scope, spec.attrs) = (protocol, scope, value.attrs.clone());
+            if mixed.len() < MIXED_MAX {
+                mixed.insert(ListKey::of(&spec));
+            }
+        }
     }
     put(core, source, spec, ordinal)
 }
 
 /// A DELROUTE.
-pub(super) fn removed(core: &mut Core, source: SourceId, spec: RouteSpec) -> Outcome {
-    let own = ListKey::of(&spec).own(&core.table, source);
+pub(super) fn removed(
+    core: &mut Core,
+    source: SourceId,
+    mixed: &mut Mixed,
+    spec: RouteSpec,
+) -> Outcome {
+    let key = ListKey::of(&spec);
+    let own = key.own(&core.table, source);
     if own.is_empty() {
         // It went with a link or a next-hop object, as was derived.
         return Outcome::Nothing;
@@ -132,10 +163,20 @@ pub(super) fn removed(core: &mut Core, source: SourceId, spec: RouteSpec) -> Out
     gone.tos = spec.tos;
     gone.metric = Some(found.key.metric);
     gone.ordinal = Some(found.key.ordinal);
-    if !v4 && !core.table.group_has(source, found.value.group, &spec.hops) {
+    let whole = v4 || core.table.group_has(source, found.value.group, &spec.hops);
+    // Another is first now: what it has wasn't told.
+    let unknown = !whole
+        && (mixed.contains(&key)
+            || found.value.attrs != Attrs::NONE && has_first(&core.table, found, &spec.hops));
+    if whole {
+        mixed.remove(&key);
+    } else {
         gone.hops = spec.hops;
     }
-    Outcome::of(core.apply(source, &Change::Route(Verb::Delete, gone)))
+    match Outcome::of(core.apply(source, &Change::Route(Verb::Delete, gone))) {
+        Outcome::Applied if unknown => Outcome::Doubtful,
+        outcome => outcome,
+    }
 }
 
 /// Takes a whole list, as a listing has it.
@@ -201,6 +242,15 @@ fn by_gateways(table: &Table, own: &OwnRoute) -> bool {
         .store()
         .group(own.value.group)
         .is_some_and(|group| group.nhid == 0 && group.hops.iter().all(|hop| hop.gateway.is_some()))
+}
+
+/// Is the route's first next hop among these?
+fn has_first(table: &Table, own: &OwnRoute, hops: &Hops) -> bool {
+    let group = table.store().group(own.value.group);
+    group.and_then(|group| group.hops.first()).is_some_and(|first| {
+        let is = |hop: &HopSpec| table.is_hop(first, &HopSpec { weight: first.weight, ..*hop });
+        hops.as_slice().iter().any(is)
+    })
 }
 
 /// Are these next hops all among the route's?
