@@ -6,7 +6,7 @@
 //! change ever has to move more than one bucket. The hash is keyed, so who can
 //! make neighbours can't fill one bucket with them.
 use crate::layout::word_of;
-use crate::pages::{PAGE_WORDS, Pages, page_at};
+use crate::pages::{Pages, page_at};
 use crate::store::{Full, Memory, Store, entry32};
 use crate::words::Words;
 
@@ -14,6 +14,8 @@ use crate::words::Words;
 pub(crate) type Words5 = [u64; 5];
 
 const ENTRY_WORDS: usize = 5;
+/// Words of a page of the directory: 1 KiB.
+const PAGE_WORDS: usize = 128;
 /// References in a page.
 const PER_PAGE: usize = PAGE_WORDS * 2;
 /// No reader looks at more entries of a bucket than this. Buckets have one
@@ -71,7 +73,7 @@ pub(crate) fn find(
 /// The writer's side of the table.
 #[derive(Debug)]
 pub(crate) struct Table {
-    pages: Pages,
+    pages: Pages<PAGE_WORDS>,
     buckets: u32,
     len: u64,
     secret: [u64; 2],

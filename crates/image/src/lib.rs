@@ -47,8 +47,8 @@ mod iterate;
 mod lpm;
 mod ring;
 
-mod dispatch;
 mod keys;
+mod ones;
 mod pages;
 mod tree;
 

@@ -39,6 +39,19 @@ pub trait Words {
     fn get(&self, at: usize) -> u64 {
         self.load(at, Ordering::Relaxed)
     }
+
+    /// The 32-bit entry `index` of an array that begins at word `at`, relaxed;
+    /// 0 behind the end.
+    #[inline(always)]
+    fn half(&self, at: usize, index: usize) -> u32 {
+        (self.get(at + index / 2) >> (index % 2 * 32)) as u32
+    }
+
+    /// The 16-bit entry `index`, likewise.
+    #[inline(always)]
+    fn quarter(&self, at: usize, index: usize) -> u32 {
+        u32::from((self.get(at + index / 4) >> (index % 4 * 16)) as u16)
+    }
 }
 
 /// Words that can be written, by one thread of one process.
@@ -123,6 +136,51 @@ impl Words for ReadWords {
     #[inline(always)]
     fn fence(&self, order: Ordering) {
         core::sync::atomic::fence(order);
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    fn half(&self, at: usize, index: usize) -> u32 {
+        let half = 2 * at + index;
+        if half >= 2 * self.len {
+            return 0;
+        }
+        let value: u32;
+        // SAFETY: inside the map (checked) and aligned. What this is to the
+        // memory model: the relaxed load of the 64-bit word that holds the
+        // entry, of which the instruction hands back one half. The processor
+        // reads aligned parts of an aligned word as atomically as the word.
+        unsafe {
+            core::arch::asm!(
+                "mov {value:e}, dword ptr [{base} + 4*{half}]",
+                value = lateout(reg) value,
+                base = in(reg) self.base,
+                half = in(reg) half,
+                options(pure, readonly, nostack, preserves_flags),
+            );
+        }
+        value
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    fn quarter(&self, at: usize, index: usize) -> u32 {
+        let quarter = 4 * at + index;
+        if quarter >= 4 * self.len {
+            return 0;
+        }
+        let value: u32;
+        // SAFETY: as in `half`.
+        unsafe {
+            core::arch::asm!(
+                "movzx {value:e}, word ptr [{base} + 2*{quarter}]",
+                value = lateout(reg) value,
+                base = in(reg) self.base,
+                quarter = in(reg) quarter,
+                options(pure, readonly, nostack, preserves_flags),
+            );
+        }
+        value
     }
 }
 

@@ -37,7 +37,7 @@ pub(crate) mod small;
 pub(crate) mod walk;
 
 pub(crate) use paint::{Painter, Slot};
-pub(crate) use walk::{walk4, walk6};
+
 
 #[cfg(test)]
 mod tests {
@@ -45,8 +45,10 @@ mod tests {
 
     use rtm_model::{Family, mask};
 
+    use super::walk::{walk4, walk6};
     use super::*;
     use crate::layout::tag;
+    use crate::ones::Portable;
     use crate::testing::{self, Random};
 
     type Model = BTreeMap<(u128, u8), u32>;
@@ -109,8 +111,8 @@ mod tests {
                 for address in [probe, bits, bits.wrapping_sub(1 << 96), bits | !mask(len)] {
                     let address = address & all;
                     let found = match family {
-                        Family::V4 => walk4(store.mem(), root, (address >> 96) as u32),
-                        Family::V6 => walk6(store.mem(), root, address),
+                        Family::V4 => walk4(store.mem(), Portable, root, (address >> 96) as u32),
+                        Family::V6 => walk6(store.mem(), Portable, root, address),
                     };
                     assert_eq!(found, expected(&model, address), "{step} {address:x}");
                 }
@@ -170,8 +172,8 @@ mod tests {
                 for address in probes.chain([0, u128::MAX, random.next().into()]) {
                     let address = address & all;
                     let found = match family {
-                        Family::V4 => walk4(store.mem(), root, (address >> 96) as u32),
-                        Family::V6 => walk6(store.mem(), root, address),
+                        Family::V4 => walk4(store.mem(), Portable, root, (address >> 96) as u32),
+                        Family::V6 => walk6(store.mem(), Portable, root, address),
                     };
                     assert_eq!(found, expected(&model, address), "{address:x} {model:x?}");
                 }
