@@ -4,16 +4,20 @@ use anyhow::{Result, bail};
 
 use crate::bare::Bare;
 use crate::broker::protocol::Protocol;
-use crate::contenders::{FanOut, Group, Join, Keeps, NextHops, OneByOne, Table};
+use crate::contenders::{FanOut, Group, Join, Keeps, NextHops, OneByOne, Per, Processor, Table};
 use crate::harness::results::Measured;
-use crate::harness::rounds::{Contender, Goal, Measure, Plan, Unit, run};
+use crate::harness::rounds::{Contender, Goal, Measure, Outcome, Plan, Unit, run};
 use crate::harness::worker::Work;
+use crate::lookup;
 use crate::rtm::load::Load;
 use crate::rtm::memory;
 use crate::setup::Setup;
 
 /// Random changes of one sample.
 const CHANGES: usize = 200_000;
+/// Changes of one sample of followers that map, and how many in each millisecond.
+const MAPPED_CHANGES: usize = 20_000;
+const MAPPED_PER_TURN: usize = 100;
 /// Updates of one latency sample.
 const UPDATES: usize = 2_000;
 /// Routes of each replica where there are too many of them for full ones in
@@ -27,7 +31,7 @@ const OBJECTS_UP_TO: usize = 8;
 const BYSTANDERS: usize = 8;
 
 /// Names, as on the command line, and what they measure.
-pub(crate) const BENCHES: [(&str, &str); 12] = [
+pub(crate) const BENCHES: [(&str, &str); 15] = [
     (
         "load",
         "the real table, until N subscribers have all of it: rtm from the start of `rtm route load` to \
@@ -62,6 +66,19 @@ pub(crate) const BENCHES: [(&str, &str); 12] = [
         "one update at a time to 8 subscribers: the 99th percentile until the last has it, without and \
          with 256 others that never read",
     ),
+    (
+        "lookup",
+        "lookups on the real table with 200 next hops, one core, one thread: a mapped image beside \
+         the same code without validation, a flat table of 24 and 8 bits that validates nothing, DPDK, \
+         crates, and the kernel; all answers compared before the clock starts",
+    ),
+    (
+        "mapped",
+        "N followers that map the tables in shared memory and read changes out of its ring, woken by \
+         each turn or looking by themselves; the daemon's processor time for each of 100,000 changes a \
+         second in turns of a millisecond, and beside subscribers of the socket that only count",
+    ),
+    ("image", "what the tables in shared memory need, and how fast they are attached and changed"),
     ("hash", "8 processes that fill a bare hash table from one encoded buffer"),
 ];
 
@@ -75,6 +92,7 @@ fn numbers(bench: &str) -> &'static [usize] {
         "crowd" | "crowd-latency" => &[100],
         "silent" => &[256],
         "hash" => &[8],
+        "mapped" => &[8, 64, 256],
         _ => &[1],
     }
 }
@@ -94,6 +112,15 @@ pub(crate) fn run_bench(
         } else {
             Ok(())
         };
+    }
+    if bench == "lookup" {
+        return lookup::measure(setup, plan, &mut |outcome| done(Measured::Rounds(outcome)));
+    }
+    if bench == "image" {
+        return done(Measured::Figures(lookup::figures(setup)?));
+    }
+    if bench == "mapped" {
+        return mapped(setup, only_n, plan, &mut |outcome| done(Measured::Rounds(outcome)));
     }
     for &n in numbers(bench).iter().filter(|n| only_n.is_empty() || only_n.contains(n)) {
         let (measure, mut contenders) = match bench {
@@ -288,6 +315,79 @@ fn latency(setup: &Setup, n: usize) -> Result<Planned> {
         contenders.push(Box::new(Bare::ping(setup.directory())?));
     }
     Ok((measure("latency", subscribers(n), Unit::Microseconds, goals), contenders))
+}
+
+/// Followers of the image: what each more of them costs the daemon, and what
+/// they gain over the socket.
+fn mapped(
+    setup: &Setup,
+    only_n: &[usize],
+    plan: Plan,
+    done: &mut dyn FnMut(Outcome) -> Result<()>,
+) -> Result<()> {
+    if !setup.wants("rtm") {
+        return Ok(());
+    }
+    let table = Table::Part(PART);
+    let ns = numbers("mapped").iter().copied();
+    for n in ns.filter(|n| only_n.is_empty() || only_n.contains(n)) {
+        for (asleep, at_least) in [(false, 1.0 / 1.1), (true, 1.0 / 4.0)] {
+            let mut contenders: Vec<Box<dyn Contender>> = Vec::new();
+            for (name, n) in [("rtm", n), ("1 follower", 1)] {
+                contenders.push(Box::new(Processor {
+                    group: Group::mapped(setup, name, n, asleep, table)?,
+                    changes: MAPPED_CHANGES,
+                    per_turn: Some(MAPPED_PER_TURN),
+                    per: Per::Change,
+                }));
+            }
+            let how = if asleep { "asleep" } else { "awake" };
+            let variant = format!("{n} followers, {how}, the daemon's time for a change");
+            let goals = vec![goal("1 follower", at_least)];
+            let measure = measure("mapped", variant, Unit::Nanoseconds, goals);
+            done(run(measure, &mut contenders, plan)?)?;
+        }
+        if n < 64 {
+            continue;
+        }
+        // Seconds each, and far apart: fewer pairs do.
+        let plan = Plan { pairs: plan.pairs.min(8), ..plan };
+        let groups = || -> Result<[Group; 2]> {
+            Ok([
+                Group::mapped(setup, "rtm", n, true, table)?,
+                Group::rtm(setup, "socket", Keeps::Nothing, n, table)?,
+            ])
+        };
+        let mut contenders: Vec<Box<dyn Contender>> = Vec::new();
+        for group in groups()? {
+            let work = Box::new(|round| Work::Random { seed: round, count: CHANGES });
+            contenders.push(Box::new(FanOut { group, unit: Unit::DeliveriesPerSecond, work }));
+        }
+        let variant = format!("{n} followers, asleep, beside as many counting on the socket");
+        let goals = vec![goal("socket", 2.0)];
+        let measured = measure("mapped", variant, Unit::DeliveriesPerSecond, goals);
+        done(run(measured, &mut contenders, plan)?)?;
+        drop(contenders);
+        let mut contenders: Vec<Box<dyn Contender>> = Vec::new();
+        for group in groups()? {
+            let per = Per::Delivery;
+            let (changes, per_turn) = (CHANGES, None);
+            contenders.push(Box::new(Processor { group, changes, per_turn, per }));
+        }
+        let variant = format!("{n} followers, asleep, the daemon's time for a delivery");
+        let measured = measure("mapped", variant, Unit::Nanoseconds, vec![goal("socket", 10.0)]);
+        done(run(measured, &mut contenders, plan)?)?;
+        drop(contenders);
+        let mut contenders: Vec<Box<dyn Contender>> = Vec::new();
+        for group in groups()? {
+            let updates = UPDATES / 10;
+            contenders.push(Box::new(OneByOne { group, updates, quantile: 0.5, crowd: 0 }));
+        }
+        let variant = format!("one lone change, until the last of {n} sleepers has it");
+        let measured = measure("mapped", variant, Unit::Microseconds, Vec::new());
+        done(run(measured, &mut contenders, plan)?)?;
+    }
+    Ok(())
 }
 
 fn hash(setup: &Setup, n: usize) -> Result<Planned> {

@@ -12,6 +12,7 @@ pub(crate) mod silent;
 pub(crate) mod subscriber;
 
 pub(crate) mod load;
+pub(crate) mod mapped;
 pub(crate) mod memory;
 
 use std::fs::{self, File};
@@ -69,6 +70,17 @@ impl Daemon {
 
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Processor time of all its threads so far, in nanoseconds.
+    pub(crate) fn processor_ns(&self) -> Result<u64> {
+        let mut sum = 0;
+        for task in fs::read_dir(format!("/proc/{}/task", self.pid()))? {
+            let text = fs::read_to_string(task?.path().join("schedstat"))?;
+            let first = text.split_ascii_whitespace().next();
+            sum += first.and_then(|word| word.parse::<u64>().ok()).context("schedstat")?;
+        }
+        Ok(sum)
     }
 
     /// `rtm …` against this daemon.

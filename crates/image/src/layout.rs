@@ -86,7 +86,7 @@ pub mod tag {
     /// 32 bits per run.
     pub const WIDE: u32 = 1 << 28;
     /// The same, only leaves; 16 bits per run.
-    pub const NARROW: u32 = 2 << 28;
+    pub const NARROW: u32 = 7 << 28;
     /// Eight bits: where each quarter's runs begin, four bitmaps, 32 bits per run.
     pub const OCTET: u32 = 3 << 28;
     /// A small table: sorted intervals.

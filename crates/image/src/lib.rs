@@ -47,8 +47,8 @@ mod iterate;
 mod lpm;
 mod ring;
 
+mod instructions;
 mod keys;
-mod ones;
 mod pages;
 mod tree;
 

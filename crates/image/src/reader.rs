@@ -20,6 +20,7 @@ use rtm_model::{
 
 use crate::answers::{self, Answer, answer_at, group_in, hop_in};
 use crate::hash;
+use crate::instructions::{Ones, Popcnt, Portable, or_if_zero};
 use crate::keys::{self, HAS_ATTRS, RouteWords};
 use crate::layout::{
     self, AT_BYTES, AT_DIGEST_KEY, AT_HASH_KEY, AT_ID, AT_LAYOUT, AT_MAGIC, AT_PID, AT_RING,
@@ -28,7 +29,6 @@ use crate::layout::{
 };
 use crate::lpm::walk::{BATCH, batch4, batch6, walk4, walk6};
 use crate::object;
-use crate::ones::{Ones, Popcnt, Portable};
 use crate::protocol::{self, Busy, Real, check, observe, slot_of};
 use crate::ring::RingReader;
 use crate::tree::Tree;
@@ -180,6 +180,9 @@ impl Reader {
             }
         }
         let map = Map::of(&fd, bytes as usize).map_err(AttachError::Map)?;
+        if !bytes.is_power_of_two() {
+            return Err(AttachError::NotAnImage { why: "its size is no power of two" });
+        }
         let words = ReadWords::new(map);
         if words.get(AT_MAGIC) != layout::MAGIC {
             return Err(AttachError::NotAnImage { why: "its first eight bytes" });
@@ -585,8 +588,7 @@ fn answer_words<S: Search>(
 #[inline(always)]
 fn answer_of_leaf(words: &ReadWords, seen: &Seen, root: TableRoot, leaf: u32) -> u64 {
     // No branch: where random addresses go, a third has no route.
-    let none = ((i64::from(leaf) - 1) >> 63) as u32;
-    let leaf = leaf | root.default & none;
+    let leaf = or_if_zero(leaf, root.default);
     if leaf as usize >= answers::PER_PAGE {
         return words.get(answer_at(leaf, words, seen.answers));
     }

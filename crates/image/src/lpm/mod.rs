@@ -38,7 +38,6 @@ pub(crate) mod walk;
 
 pub(crate) use paint::{Painter, Slot};
 
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -47,8 +46,8 @@ mod tests {
 
     use super::walk::{walk4, walk6};
     use super::*;
+    use crate::instructions::Portable;
     use crate::layout::tag;
-    use crate::ones::Portable;
     use crate::testing::{self, Random};
 
     type Model = BTreeMap<(u128, u8), u32>;

@@ -11,8 +11,8 @@
 //! and keeps the leaf ([`keep`]). Branches are left for what is rare.
 use super::node::{OCTET_HEAD, SIX_HEAD};
 use super::small;
+use crate::instructions::{Ones, Portable, keep};
 use crate::layout::{tag, word_of};
-use crate::ones::{Ones, Portable};
 use crate::store::{entry16, entry32};
 use crate::words::{ReadWords, Words};
 
@@ -25,13 +25,6 @@ pub(crate) const RUNS4_BITS: u32 = 6;
 
 /// Addresses that are walked together.
 pub(crate) const BATCH: usize = 16;
-
-/// `entry` if it is a leaf, else `below`, which was read under it.
-#[inline(always)]
-fn keep(entry: u32, below: u32) -> u32 {
-    let leaf = ((entry as i32) >> 31) as u32;
-    entry & leaf | below & !leaf
-}
 
 #[inline(always)]
 fn is_leaf(entry: u32) -> bool {
@@ -57,8 +50,9 @@ fn pages4(words: &impl Words, root: u32, address: u32) -> u32 {
 /// The levels of runs under an entry of the second page.
 #[inline(always)]
 fn under4(words: &impl Words, ones: impl Ones, entry: u32, address: u32) -> u32 {
-    // A leaf has a higher bit; the other nodes are narrow.
-    if entry >> 28 == tag::WIDE >> 28 {
+    // Narrow nodes and leaves have all of these bits, or a higher one.
+    const { assert!(tag::NARROW == tag::KIND && tag::LEAF > tag::KIND) }
+    if entry < tag::NARROW {
         return wide4(words, entry, address << 18);
     }
     let run = run_of(words, ones, word_of(entry), address >> 8);
