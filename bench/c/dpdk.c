@@ -28,7 +28,7 @@
 
 #define BATCH 16
 #define CHUNK 16384
-#define ROUTES_MAX (1 << 21)
+#define ROUTES_MAX (1 << 20)
 #define SETS_MAX 3
 
 struct route {
@@ -107,7 +107,7 @@ static void create(void)
 	} else {
 		struct rte_fib6_conf c = { .type = RTE_FIB6_TRIE, .max_routes = ROUTES_MAX };
 		c.trie.nh_sz = RTE_FIB6_TRIE_4B;
-		c.trie.num_tbl8 = 1 << 16;
+		c.trie.num_tbl8 = 1 << 18; /* it reserves more than it takes */
 		fib6 = rte_fib6_create("fib6", SOCKET_ID_ANY, &c);
 	}
 	if (!lpm && !fib && !lpm6 && !fib6)
@@ -281,9 +281,13 @@ int main(int argc, char **argv)
 	routes = slurp("routes", &bytes);
 	route_count = bytes / sizeof *routes;
 	create();
-	for (size_t i = 0; i < route_count; i++)
-		if (set_route(routes + i, routes[i].hop) < 0)
-			fail("a route was refused");
+	for (size_t i = 0; i < route_count; i++) {
+		int error = set_route(routes + i, routes[i].hop);
+		if (error < 0) {
+			fprintf(stderr, "dpdk: route %zu of %zu was refused: %d\n", i, route_count, error);
+			exit(1);
+		}
+	}
 	puts("ready");
 	fflush(stdout);
 	char line[256], name[32];

@@ -103,7 +103,7 @@ pub(crate) fn dpdk(directory: &Path) -> Result<PathBuf> {
         let text = String::from_utf8(output.stdout)?;
         Ok(text.split_ascii_whitespace().map(str::to_owned).collect())
     };
-    let (program, source) = (directory.join("dpdk"), directory.join("dpdk.c"));
+    let (program, source) = (directory.join("lookup-dpdk"), directory.join("lookup-dpdk.c"));
     std::fs::write(&source, include_str!("../../c/dpdk.c"))?;
     let status = Command::new("cc")
         .args(["-O3", "-march=native"])

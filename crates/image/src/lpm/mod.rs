@@ -15,13 +15,18 @@
 //! value of its bits. A node of runs stores each run of equal entries once:
 //!
 //! ```text
-//! bitmap, 1 word (IPv4) or 4 (IPv6): a bit where a run begins; the number of
-//!         bits up to one's own is the run's number
-//! few     (IPv6, up to 9 runs) one word: the beginnings of all runs but the
-//!         first, one byte each, descending; how many are greater than one's
-//!         own value is the run's number, counted from the last run
-//! entries 32 bits each, or 16 if all are leaves with a number below 65,536
+//! IPv4    word 0      a bit where a run begins; the number of bits up to one's
+//!                     own is the run's number
+//!              1 ...  entries: 32 bits each, or 16 if all are leaves with a
+//!                     number below 65,536
+//! IPv6    word 0      four times 16 bits: where in the node, in entries of 32
+//!                     bits, the runs of each quarter begin, less one
+//!              1-4    the bitmaps of the quarters
+//!              5 ...  entries: 32 bits each
 //! ```
+//!
+//! The kinds are as few as that because a lookup must not have to ask which one it
+//! met (`walk`).
 //!
 //! Answer 0 is "nothing here": then the table's default route applies, which
 //! stands beside the root, so that changing it is one word.
