@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::benches::BENCHES;
+use crate::benches::{BENCHES, reasons};
 use crate::harness::results::{Measured, Record};
 use crate::harness::rounds::{Column, Figures, Of, Outcome, Unit};
 use crate::harness::stats::Median;
@@ -30,6 +30,9 @@ pub(crate) fn page(records: &[Record]) -> String {
         for record in &newest {
             page += &table(&record.result);
             page.push('\n');
+        }
+        if let Some(reasons) = reasons(bench) {
+            let _ = writeln!(page, "{reasons}\n");
         }
         for line in distinct(newest.iter().map(|record| provenance(record))) {
             let _ = writeln!(page, "{line}\n");
