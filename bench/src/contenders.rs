@@ -132,6 +132,24 @@ impl Group {
         })
     }
 
+    /// rtm with so many followers that map the image.
+    pub(crate) fn mapped(
+        setup: &Setup,
+        name: &str,
+        followers: usize,
+        asleep: bool,
+        table: Table,
+    ) -> Result<Self> {
+        let mut group = Self::rtm(setup, name, Keeps::Nothing, 0, table)?;
+        let Between::Daemon { _daemon: daemon } = &group._between else {
+            bail!("no daemon");
+        };
+        let how = if asleep { "asleep" } else { "awake" };
+        let row = vec!["rtm-mapped".to_owned(), rtm::text(&daemon.socket())?, how.to_owned()];
+        group.subscribers = Worker::start_all(&vec![row; followers])?;
+        Ok(group)
+    }
+
     /// Lets so many come that never read, while changes are published.
     pub(crate) fn with_silent(mut self, count: usize) -> Result<Self> {
         let Between::Daemon { _daemon: daemon } = &self._between else {
@@ -141,7 +159,7 @@ impl Group {
             Worker::start(&["rtm-silent", &rtm::text(&daemon.socket())?, &count.to_string()])?;
         silent.send(&Order::Join)?;
         for seed in 0..SILENT_SLICES {
-            self.publish(Work::Random { seed, count: SILENT_CHANGES })?;
+            self.publish(Work::Random { seed, count: SILENT_CHANGES }, &Order::Publish)?;
         }
         let Reply::Joined { .. } = silent.receive()? else { bail!("the silent ones did not join") };
         self._silent = Some(silent);
@@ -150,14 +168,14 @@ impl Group {
 
     /// Publishes `work` to all subscribers, from the publisher's first write to
     /// the last subscriber's last delivery.
-    fn publish(&mut self, work: Work) -> Result<Delivered> {
+    fn publish(&mut self, work: Work, order: &Order) -> Result<Delivered> {
         self.publisher.send(&Order::Prepare(work))?;
         let Reply::Prepared { expect, after } = self.publisher.receive()? else {
             bail!("the publisher did not prepare");
         };
         let until = Until::Deliveries;
         Worker::arm_all(&mut self.subscribers, |_| Arm { expect, after, until, stamps: None })?;
-        self.publisher.send(&Order::Publish)?;
+        self.publisher.send(order)?;
         let Reply::Published { begun_ns } = self.publisher.receive()? else {
             bail!("the publisher did not publish");
         };
@@ -203,7 +221,7 @@ impl Contender for FanOut {
     }
 
     fn sample(&mut self, round: u64) -> Result<Sample> {
-        let delivered = self.group.publish((self.work)(round))?;
+        let delivered = self.group.publish((self.work)(round), &Order::Publish)?;
         let seconds = (delivered.ended_ns - delivered.begun_ns) as f64 / 1e9;
         let value = match self.unit {
             Unit::Seconds => seconds,
@@ -212,6 +230,47 @@ impl Contender for FanOut {
         };
         ensure!(value.is_finite(), "nothing was delivered");
         Ok(Sample { value, lost: delivered.lost })
+    }
+}
+
+/// What the daemon's processor time is set against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Per {
+    Change,
+    Delivery,
+}
+
+/// The daemon's processor time, in nanoseconds, for random changes.
+pub(crate) struct Processor {
+    pub(crate) group: Group,
+    pub(crate) changes: usize,
+    /// So many in each millisecond; `None`: as fast as they are taken.
+    pub(crate) per_turn: Option<usize>,
+    pub(crate) per: Per,
+}
+
+impl Contender for Processor {
+    fn name(&self) -> &str {
+        &self.group.name
+    }
+
+    fn sample(&mut self, round: u64) -> Result<Sample> {
+        let order =
+            self.per_turn.map_or(Order::Publish, |per_turn| Order::PublishPaced { per_turn });
+        let time = |group: &Group| match &group._between {
+            Between::Daemon { _daemon: daemon } => daemon.processor_ns(),
+            _ => bail!("no daemon"),
+        };
+        let before = time(&self.group)?;
+        let work = Work::Random { seed: round, count: self.changes };
+        let delivered = self.group.publish(work, &order)?;
+        let spent = time(&self.group)? - before;
+        let per = match self.per {
+            Per::Change => self.changes as u64,
+            Per::Delivery => delivered.received,
+        };
+        ensure!(per > 0, "nothing was delivered");
+        Ok(Sample { value: spent as f64 / per as f64, lost: delivered.lost })
     }
 }
 

@@ -14,6 +14,7 @@ mod bare;
 mod broker;
 mod feeds;
 mod kernel;
+mod lookup;
 mod rtm;
 
 mod changes;
@@ -141,6 +142,9 @@ fn role(arguments: &[&str]) -> Result<()> {
         ),
         ["kernel-count", admin] => kernel::subscriber::count(admin.parse()?),
         ["kernel-join", admin] => kernel::subscriber::join(admin.parse()?),
+        ["kernel-lookup", admin, directory, family] => {
+            lookup::kernel::run(admin.parse()?, Path::new(directory), *family == "IPv6")
+        }
         ["broker-publish", name, address] => {
             broker::client::publish(Protocol::parse(name)?, address)
         }
@@ -153,6 +157,7 @@ fn role(arguments: &[&str]) -> Result<()> {
         ),
         ["rtm-count", socket] => rtm::subscriber::count(Path::new(socket)),
         ["rtm-apply", socket] => rtm::subscriber::apply(Path::new(socket)),
+        ["rtm-mapped", socket, how] => rtm::mapped::run(Path::new(socket), *how == "asleep"),
         ["rtm-join", socket, how] => rtm::subscriber::join(Path::new(socket), *how == "apply"),
         ["rtm-silent", socket, count] => rtm::silent::run(Path::new(socket), count.parse()?),
         _ => bail!("no such role: {}", arguments.join(" ")),

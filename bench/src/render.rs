@@ -2,9 +2,9 @@
 
 use std::fmt::Write;
 
-use crate::benches::BENCHES;
+use crate::benches::{BENCHES, reasons};
 use crate::harness::results::{Measured, Record};
-use crate::harness::rounds::{Column, Figures, Outcome};
+use crate::harness::rounds::{Column, Figures, Of, Outcome, Unit};
 use crate::harness::stats::Median;
 
 const HEAD: &str = "\
@@ -31,6 +31,9 @@ pub(crate) fn page(records: &[Record]) -> String {
             page += &table(&record.result);
             page.push('\n');
         }
+        if let Some(reasons) = reasons(bench) {
+            let _ = writeln!(page, "{reasons}\n");
+        }
         for line in distinct(newest.iter().map(|record| provenance(record))) {
             let _ = writeln!(page, "{line}\n");
         }
@@ -50,17 +53,30 @@ pub(crate) fn table(result: &Measured) -> String {
 
 fn sizes(figures: &Figures) -> String {
     let mut text = format!(
-        "**{}: {}**\n\n| what | bytes | asked |\n|---|--:|--:|\n",
+        "**{}: {}**\n\n| what | figure | asked |\n|---|--:|--:|\n",
         figures.bench, figures.variant
     );
     for figure in &figures.rows {
-        let asked = figure.at_most.map_or("-".to_owned(), |at_most| {
-            let verdict = if figure.bytes <= at_most { "reached" } else { "**missed**" };
-            format!("≤ {}: {verdict}", size(at_most))
+        let (value, of) = (figure.value, figure.of);
+        let asked = [
+            figure.at_most.map(|bound| ("≤", bound, value <= bound)),
+            figure.at_least.map(|bound| ("≥", bound, value >= bound)),
+        ];
+        let asked = asked.into_iter().flatten().next().map_or("-".to_owned(), |asked| {
+            let verdict = if asked.2 { "reached" } else { "**missed**" };
+            format!("{} {}: {verdict}", asked.0, shown(of, asked.1))
         });
-        let _ = writeln!(text, "| {} | {} | {asked} |", figure.what, size(figure.bytes));
+        let _ = writeln!(text, "| {} | {} | {asked} |", figure.what, shown(of, value));
     }
     text
+}
+
+fn shown(of: Of, value: u64) -> String {
+    match of {
+        Of::Bytes => size(value),
+        Of::Nanoseconds => Unit::Microseconds.show(value as f64 / 1e3),
+        Of::ChangesPerSecond => Unit::ChangesPerSecond.show(value as f64),
+    }
 }
 
 fn size(bytes: u64) -> String {
@@ -181,7 +197,7 @@ fn capitalised(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::harness::machine::Machine;
-    use crate::harness::rounds::{Figure, Goal, Measure, Ratio, Unit};
+    use crate::harness::rounds::{Figure, Goal, Measure, Ratio};
 
     fn record(quick: bool, rtm: f64) -> Record {
         let column = |name: &str, value| Column {

@@ -9,11 +9,13 @@ use crate::broker::protocol::Protocol;
 use crate::broker::server::Server;
 use crate::changes::Replay;
 use crate::harness::ended;
+use crate::lookup::external;
 use crate::routes::{self, Route};
 use crate::rtm;
 
 /// Rivals by the names that `--only` takes.
-pub(crate) const CONTENDERS: [&str; 6] = ["rtm", "kernel", "kernel-nh", "redis", "nats", "bare"];
+pub(crate) const CONTENDERS: [&str; 9] =
+    ["rtm", "kernel", "kernel-nh", "redis", "nats", "bare", "flat", "dpdk", "crates"];
 
 pub(crate) struct Setup {
     data: PathBuf,
@@ -70,6 +72,10 @@ impl Setup {
             }
             "nats" if !Server::installed(Protocol::Nats) => {
                 Some("package nats-server is not installed")
+            }
+            "dpdk" if !external::has_dpdk() => Some("package libdpdk-dev is not installed"),
+            "crates" if !external::crates().exists() => {
+                Some("bench/rivals is not built; scripts/bench builds it")
             }
             "kernel" | "kernel-nh" if !is_root() => Some("a network namespace needs root"),
             _ => None,

@@ -20,16 +20,22 @@ use super::stats::Median;
 pub(crate) enum Unit {
     DeliveriesPerSecond,
     RoutesPerSecond,
+    LookupsPerSecond,
+    ChangesPerSecond,
     Seconds,
     Microseconds,
+    Nanoseconds,
 }
 
 impl Unit {
     /// How many times as good `ours` is as `theirs`.
     fn times(self, ours: f64, theirs: f64) -> f64 {
         match self {
-            Self::DeliveriesPerSecond | Self::RoutesPerSecond => ours / theirs,
-            Self::Seconds | Self::Microseconds => theirs / ours,
+            Self::DeliveriesPerSecond
+            | Self::RoutesPerSecond
+            | Self::LookupsPerSecond
+            | Self::ChangesPerSecond => ours / theirs,
+            Self::Seconds | Self::Microseconds | Self::Nanoseconds => theirs / ours,
         }
     }
 
@@ -44,9 +50,12 @@ impl Unit {
         match self {
             Self::DeliveriesPerSecond => format!("{}/s", count(value)),
             Self::RoutesPerSecond => format!("{} routes/s", count(value)),
+            Self::LookupsPerSecond => format!("{} lookups/s", count(value)),
+            Self::ChangesPerSecond => format!("{} changes/s", count(value)),
             Self::Seconds if value < 0.1 => format!("{:.1} ms", value * 1e3),
             Self::Seconds => format!("{value:.2} s"),
             Self::Microseconds => format!("{value:.1} µs"),
+            Self::Nanoseconds => format!("{value:.0} ns"),
         }
     }
 }
@@ -121,18 +130,41 @@ pub(crate) struct Ratio {
     pub(crate) times: Median,
 }
 
+/// What a figure that stands for itself counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Of {
+    #[default]
+    Bytes,
+    Nanoseconds,
+    ChangesPerSecond,
+}
+
 /// A figure that stands for itself, such as a size.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Figure {
     pub(crate) what: String,
-    pub(crate) bytes: u64,
+    #[serde(alias = "bytes")]
+    pub(crate) value: u64,
+    #[serde(default)]
+    pub(crate) of: Of,
     /// What the project asks.
     pub(crate) at_most: Option<u64>,
+    #[serde(default)]
+    pub(crate) at_least: Option<u64>,
 }
 
 impl Figure {
-    pub(crate) fn bytes(what: &str, bytes: u64, at_most: Option<u64>) -> Self {
-        Self { what: what.to_owned(), bytes, at_most }
+    pub(crate) fn bytes(what: &str, value: u64, at_most: Option<u64>) -> Self {
+        Self { what: what.to_owned(), value, of: Of::Bytes, at_most, at_least: None }
+    }
+
+    pub(crate) fn nanoseconds(what: &str, value: u64, at_most: Option<u64>) -> Self {
+        Self { what: what.to_owned(), value, of: Of::Nanoseconds, at_most, at_least: None }
+    }
+
+    pub(crate) fn changes(what: &str, value: u64, at_least: Option<u64>) -> Self {
+        Self { what: what.to_owned(), value, of: Of::ChangesPerSecond, at_most: None, at_least }
     }
 }
 

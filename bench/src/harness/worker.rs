@@ -71,6 +71,8 @@ pub(crate) enum Order {
     Prepare(Work),
     /// Publisher: publish what was prepared, say `Published`.
     Publish,
+    /// Publisher: the same, so many changes in each millisecond.
+    PublishPaced { per_turn: usize },
     /// Publisher: one update at a time, say `Published`.
     OneByOne(StampsAddress),
     /// Late joiner: take the whole table, say `Joined`.

@@ -89,7 +89,9 @@ pub(crate) fn run(
                 admin.one_by_one(&stamps)?;
                 say(Reply::Published { begun_ns });
             }
-            Order::Arm(_) | Order::Join => bail!("an admin does not subscribe"),
+            Order::Arm(_) | Order::Join | Order::PublishPaced { .. } => {
+                bail!("an admin neither subscribes nor paces")
+            }
         }
         Ok(())
     });

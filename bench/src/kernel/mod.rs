@@ -12,5 +12,5 @@
 pub(crate) mod admin;
 pub(crate) mod subscriber;
 
-mod netlink;
-mod rtnetlink;
+pub(crate) mod netlink;
+pub(crate) mod rtnetlink;

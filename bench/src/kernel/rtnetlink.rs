@@ -36,6 +36,11 @@ const RTNH_F_ONLINK: u32 = 4;
 /// itself (link-local routes) is not counted.
 const RTPROT_BGP: u8 = 186;
 
+/// The answer is the table's route, not what a packet makes of it.
+const RTM_F_FIB_MATCH: u32 = 0x2000;
+
+/// `struct rtmsg`.
+const ROUTE_BYTES: usize = 12;
 const HEADER_BYTES: usize = 16;
 const FLAGS_OFFSET: usize = 6;
 
@@ -97,6 +102,17 @@ pub(crate) fn push_dump(out: &mut Vec<u8>, of: IpAddr) {
     finish(out, begin);
 }
 
+/// Appends a request for the route that an address takes, as the table has it.
+pub(crate) fn push_lookup(out: &mut Vec<u8>, address: IpAddr) {
+    let begin = out.len();
+    push_header(out, RTM_GETROUTE, NLM_F_REQUEST);
+    let bits = if address.is_ipv4() { 32 } else { 128 };
+    out.extend([family(address), bits, 0, 0, 0, 0, 0, 0]);
+    out.extend(RTM_F_FIB_MATCH.to_ne_bytes());
+    push_address(out, RTA_DST, address);
+    finish(out, begin);
+}
+
 /// Asks for an acknowledgement of the message that begins at `begin`.
 pub(crate) fn ask_ack(out: &mut [u8], begin: usize) {
     out[begin + FLAGS_OFFSET] |= NLM_F_ACK as u8;
@@ -114,6 +130,23 @@ impl Message<'_> {
     /// A route of the bench, set or deleted.
     pub(crate) fn is_route(&self) -> bool {
         matches!(self.kind, RTM_NEWROUTE | RTM_DELROUTE) && self.body.get(5) == Some(&RTPROT_BGP)
+    }
+
+    /// The gateway of a route of the bench, of the family of `like`.
+    pub(crate) fn gateway(&self, like: IpAddr) -> Option<IpAddr> {
+        let mut rest = self.is_route().then_some(self.body)?.get(ROUTE_BYTES..)?;
+        loop {
+            let header = rest.first_chunk::<4>()?;
+            let length = usize::from(u16::from_ne_bytes([header[0], header[1]]));
+            let value = rest.get(4..length)?;
+            if u16::from_ne_bytes([header[2], header[3]]) == RTA_GATEWAY {
+                return match like {
+                    IpAddr::V4(_) => Some(IpAddr::from(*value.first_chunk::<4>()?)),
+                    IpAddr::V6(_) => Some(IpAddr::from(*value.first_chunk::<16>()?)),
+                };
+            }
+            rest = rest.get(length.next_multiple_of(4)..)?;
+        }
     }
 
     /// For `NLMSG_ERROR`: 0 is an acknowledgement, else a negative errno.

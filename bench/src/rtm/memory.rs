@@ -40,6 +40,12 @@ pub(crate) fn measure(setup: &Setup) -> Result<Figures> {
     let (loaded, journal) = (resident(&daemon)?, status(&daemon, "journal_bytes")?);
     rows.push(Figure::bytes("resident with the full table", loaded, None));
     rows.push(Figure::bytes("of these the journal", journal, None));
+    let object = status(&daemon, "image_bytes")?;
+    rows.push(Figure::bytes(
+        "the image's object, which is allocated in full",
+        object,
+        Some(128_000_000),
+    ));
     let per_route = |bytes: u64, journal: u64| bytes.saturating_sub(idle + journal) / routes;
     rows.push(Figure::bytes("per route", per_route(loaded, journal), Some(150)));
 

@@ -12,6 +12,7 @@ pub(crate) mod silent;
 pub(crate) mod subscriber;
 
 pub(crate) mod load;
+pub(crate) mod mapped;
 pub(crate) mod memory;
 
 use std::fs::{self, File};
@@ -94,6 +95,17 @@ impl Daemon {
 
     pub(crate) fn signal(&self, signal: rustix::process::Signal) -> Result<()> {
         Ok(rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), signal)?)
+    }
+
+    /// Processor time of all its threads so far, in nanoseconds.
+    pub(crate) fn processor_ns(&self) -> Result<u64> {
+        let mut sum = 0;
+        for task in fs::read_dir(format!("/proc/{}/task", self.pid()))? {
+            let text = fs::read_to_string(task?.path().join("schedstat"))?;
+            let first = text.split_ascii_whitespace().next();
+            sum += first.and_then(|word| word.parse::<u64>().ok()).context("schedstat")?;
+        }
+        Ok(sum)
     }
 
     /// `rtm …` against this daemon.

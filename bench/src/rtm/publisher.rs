@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use rtm_client::{Address, Admin, Done, LoadOptions};
@@ -17,6 +17,9 @@ use crate::routes::{self, NextHop, Prefix, Update};
 
 /// The slowest single delivery to all.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Of paced changes.
+const TURN: Duration = Duration::from_millis(1);
 
 struct Publisher {
     admin: Admin,
@@ -60,6 +63,11 @@ pub(crate) fn run(
                 publisher.publish()?;
                 say(Reply::Published { begun_ns });
             }
+            Order::PublishPaced { per_turn } => {
+                let begun_ns = now_ns();
+                publisher.publish_paced(per_turn)?;
+                say(Reply::Published { begun_ns });
+            }
             Order::OneByOne(address) => {
                 let begun_ns = now_ns();
                 publisher.one_by_one(&Stamps::open(&address)?)?;
@@ -94,6 +102,22 @@ impl Publisher {
             Work::Nothing => Ok(0),
             Work::Load | Work::Messages { .. } => bail!("this publisher changes a loaded table"),
         }
+    }
+
+    /// Publishes what was prepared, so many changes in each millisecond.
+    fn publish_paced(&mut self, per_turn: usize) -> Result<()> {
+        let mut load = self.admin.load(&LoadOptions { force: true, ..LoadOptions::default() });
+        let mut next = Instant::now();
+        for turn in std::mem::take(&mut self.prepared).chunks(per_turn) {
+            for change in turn {
+                ensure!(load.push(change)?, "the daemon ended the stream");
+            }
+            ensure!(load.flush()?, "the daemon ended the stream");
+            next += TURN;
+            std::thread::sleep(next.saturating_duration_since(Instant::now()));
+        }
+        self.revision = load.finish(false)?.revision.0;
+        Ok(())
     }
 
     /// Publishes what was prepared. Refused are only deletes of what is absent,

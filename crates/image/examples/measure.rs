@@ -225,8 +225,9 @@ fn main() {
         let single = rate(seconds, n, || {
             addresses.iter().map(|a| sum(reader.lookup4((*a).into()).unwrap())).sum()
         });
-        let bare =
-            rate(seconds, n, || addresses.iter().map(|a| sum(reader.unvalidated4(*a))).sum());
+        let bare = rate(seconds, n, || {
+            addresses.iter().map(|a| sum(reader.unvalidated4((*a).into()).unwrap())).sum()
+        });
         let flat = rate(seconds, n, || addresses.iter().map(|a| u64::from(flat.lookup(*a))).sum());
         let mut answers = [None; 16];
         let batch = rate(seconds, n, || {
@@ -240,7 +241,7 @@ fn main() {
         let bare_batch = rate(seconds, n, || {
             let mut total = 0;
             for chunk in addresses.chunks_exact(16) {
-                reader.unvalidated4_batch(chunk, &mut answers);
+                reader.unvalidated4_batch(chunk, &mut answers).unwrap();
                 total += answers.iter().map(|a| sum(*a)).sum::<u64>();
             }
             total
@@ -259,8 +260,9 @@ fn main() {
         let single = rate(seconds, n, || {
             addresses.iter().map(|a| sum(reader.lookup6((*a).into()).unwrap())).sum()
         });
-        let bare =
-            rate(seconds, n, || addresses.iter().map(|a| sum(reader.unvalidated6(*a))).sum());
+        let bare = rate(seconds, n, || {
+            addresses.iter().map(|a| sum(reader.unvalidated6((*a).into()).unwrap())).sum()
+        });
         let mut answers = [None; 16];
         let batch = rate(seconds, n, || {
             let mut total = 0;

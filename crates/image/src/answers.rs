@@ -23,12 +23,15 @@ use rtm_model::canonical::encode_group;
 use rtm_model::{Group, GroupId, HopFlags, NextHop, RouteType};
 
 use crate::layout::word_of;
-use crate::pages::{PAGE_WORDS, Pages, page_at};
+use crate::pages::{Pages, page_at};
 use crate::store::{Full, Memory, Store};
 use crate::words::Words;
 
+/// Words of a page: 16 KiB, a slab, so that most tables' answers are in the
+/// first one, which readers know the place of.
+const PAGE_WORDS: usize = 2048;
 /// Answers in a page.
-const PER_PAGE: usize = PAGE_WORDS / 2;
+pub(crate) const PER_PAGE: usize = PAGE_WORDS / 2;
 /// Set in the first word of every answer.
 const PRESENT: u64 = 1 << 63;
 
@@ -79,7 +82,7 @@ pub(crate) fn answer_at(number: u32, words: &impl Words, top: u32) -> usize {
 /// The writer's book of answers.
 #[derive(Debug)]
 pub(crate) struct Answers {
-    pub(crate) pages: Pages,
+    pub(crate) pages: Pages<PAGE_WORDS>,
     numbers: HashMap<Answer, u32, RandomState>,
     /// Per number: the pair, and how many prefixes have it.
     entries: Vec<(Answer, u32)>,

@@ -1,12 +1,14 @@
 //! Neighbours by address and link: a hash table, copy-on-write.
 //!
 //! A directory (pages of 256 references under a top) names a block per bucket:
-//! a word with the number of entries, then each neighbour's 40 canonical bytes
-//! as five words. The table grows by one bucket at a time (linear hashing): no
+//! a word with the number of entries and eight bits of each hash of the first
+//! seven, then each neighbour's 40 canonical bytes as five words. By these bits a
+//! lookup knows which entry to compare: trying them one after the other, it would
+//! guess wrongly every other time, and wait for each guess. The table grows by one bucket at a time (linear hashing): no
 //! change ever has to move more than one bucket. The hash is keyed, so who can
 //! make neighbours can't fill one bucket with them.
 use crate::layout::word_of;
-use crate::pages::{PAGE_WORDS, Pages, page_at};
+use crate::pages::{Pages, page_at};
 use crate::store::{Full, Memory, Store, entry32};
 use crate::words::Words;
 
@@ -14,6 +16,8 @@ use crate::words::Words;
 pub(crate) type Words5 = [u64; 5];
 
 const ENTRY_WORDS: usize = 5;
+/// Words of a page of the directory: 1 KiB.
+const PAGE_WORDS: usize = 128;
 /// References in a page.
 const PER_PAGE: usize = PAGE_WORDS * 2;
 /// No reader looks at more entries of a bucket than this. Buckets have one
@@ -49,29 +53,63 @@ pub(crate) fn find(
     if buckets == 0 {
         return None;
     }
-    let bucket = bucket_of(hash(secret, key), buckets);
+    let hash = hash(secret, key);
+    let bucket = bucket_of(hash, buckets);
     let block = entry32(words, page_at(words, top, bucket / PER_PAGE), bucket % PER_PAGE);
     if block == 0 {
         return None;
     }
     let at = word_of(block);
-    let count = (words.get(at) as usize).min(BUCKET_MAX);
-    for index in 0..count {
-        let entry = at + 1 + index * ENTRY_WORDS;
-        if words.get(entry) == key[0]
-            && words.get(entry + 1) == key[1]
-            && words.get(entry + 2) == key[2]
-        {
-            return Some([key[0], key[1], key[2], words.get(entry + 3), words.get(entry + 4)]);
-        }
+    let head = words.get(at);
+    let likely = likely(head, hash);
+    if let Some(found) = (likely < MARKED).then(|| at_index(words, at, likely, key)).flatten() {
+        return Some(found);
     }
-    None
+    if likely >= MARKED && count_of(head) <= MARKED {
+        return None;
+    }
+    // The bits were another entry's as well, or the bucket has more than seven.
+    (0..count_of(head).min(BUCKET_MAX)).find_map(|index| at_index(words, at, index, key))
+}
+
+/// Entries whose bits are in a block's first word.
+const MARKED: usize = 7;
+
+/// The bits of a hash that are there: others than those that choose the bucket.
+fn mark(hash: u64) -> u64 {
+    hash >> 56
+}
+
+#[inline(always)]
+fn count_of(head: u64) -> usize {
+    (head & 0xff) as usize
+}
+
+/// The first entry with the bits of this hash; [`MARKED`] or more: none.
+#[inline(always)]
+fn likely(head: u64, hash: u64) -> usize {
+    const LOW: u64 = 0x007f_7f7f_7f7f_7f7f;
+    const ONES: u64 = 0x0001_0101_0101_0101;
+    let differing = (head >> 8) ^ (mark(hash) * ONES);
+    // The highest bit of each byte that is 0, without a carry between bytes.
+    let equal = !(((differing & LOW) + LOW) | differing | LOW) & (ONES << 7);
+    let there = u64::MAX.checked_shr(64 - 8 * count_of(head).min(MARKED) as u32).unwrap_or(0);
+    (equal & there).trailing_zeros() as usize / 8
+}
+
+/// Entry `index` of a block, if it is this key's.
+#[inline(always)]
+fn at_index(words: &impl Words, at: usize, index: usize, key: [u64; 3]) -> Option<Words5> {
+    let entry = at + 1 + index * ENTRY_WORDS;
+    let word = |index: usize| words.get(entry + index);
+    let differing = (word(0) ^ key[0]) | (word(1) ^ key[1]) | (word(2) ^ key[2]);
+    (differing == 0).then(|| [key[0], key[1], key[2], word(3), word(4)])
 }
 
 /// The writer's side of the table.
 #[derive(Debug)]
 pub(crate) struct Table {
-    pages: Pages,
+    pages: Pages<PAGE_WORDS>,
     buckets: u32,
     len: u64,
     secret: [u64; 2],
@@ -111,7 +149,7 @@ impl Table {
             return Vec::new();
         }
         let at = word_of(block);
-        (0..store.get(at) as usize)
+        (0..count_of(store.get(at)))
             .map(|index| {
                 core::array::from_fn(|word| store.get(at + 1 + index * ENTRY_WORDS + word))
             })
@@ -130,7 +168,10 @@ impl Table {
         if !entries.is_empty() {
             block = store.allocate(1 + entries.len() * ENTRY_WORDS)?;
             let at = word_of(block);
-            store.put(at, entries.len() as u64);
+            let marks = entries.iter().take(MARKED).enumerate().map(|(index, entry)| {
+                mark(hash(self.secret, [entry[0], entry[1], entry[2]])) << (8 * (index + 1))
+            });
+            store.put(at, entries.len() as u64 | marks.sum::<u64>());
             for (index, entry) in entries.iter().enumerate() {
                 for (word, value) in entry.iter().enumerate() {
                     store.put(at + 1 + index * ENTRY_WORDS + word, *value);
@@ -271,6 +312,22 @@ mod tests {
             store.committed(version);
         }
         assert_eq!(store.usage().used, 0);
+    }
+
+    #[test]
+    fn marks_are_found_as_one_by_one() {
+        let mut random = Random(2);
+        for _ in 0..100_000 {
+            let marks: Vec<u64> = (0..random.below(10)).map(|_| random.below(5) * 63).collect();
+            let mut head = marks.len() as u64;
+            for (index, mark) in marks.iter().take(MARKED).enumerate() {
+                head |= mark << (8 * (index + 1));
+            }
+            let wanted = random.below(5) * 63;
+            let expected = marks.iter().take(MARKED).position(|mark| *mark == wanted);
+            let found = likely(head, wanted << 56);
+            assert_eq!((found < MARKED).then_some(found), expected, "{head:x} {wanted:x}");
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@
 /// `rtmimage`, read as bytes.
 pub const MAGIC: u64 = u64::from_ne_bytes(*b"rtmimage");
 /// Changes whenever anything in this file changes its meaning.
-pub const LAYOUT_VERSION: u64 = 1;
+pub const LAYOUT_VERSION: u64 = 2;
 
 /// Words in a unit: what block offsets count in.
 pub const UNIT_WORDS: usize = 2;
@@ -82,14 +82,13 @@ pub mod tag {
     pub const KIND: u32 = 7 << 28;
     /// One entry per slot, 32 bits each.
     pub const DENSE: u32 = 0;
-    /// A bitmap of where runs of equal entries begin; 32 bits per run.
+    /// Six bits of the address: a bitmap of where runs of equal entries begin;
+    /// 32 bits per run.
     pub const WIDE: u32 = 1 << 28;
     /// The same, only leaves; 16 bits per run.
-    pub const NARROW: u32 = 2 << 28;
-    /// Up to eight bounds between runs, in one word; 32 bits per run.
-    pub const FEW_WIDE: u32 = 3 << 28;
-    /// The same, only leaves; 16 bits per run.
-    pub const FEW_NARROW: u32 = 4 << 28;
+    pub const NARROW: u32 = 7 << 28;
+    /// Eight bits: where each quarter's runs begin, four bitmaps, 32 bits per run.
+    pub const OCTET: u32 = 3 << 28;
     /// A small table: sorted intervals.
     pub const SMALL: u32 = 5 << 28;
 }

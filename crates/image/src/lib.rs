@@ -47,7 +47,7 @@ mod iterate;
 mod lpm;
 mod ring;
 
-mod dispatch;
+mod instructions;
 mod keys;
 mod pages;
 mod tree;

@@ -4,14 +4,12 @@ use crate::layout::word_of;
 use crate::store::{Full, Memory, Store, entry32};
 use crate::words::Words;
 
-/// Words of a page: 1 KiB.
-pub(crate) const PAGE_WORDS: usize = 128;
 /// Places in the smallest top.
 const TOP_MIN: usize = 8;
 
-/// The array: its top block and how many pages there are.
+/// The array of pages of so many words: its top block and how many pages there are.
 #[derive(Clone, Copy, Default, Debug)]
-pub(crate) struct Pages {
+pub(crate) struct Pages<const WORDS: usize> {
     pub(crate) top: u32,
     pub(crate) count: u32,
 }
@@ -22,20 +20,20 @@ pub(crate) fn page_at(words: &impl Words, top: u32, page: usize) -> usize {
     word_of(entry32(words, word_of(top), page))
 }
 
-impl Pages {
+impl<const WORDS: usize> Pages<WORDS> {
     fn top_words(self) -> usize {
         (self.count as usize).next_power_of_two().max(TOP_MIN) / 2
     }
 
     /// Appends a page of zeros.
     pub(crate) fn push<M: Memory>(&mut self, store: &mut Store<M>) -> Result<(), Full> {
-        let page = store.allocate(PAGE_WORDS)?;
-        for word in 0..PAGE_WORDS {
+        let page = store.allocate(WORDS)?;
+        for word in 0..WORDS {
             store.put(word_of(page) + word, 0);
         }
         if self.top == 0 || self.count as usize == self.top_words() * 2 {
             let used = (self.count as usize).div_ceil(2);
-            let words = Pages { count: self.count + 1, ..*self }.top_words();
+            let words = Pages::<WORDS> { count: self.count + 1, ..*self }.top_words();
             let top = store.allocate(words)?;
             for word in 0..words {
                 let value = if word < used { store.get(word_of(self.top) + word) } else { 0 };
@@ -76,7 +74,7 @@ impl Pages {
             return Ok(word_of(found));
         }
         self.top = store.own(self.top, self.top_words())?;
-        let owned = store.own(found, PAGE_WORDS)?;
+        let owned = store.own(found, WORDS)?;
         store.put32(word_of(self.top), page, owned);
         Ok(word_of(owned))
     }

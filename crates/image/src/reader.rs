@@ -18,15 +18,16 @@ use rtm_model::{
     NeighbourKey, NextHop, Route, RouteKey, TABLE_MAIN,
 };
 
-use crate::answers::{Answer, answer_at, group_in, hop_in};
+use crate::answers::{self, Answer, answer_at, group_in, hop_in};
 use crate::hash;
+use crate::instructions::{Ones, Popcnt, Portable, or_if_zero};
 use crate::keys::{self, HAS_ATTRS, RouteWords};
 use crate::layout::{
     self, AT_BYTES, AT_DIGEST_KEY, AT_HASH_KEY, AT_ID, AT_LAYOUT, AT_MAGIC, AT_PID, AT_RING,
     AT_STATE, AT_SUCCESSOR, CURRENT, HEADER_WORDS, Root, SLOT_WORDS, SLOTS_AT, TableRoot, TreeRoot,
     word_of,
 };
-use crate::lpm::{walk4, walk6};
+use crate::lpm::walk::{BATCH, batch4, batch6, walk4, walk6};
 use crate::object;
 use crate::protocol::{self, Busy, Real, check, observe, slot_of};
 use crate::ring::RingReader;
@@ -140,7 +141,9 @@ pub struct Header {
 struct Seen {
     version: u64,
     main: [TableRoot; 2],
+    /// The top of the array of answers, and its first page.
     answers: u32,
+    first: usize,
 }
 
 /// An attached image. Cheap to clone: one for each thread.
@@ -152,7 +155,7 @@ pub struct Reader {
     seen: Cell<Seen>,
     repeats: Cell<u64>,
     busy: Cell<u64>,
-    popcnt: bool,
+    popcnt: Option<Popcnt>,
 }
 
 impl Reader {
@@ -177,6 +180,9 @@ impl Reader {
             }
         }
         let map = Map::of(&fd, bytes as usize).map_err(AttachError::Map)?;
+        if !bytes.is_power_of_two() {
+            return Err(AttachError::NotAnImage { why: "its size is no power of two" });
+        }
         let words = ReadWords::new(map);
         if words.get(AT_MAGIC) != layout::MAGIC {
             return Err(AttachError::NotAnImage { why: "its first eight bytes" });
@@ -199,10 +205,10 @@ impl Reader {
             words,
             fd: fd.into(),
             secret,
-            seen: Cell::new(Seen { version: 0, main: [TableRoot::EMPTY; 2], answers: 0 }),
+            seen: Cell::new(Seen { version: 0, main: [TableRoot::EMPTY; 2], answers: 0, first: 0 }),
             repeats: Cell::new(0),
             busy: Cell::new(0),
-            popcnt: has_popcnt(),
+            popcnt: Popcnt::detect(),
         })
     }
 
@@ -333,19 +339,68 @@ fn halves(word: u64) -> [u32; 2] {
     [word as u32, (word >> 32) as u32]
 }
 
-fn has_popcnt() -> bool {
-    #[cfg(target_arch = "x86_64")]
-    return std::arch::is_x86_feature_detected!("popcnt")
-        && std::arch::is_x86_feature_detected!("bmi1")
-        && std::arch::is_x86_feature_detected!("bmi2");
-    #[cfg(not(target_arch = "x86_64"))]
-    false
+/// What a lookup needs to know of a family.
+trait Search {
+    type Address: Copy;
+    /// Its place in a root.
+    const FAMILY: usize;
+    fn leaf(words: &ReadWords, ones: impl Ones, root: u32, address: Self::Address) -> u32;
+    fn leaves(
+        words: &ReadWords,
+        ones: impl Ones,
+        root: u32,
+        addresses: &[Self::Address],
+        leaves: &mut [u32; BATCH],
+    );
 }
 
-/// Addresses that a batch validates at once.
-const BATCH: usize = 16;
+struct Search4;
 
-/// What a lookup in table main runs on: words and the root seen last.
+impl Search for Search4 {
+    type Address = u32;
+    const FAMILY: usize = 0;
+
+    #[inline(always)]
+    fn leaf(words: &ReadWords, ones: impl Ones, root: u32, address: u32) -> u32 {
+        walk4(words, ones, root, address)
+    }
+
+    #[inline(always)]
+    fn leaves(
+        words: &ReadWords,
+        ones: impl Ones,
+        root: u32,
+        addresses: &[u32],
+        leaves: &mut [u32; BATCH],
+    ) {
+        batch4(words, ones, root, addresses, leaves);
+    }
+}
+
+struct Search6;
+
+impl Search for Search6 {
+    type Address = u128;
+    const FAMILY: usize = 1;
+
+    #[inline(always)]
+    fn leaf(words: &ReadWords, ones: impl Ones, root: u32, address: u128) -> u32 {
+        walk6(words, ones, root, address)
+    }
+
+    #[inline(always)]
+    fn leaves(
+        words: &ReadWords,
+        ones: impl Ones,
+        root: u32,
+        addresses: &[u128],
+        leaves: &mut [u32; BATCH],
+    ) {
+        batch6(words, ones, root, addresses, leaves);
+    }
+}
+
+/// Lookups in table main.
 impl Reader {
     /// Looks an IPv4 address up in table main.
     ///
@@ -353,7 +408,7 @@ impl Reader {
     /// [`Busy`].
     #[inline(always)]
     pub fn lookup4(&self, address: Ipv4Addr) -> Result<Option<Answer>, Busy> {
-        crate::dispatch::lookup4(self, u32::from(address))
+        self.one::<Search4, true>(address.into())
     }
 
     /// Looks an IPv6 address up in table main.
@@ -362,7 +417,7 @@ impl Reader {
     /// [`Busy`].
     #[inline(always)]
     pub fn lookup6(&self, address: Ipv6Addr) -> Result<Option<Answer>, Busy> {
-        crate::dispatch::lookup6(self, u128::from(address))
+        self.one::<Search6, true>(address.into())
     }
 
     /// Looks IPv4 addresses up in table main, 16 per check: all answers of one
@@ -373,13 +428,13 @@ impl Reader {
     ///
     /// # Panics
     /// If the slices differ in length.
+    #[inline]
     pub fn lookup4_batch(
         &self,
         addresses: &[u32],
         answers: &mut [Option<Answer>],
     ) -> Result<(), Busy> {
-        assert_eq!(addresses.len(), answers.len(), "one answer per address");
-        crate::dispatch::batch4(self, addresses, answers)
+        self.many::<Search4, true>(addresses, answers)
     }
 
     /// Looks IPv6 addresses up in table main, as [`Self::lookup4_batch`].
@@ -389,174 +444,155 @@ impl Reader {
     ///
     /// # Panics
     /// If the slices differ in length.
+    #[inline]
     pub fn lookup6_batch(
         &self,
         addresses: &[u128],
         answers: &mut [Option<Answer>],
     ) -> Result<(), Busy> {
-        assert_eq!(addresses.len(), answers.len(), "one answer per address");
-        crate::dispatch::batch6(self, addresses, answers)
+        self.many::<Search6, true>(addresses, answers)
     }
 
     /// [`Self::lookup4`] with the check left out, to measure what it costs.
     /// Wrong whenever something was published since the last checked call.
     #[doc(hidden)]
     #[inline(always)]
-    #[must_use]
-    pub fn unvalidated4(&self, address: u32) -> Option<Answer> {
-        crate::dispatch::bare4(self, address)
+    pub fn unvalidated4(&self, address: Ipv4Addr) -> Result<Option<Answer>, Busy> {
+        self.one::<Search4, false>(address.into())
     }
 
     #[doc(hidden)]
     #[inline(always)]
-    #[must_use]
-    pub fn unvalidated6(&self, address: u128) -> Option<Answer> {
-        crate::dispatch::bare6(self, address)
+    pub fn unvalidated6(&self, address: Ipv6Addr) -> Result<Option<Answer>, Busy> {
+        self.one::<Search6, false>(address.into())
     }
 
     #[doc(hidden)]
-    pub fn unvalidated4_batch(&self, addresses: &[u32], answers: &mut [Option<Answer>]) {
-        crate::dispatch::bare_batch4(self, addresses, answers);
+    #[inline]
+    pub fn unvalidated4_batch(
+        &self,
+        addresses: &[u32],
+        answers: &mut [Option<Answer>],
+    ) -> Result<(), Busy> {
+        self.many::<Search4, false>(addresses, answers)
+    }
+
+    #[doc(hidden)]
+    #[inline]
+    pub fn unvalidated6_batch(
+        &self,
+        addresses: &[u128],
+        answers: &mut [Option<Answer>],
+    ) -> Result<(), Busy> {
+        self.many::<Search6, false>(addresses, answers)
     }
 
     #[inline(always)]
-    pub(crate) fn bare4_body(&self, address: u32) -> Option<Answer> {
+    fn one<S: Search, const CHECKED: bool>(
+        &self,
+        address: S::Address,
+    ) -> Result<Option<Answer>, Busy> {
         let seen = self.seen.get();
-        Answer::from_word(answer_word(&self.words, seen.main[0], seen.answers, |words, entry| {
-            walk4(words, entry, address)
-        }))
-    }
-
-    #[inline(always)]
-    pub(crate) fn bare6_body(&self, address: u128) -> Option<Answer> {
-        let seen = self.seen.get();
-        Answer::from_word(answer_word(&self.words, seen.main[1], seen.answers, |words, entry| {
-            walk6(words, entry, address)
-        }))
-    }
-
-    #[inline(always)]
-    pub(crate) fn bare_batch4_body(&self, addresses: &[u32], answers: &mut [Option<Answer>]) {
-        for (addresses, answers) in addresses.chunks(BATCH).zip(answers.chunks_mut(BATCH)) {
-            let seen = self.seen.get();
-            let mut leaves = [0; BATCH];
-            crate::lpm::walk::batch4(&self.words, seen.main[0].entry, addresses, &mut leaves);
-            finish(&self.words, &seen, 0, &leaves, answers);
+        // The first of the two cold calls is made by processors without the
+        // instruction, the second if the root seen last is no longer the visible one.
+        let Some(ones) = self.popcnt else { return self.one_again::<S>(address) };
+        let answer = Answer::from_word(answer_word::<S>(&self.words, ones, &seen, address));
+        if CHECKED && check::<Real>(&self.words) != seen.version {
+            return self.one_again::<S>(address);
         }
+        Ok(answer)
     }
 
-    /// Has the processor what the fast walk is compiled for?
-    #[inline(always)]
-    pub(crate) fn popcnt(&self) -> bool {
-        self.popcnt
-    }
-
-    /// `walk` gives a leaf from a root; this gives the answer's word, checked.
-    #[inline(always)]
-    fn checked(&self, family: usize, walk: impl Fn(&ReadWords, u32) -> u32) -> Result<u64, Busy> {
-        let seen = self.seen.get();
-        let word = answer_word(&self.words, seen.main[family], seen.answers, &walk);
-        if check::<Real>(&self.words) == seen.version {
-            return Ok(word);
-        }
-        self.again(family, walk)
-    }
-
-    /// The root seen last is no longer the visible one.
     #[cold]
     #[inline(never)]
-    fn again(&self, family: usize, walk: impl Fn(&ReadWords, u32) -> u32) -> Result<u64, Busy> {
-        self.read_seen(|words, seen| answer_word(words, seen.main[family], seen.answers, &walk))
+    fn one_again<S: Search>(&self, address: S::Address) -> Result<Option<Answer>, Busy> {
+        self.read_seen(|words, seen| {
+            Answer::from_word(answer_word::<S>(words, Portable, seen, address))
+        })
+    }
+
+    #[inline(always)]
+    fn many<S: Search, const CHECKED: bool>(
+        &self,
+        addresses: &[S::Address],
+        answers: &mut [Option<Answer>],
+    ) -> Result<(), Busy> {
+        assert_eq!(addresses.len(), answers.len(), "one answer per address");
+        for (addresses, answers) in addresses.chunks(BATCH).zip(answers.chunks_mut(BATCH)) {
+            let seen = self.seen.get();
+            let Some(ones) = self.popcnt else {
+                self.many_again::<S>(addresses, answers)?;
+                continue;
+            };
+            answer_words::<S>(&self.words, ones, &seen, addresses, answers);
+            if CHECKED && check::<Real>(&self.words) != seen.version {
+                self.many_again::<S>(addresses, answers)?;
+            }
+        }
+        Ok(())
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn many_again<S: Search>(
+        &self,
+        addresses: &[S::Address],
+        answers: &mut [Option<Answer>],
+    ) -> Result<(), Busy> {
+        self.read_seen(|words, seen| {
+            answer_words::<S>(words, Portable, seen, addresses, answers);
+        })
     }
 
     /// As [`Self::read`], with the part of the root that lookups need, kept
     /// for the next ones.
     fn read_seen<T>(&self, mut body: impl FnMut(&ReadWords, &Seen) -> T) -> Result<T, Busy> {
         let (value, seen) = self.read(|words, version, root| {
-            let seen = Seen { version, main: root.main, answers: root.answers[0] };
+            let answers = root.answers[0];
+            let first = answer_at(0, words, answers);
+            let seen = Seen { version, main: root.main, answers, first };
             (body(words, &seen), seen)
         })?;
         self.seen.set(seen);
         Ok(value)
     }
-
-    #[inline(always)]
-    pub(crate) fn lookup4_body(&self, address: u32) -> Result<Option<Answer>, Busy> {
-        self.checked(0, |words, entry| walk4(words, entry, address)).map(Answer::from_word)
-    }
-
-    #[inline(always)]
-    pub(crate) fn lookup6_body(&self, address: u128) -> Result<Option<Answer>, Busy> {
-        self.checked(1, |words, entry| walk6(words, entry, address)).map(Answer::from_word)
-    }
-
-    #[inline(always)]
-    pub(crate) fn batch4_body(
-        &self,
-        addresses: &[u32],
-        answers: &mut [Option<Answer>],
-    ) -> Result<(), Busy> {
-        for (addresses, answers) in addresses.chunks(BATCH).zip(answers.chunks_mut(BATCH)) {
-            let fill = |words: &ReadWords, seen: &Seen, answers: &mut [Option<Answer>]| {
-                let mut leaves = [0; BATCH];
-                crate::lpm::walk::batch4(words, seen.main[0].entry, addresses, &mut leaves);
-                finish(words, seen, 0, &leaves, answers);
-            };
-            let seen = self.seen.get();
-            fill(&self.words, &seen, answers);
-            if check::<Real>(&self.words) != seen.version {
-                self.read_seen(|words, seen| fill(words, seen, answers))?;
-            }
-        }
-        Ok(())
-    }
-
-    #[inline(always)]
-    pub(crate) fn batch6_body(
-        &self,
-        addresses: &[u128],
-        answers: &mut [Option<Answer>],
-    ) -> Result<(), Busy> {
-        for (addresses, answers) in addresses.chunks(BATCH).zip(answers.chunks_mut(BATCH)) {
-            let fill = |words: &ReadWords, seen: &Seen, answers: &mut [Option<Answer>]| {
-                let mut leaves = [0; BATCH];
-                crate::lpm::walk::batch6(words, seen.main[1].entry, addresses, &mut leaves);
-                finish(words, seen, 1, &leaves, answers);
-            };
-            let seen = self.seen.get();
-            fill(&self.words, &seen, answers);
-            if check::<Real>(&self.words) != seen.version {
-                self.read_seen(|words, seen| fill(words, seen, answers))?;
-            }
-        }
-        Ok(())
-    }
 }
 
 #[inline(always)]
-fn answer_word(
+fn answer_word<S: Search>(
     words: &ReadWords,
-    root: TableRoot,
-    answers: u32,
-    walk: impl Fn(&ReadWords, u32) -> u32,
-) -> u64 {
-    let leaf = walk(words, root.entry);
-    let leaf = if leaf == 0 { root.default } else { leaf };
-    words.get(answer_at(leaf, words, answers))
-}
-
-#[inline(always)]
-fn finish(
-    words: &ReadWords,
+    ones: impl Ones,
     seen: &Seen,
-    family: usize,
-    leaves: &[u32; BATCH],
+    address: S::Address,
+) -> u64 {
+    let root = seen.main[S::FAMILY];
+    answer_of_leaf(words, seen, root, S::leaf(words, ones, root.entry, address))
+}
+
+#[inline(always)]
+fn answer_words<S: Search>(
+    words: &ReadWords,
+    ones: impl Ones,
+    seen: &Seen,
+    addresses: &[S::Address],
     answers: &mut [Option<Answer>],
 ) {
-    for (answer, &leaf) in answers.iter_mut().zip(leaves) {
-        let leaf = if leaf == 0 { seen.main[family].default } else { leaf };
-        *answer = Answer::from_word(words.get(answer_at(leaf, words, seen.answers)));
+    let root = seen.main[S::FAMILY];
+    let mut leaves = [0; BATCH];
+    S::leaves(words, ones, root.entry, addresses, &mut leaves);
+    for (answer, leaf) in answers.iter_mut().zip(leaves) {
+        *answer = Answer::from_word(answer_of_leaf(words, seen, root, leaf));
     }
+}
+
+#[inline(always)]
+fn answer_of_leaf(words: &ReadWords, seen: &Seen, root: TableRoot, leaf: u32) -> u64 {
+    // No branch: where random addresses go, a third has no route.
+    let leaf = or_if_zero(leaf, root.default);
+    if leaf as usize >= answers::PER_PAGE {
+        return words.get(answer_at(leaf, words, seen.answers));
+    }
+    words.get(seen.first + 2 * leaf as usize)
 }
 
 /// Lookups in any table, and what stands behind an answer.
@@ -575,8 +611,8 @@ impl Reader {
     fn answer_place(words: &ReadWords, root: &Root, table: u32, address: IpAddr) -> usize {
         let at = Reader::table_root(words, root, table, address);
         let leaf = match address {
-            IpAddr::V4(address) => walk4(words, at.entry, address.into()),
-            IpAddr::V6(address) => walk6(words, at.entry, address.into()),
+            IpAddr::V4(address) => walk4(words, Portable, at.entry, address.into()),
+            IpAddr::V6(address) => walk6(words, Portable, at.entry, address.into()),
         };
         answer_at(if leaf == 0 { at.default } else { leaf }, words, root.answers[0])
     }

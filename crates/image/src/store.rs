@@ -249,13 +249,13 @@ impl<M: Memory> Store<M> {
 /// The 32-bit entry `index` of an array of words that begins at `at`.
 #[inline(always)]
 pub(crate) fn entry32(words: &impl Words, at: usize, index: usize) -> u32 {
-    (words.get(at + index / 2) >> (index % 2 * 32)) as u32
+    words.half(at, index)
 }
 
 /// The 16-bit entry `index`, likewise.
 #[inline(always)]
 pub(crate) fn entry16(words: &impl Words, at: usize, index: usize) -> u32 {
-    (words.get(at + index / 4) >> (index % 4 * 16)) as u16 as u32
+    words.quarter(at, index)
 }
 
 /// The 16-bit quarter of the object at which block `offset` begins.

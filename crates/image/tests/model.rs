@@ -61,7 +61,8 @@ fn run(seed: u64, steps: u64, mix: Mix, flushes: bool) {
         writer.commit(7, steps + more, &digests(steps + more)).unwrap();
     }
     let usage = writer.status().usage;
-    assert!(usage.used <= 4096 && usage.retired <= 4096, "everything came back: {usage:?}");
+    // The first page of answers stays.
+    assert!(usage.used <= 20_480 && usage.retired <= 4096, "everything came back: {usage:?}");
 }
 
 #[test]

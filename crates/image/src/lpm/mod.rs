@@ -15,13 +15,18 @@
 //! value of its bits. A node of runs stores each run of equal entries once:
 //!
 //! ```text
-//! bitmap, 1 word (IPv4) or 4 (IPv6): a bit where a run begins; the number of
-//!         bits up to one's own is the run's number
-//! few     (IPv6, up to 9 runs) one word: the beginnings of all runs but the
-//!         first, one byte each, descending; how many are greater than one's
-//!         own value is the run's number, counted from the last run
-//! entries 32 bits each, or 16 if all are leaves with a number below 65,536
+//! IPv4    word 0      a bit where a run begins; the number of bits up to one's
+//!                     own is the run's number
+//!              1 ...  entries: 32 bits each, or 16 if all are leaves with a
+//!                     number below 65,536
+//! IPv6    word 0      four times 16 bits: where in the node, in entries of 32
+//!                     bits, the runs of each quarter begin, less one
+//!              1-4    the bitmaps of the quarters
+//!              5 ...  entries: 32 bits each
 //! ```
+//!
+//! The kinds are as few as that because a lookup must not have to ask which one it
+//! met (`walk`).
 //!
 //! Answer 0 is "nothing here": then the table's default route applies, which
 //! stands beside the root, so that changing it is one word.
@@ -37,7 +42,6 @@ pub(crate) mod small;
 pub(crate) mod walk;
 
 pub(crate) use paint::{Painter, Slot};
-pub(crate) use walk::{walk4, walk6};
 
 #[cfg(test)]
 mod tests {
@@ -45,7 +49,9 @@ mod tests {
 
     use rtm_model::{Family, mask};
 
+    use super::walk::{walk4, walk6};
     use super::*;
+    use crate::instructions::Portable;
     use crate::layout::tag;
     use crate::testing::{self, Random};
 
@@ -109,8 +115,8 @@ mod tests {
                 for address in [probe, bits, bits.wrapping_sub(1 << 96), bits | !mask(len)] {
                     let address = address & all;
                     let found = match family {
-                        Family::V4 => walk4(store.mem(), root, (address >> 96) as u32),
-                        Family::V6 => walk6(store.mem(), root, address),
+                        Family::V4 => walk4(store.mem(), Portable, root, (address >> 96) as u32),
+                        Family::V6 => walk6(store.mem(), Portable, root, address),
                     };
                     assert_eq!(found, expected(&model, address), "{step} {address:x}");
                 }
@@ -170,8 +176,8 @@ mod tests {
                 for address in probes.chain([0, u128::MAX, random.next().into()]) {
                     let address = address & all;
                     let found = match family {
-                        Family::V4 => walk4(store.mem(), root, (address >> 96) as u32),
-                        Family::V6 => walk6(store.mem(), root, address),
+                        Family::V4 => walk4(store.mem(), Portable, root, (address >> 96) as u32),
+                        Family::V6 => walk6(store.mem(), Portable, root, address),
                     };
                     assert_eq!(found, expected(&model, address), "{address:x} {model:x?}");
                 }

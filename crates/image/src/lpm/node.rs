@@ -10,53 +10,33 @@ pub(crate) struct Run {
     pub(crate) slot: Slot,
 }
 
-/// The most runs that a word of bounds holds.
-const FEW_MAX: usize = 9;
+/// Words before the entries of a node of six bits: the bitmap.
+pub(crate) const SIX_HEAD: usize = 1;
+/// The same for eight bits: where the runs of each quarter begin, four bitmaps.
+pub(crate) const OCTET_HEAD: usize = 5;
 
-fn is_narrow(kind: u32) -> bool {
-    kind == tag::NARROW || kind == tag::FEW_NARROW
+fn head_words(kind: u32) -> usize {
+    if kind == tag::OCTET { OCTET_HEAD } else { SIX_HEAD }
 }
 
-fn is_few(kind: u32) -> bool {
-    kind == tag::FEW_NARROW || kind == tag::FEW_WIDE
-}
-
-/// Words before the entries.
-fn head_words(kind: u32, bits: u32) -> usize {
-    if is_few(kind) || bits == 6 { 1 } else { 4 }
-}
-
-/// Reads a node with `bits` bits of index into `runs`.
-pub(crate) fn decode<M: Memory>(store: &Store<M>, entry: u32, bits: u32, runs: &mut Vec<Run>) {
+/// Reads a node into `runs`.
+pub(crate) fn decode<M: Memory>(store: &Store<M>, entry: u32, runs: &mut Vec<Run>) {
     let kind = entry & tag::KIND;
     let at = word_of(entry);
-    let head = head_words(kind, bits);
+    let head = head_words(kind);
+    let maps = if kind == tag::OCTET { 1..OCTET_HEAD } else { 0..SIX_HEAD };
     runs.clear();
-    if is_few(kind) {
-        let bounds = store.get(at).to_le_bytes();
-        let count = bounds.iter().filter(|&&bound| bound != 0).count();
-        runs.push(Run { start: 0, slot: Slot::NONE });
-        runs.extend(
-            bounds[..count]
-                .iter()
-                .rev()
-                .map(|&start| Run { start: start.into(), slot: Slot::NONE }),
-        );
-    } else {
-        for word in 0..head {
-            let mut map = store.get(at + word);
-            while map != 0 {
-                let start = word as u32 * 64 + map.trailing_zeros();
-                runs.push(Run { start: start as u16, slot: Slot::NONE });
-                map &= map - 1;
-            }
+    for (index, word) in maps.enumerate() {
+        let mut map = store.get(at + word);
+        while map != 0 {
+            let start = index as u32 * 64 + map.trailing_zeros();
+            runs.push(Run { start: start as u16, slot: Slot::NONE });
+            map &= map - 1;
         }
     }
-    let count = runs.len();
     let quarter = quarter_of(entry & tag::OFFSET) + head * 4;
     for (index, run) in runs.iter_mut().enumerate() {
-        let index = if is_few(kind) { count - 1 - index } else { index };
-        run.slot = if is_narrow(kind) {
+        run.slot = if kind == tag::NARROW {
             Slot {
                 entry: entry16(store.mem(), at + head, index) | tag::LEAF,
                 depth: store.depth(quarter + index),
@@ -70,53 +50,49 @@ pub(crate) fn decode<M: Memory>(store: &Store<M>, entry: u32, bits: u32, runs: &
     }
 }
 
-/// Writes `runs` as a fresh node and returns the reference to it.
+/// Writes `runs` as a fresh node for so many bits and returns the reference to it.
 pub(crate) fn encode<M: Memory>(
     store: &mut Store<M>,
     bits: u32,
     runs: &[Run],
 ) -> Result<u32, Full> {
-    let narrow = runs
-        .iter()
-        .all(|run| run.slot.is_leaf() && run.slot.entry & !tag::LEAF <= u32::from(u16::MAX));
-    let kind = match (bits > 6 && runs.len() <= FEW_MAX, narrow) {
-        (true, true) => tag::FEW_NARROW,
-        (true, false) => tag::FEW_WIDE,
-        (false, true) => tag::NARROW,
-        (false, false) => tag::WIDE,
+    let narrow = bits == 6
+        && runs
+            .iter()
+            .all(|run| run.slot.is_leaf() && run.slot.entry & !tag::LEAF <= u32::from(u16::MAX));
+    let kind = match (bits, narrow) {
+        (8, _) => tag::OCTET,
+        (_, true) => tag::NARROW,
+        (_, false) => tag::WIDE,
     };
-    let head = head_words(kind, bits);
-    let words = head + runs.len().div_ceil(if narrow { 4 } else { 2 });
-    let offset = store.allocate_node(words)?;
+    let head = head_words(kind);
+    let per_word = if narrow { 4 } else { 2 };
+    let offset = store.allocate_node(head + runs.len().div_ceil(per_word))?;
     let at = word_of(offset);
-    if is_few(kind) {
-        let mut bounds = [0; 8];
-        for (bound, run) in bounds.iter_mut().zip(runs[1..].iter().rev()) {
-            *bound = run.start as u8;
+    let mut maps = [0_u64; 4];
+    for run in runs {
+        maps[usize::from(run.start / 64)] |= 1 << (run.start % 64);
+    }
+    if kind == tag::OCTET {
+        // What a lookup adds its own count to, which is at least 1.
+        let mut place = 2 * OCTET_HEAD as u64 - 1;
+        let mut places = 0;
+        for (index, map) in maps.into_iter().enumerate() {
+            places |= place << (16 * index);
+            place += u64::from(map.count_ones());
+            store.put(at + 1 + index, map);
         }
-        store.put(at, u64::from_le_bytes(bounds));
+        store.put(at, places);
     } else {
-        let mut map = [0_u64; 4];
-        for run in runs {
-            map[usize::from(run.start / 64)] |= 1 << (run.start % 64);
-        }
-        for (word, map) in map[..head].iter().enumerate() {
-            store.put(at + word, *map);
-        }
+        store.put(at, maps[0]);
     }
     let quarter = quarter_of(offset) + head * 4;
-    let place = |index: usize| if is_few(kind) { runs.len() - 1 - index } else { index };
-    let per_word = if narrow { 4 } else { 2 };
-    for word in 0..runs.len().div_ceil(per_word) {
+    for (word, runs) in runs.chunks(per_word).enumerate() {
         let mut value = 0;
-        for part in 0..per_word {
-            let index = word * per_word + part;
-            if index < runs.len() {
-                let slot = runs[place(index)].slot;
-                let entry = if narrow { slot.entry & !tag::LEAF } else { slot.entry };
-                value |= u64::from(entry) << (part * 64 / per_word);
-                store.set_depth(quarter + index * 4 / per_word, slot.depth);
-            }
+        for (part, run) in runs.iter().enumerate() {
+            let entry = if narrow { run.slot.entry & !tag::LEAF } else { run.slot.entry };
+            value |= u64::from(entry) << (part * 64 / per_word);
+            store.set_depth(quarter + word * 4 + part * 4 / per_word, run.slot.depth);
         }
         store.put(at + head + word, value);
     }

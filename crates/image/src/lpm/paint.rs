@@ -205,7 +205,7 @@ impl Painter {
             runs.clear();
             runs.push(Run { start: 0, slot: found });
         } else {
-            node::decode(store, found.entry, level.bits, &mut runs);
+            node::decode(store, found.entry, &mut runs);
         }
         for index in 0..runs.len() {
             let Run { start, slot } = runs[index];
@@ -304,9 +304,9 @@ fn clear_level<M: Memory>(store: &mut Store<M>, family: Family, number: usize, e
             let entry = store.get32(word_of(entry), index);
             clear_level(store, family, number + 1, entry);
         }
-    } else if !matches!(entry & tag::KIND, tag::NARROW | tag::FEW_NARROW) {
+    } else if entry & tag::KIND != tag::NARROW {
         let mut runs = Vec::new();
-        node::decode(store, entry, level.bits, &mut runs);
+        node::decode(store, entry, &mut runs);
         for run in runs {
             clear_level(store, family, number + 1, run.slot.entry);
         }
@@ -332,7 +332,7 @@ fn bytes_level<M: Memory>(store: &Store<M>, family: Family, number: usize, entry
     if level.dense {
         runs.extend((0..level.size()).map(|i| Run { start: 0, slot: entry_of(store, entry, i) }));
     } else {
-        node::decode(store, entry, level.bits, &mut runs);
+        node::decode(store, entry, &mut runs);
     }
     own + runs.iter().map(|run| bytes_level(store, family, number + 1, run.slot.entry)).sum::<u64>()
 }

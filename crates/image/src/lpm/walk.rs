@@ -3,7 +3,15 @@
 //! These functions run while the nodes may be handed back under them, so they
 //! always end (one step per level) and never fail: out of torn memory comes
 //! some number, and the caller's check throws it away.
+//!
+//! What a lookup costs on a processor of today are its wrong guesses: where an
+//! address ends is hard to foresee, and each branch that was foreseen wrongly
+//! costs as much as a dozen levels. So there is none for "is this a leaf": a
+//! walk goes all the way down that most take, reading anything behind a leaf,
+//! and keeps the leaf ([`keep`]). Branches are left for what is rare.
+use super::node::{OCTET_HEAD, SIX_HEAD};
 use super::small;
+use crate::instructions::{Ones, Portable, keep};
 use crate::layout::{tag, word_of};
 use crate::store::{entry16, entry32};
 use crate::words::{ReadWords, Words};
@@ -15,33 +23,62 @@ pub(crate) const PAGE6_BITS: u32 = 8;
 /// Bits per level of runs, IPv4.
 pub(crate) const RUNS4_BITS: u32 = 6;
 
-/// The answer for an IPv4 address under `entry`; 0: none.
+/// Addresses that are walked together.
+pub(crate) const BATCH: usize = 16;
+
 #[inline(always)]
-pub(crate) fn walk4(words: &impl Words, entry: u32, address: u32) -> u32 {
-    if entry & (tag::LEAF | tag::KIND) != tag::DENSE {
-        return outside4(words, entry, address);
-    }
-    let entry = entry32(words, word_of(entry), (address >> 23) as usize);
-    if entry & tag::LEAF != 0 {
-        return entry & !tag::LEAF;
-    }
-    runs4(words, entry32(words, word_of(entry), (address >> 14 & 511) as usize), address << 18)
+fn is_leaf(entry: u32) -> bool {
+    entry & tag::LEAF != 0
 }
 
-/// Three levels of runs; the last one's lower bits are behind the address.
+/// The answer for an IPv4 address under `root`; 0: none.
 #[inline(always)]
-fn runs4(words: &impl Words, mut entry: u32, mut rest: u32) -> u32 {
+pub(crate) fn walk4(words: &impl Words, ones: impl Ones, root: u32, address: u32) -> u32 {
+    if root & (tag::LEAF | tag::KIND) != tag::DENSE {
+        return outside4(words, root, address);
+    }
+    under4(words, ones, pages4(words, root, address), address)
+}
+
+/// Both pages.
+#[inline(always)]
+fn pages4(words: &impl Words, root: u32, address: u32) -> u32 {
+    let entry = entry32(words, word_of(root), (address >> 23) as usize);
+    keep(entry, entry32(words, word_of(entry), (address >> 14 & 511) as usize))
+}
+
+/// The levels of runs under an entry of the second page.
+#[inline(always)]
+fn under4(words: &impl Words, ones: impl Ones, entry: u32, address: u32) -> u32 {
+    // Narrow nodes and leaves have all of these bits, or a higher one.
+    const { assert!(tag::NARROW == tag::KIND && tag::LEAF > tag::KIND) }
+    if entry < tag::NARROW {
+        return wide4(words, entry, address << 18);
+    }
+    let run = run_of(words, ones, word_of(entry), address >> 8);
+    keep(entry, entry16(words, word_of(entry), 4 * SIX_HEAD - 1 + run)) & !tag::LEAF
+}
+
+/// How many runs begin up to `slot` (its six lower bits) in the bitmap at `at`.
+#[inline(always)]
+fn run_of(words: &impl Words, ones: impl Ones, at: usize, slot: u32) -> usize {
+    ones.of(words.get(at) << (!slot & 63)) as usize
+}
+
+/// Below a node that has more than leaves: few have prefixes longer than 24
+/// bits. The last level's lower bits are behind the address.
+#[inline(never)]
+fn wide4(words: &impl Words, mut entry: u32, mut rest: u32) -> u32 {
     for _ in 0..3 {
-        if entry & tag::LEAF != 0 {
-            return entry & !tag::LEAF;
+        if is_leaf(entry) {
+            break;
         }
-        let slot = rest >> 26;
         let node = word_of(entry);
-        let run = ((words.get(node) << (63 - slot)).count_ones() as usize).wrapping_sub(1);
+        let run = run_of(words, Portable, node, rest >> 26);
         if entry & tag::KIND == tag::NARROW {
-            return entry16(words, node + 1, run & 63);
+            return entry16(words, node, 4 * SIX_HEAD - 1 + run);
         }
-        entry = entry32(words, node + 1, run & 63);
+        entry = entry32(words, node, 2 * SIX_HEAD - 1 + run);
         rest <<= 6;
     }
     entry & !tag::LEAF
@@ -49,87 +86,65 @@ fn runs4(words: &impl Words, mut entry: u32, mut rest: u32) -> u32 {
 
 #[cold]
 fn outside4(words: &impl Words, entry: u32, address: u32) -> u32 {
-    if entry & tag::LEAF != 0 {
+    if is_leaf(entry) {
         return entry & !tag::LEAF;
     }
     small::find4(words, word_of(entry), address)
 }
 
-/// How many bytes of `bounds` are greater than `slot`.
+/// The answer for an IPv6 address under `root`; 0: none.
 #[inline(always)]
-pub(crate) fn count_greater(bounds: u64, slot: u32) -> usize {
-    const HIGH: u64 = 0x8080_8080_8080_8080;
-    // bound > slot, that is bound >= slot + 1 without overflow in the byte:
-    // compare the low seven bits by subtraction, the high ones by logic.
-    let slots = u64::from(slot) * 0x0101_0101_0101_0101;
-    let low = ((slots | HIGH) - (bounds & !HIGH)) & HIGH; // high bit: slot's low bits >= bound's
-    let greater = (bounds & !slots) | (!(bounds ^ slots) & !low);
-    (greater & HIGH).count_ones() as usize
-}
-
-/// The number of the run in a bitmap of four words.
-#[inline(always)]
-pub(crate) fn run_of_256(words: &impl Words, node: usize, slot: u32) -> usize {
-    let (word, bit) = (slot / 64, slot % 64);
-    let mut run = (words.get(node + word as usize) << (63 - bit)).count_ones();
-    // Branch-free: all three are in the same cache line or the next.
-    run += if word > 0 { words.get(node).count_ones() } else { 0 };
-    run += if word > 1 { words.get(node + 1).count_ones() } else { 0 };
-    run += if word > 2 { words.get(node + 2).count_ones() } else { 0 };
-    (run as usize).wrapping_sub(1) & 255
-}
-
-/// The answer for an IPv6 address under `entry`; 0: none.
-#[inline(always)]
-pub(crate) fn walk6(words: &impl Words, entry: u32, address: u128) -> u32 {
-    if entry & (tag::LEAF | tag::KIND) != tag::DENSE {
-        return outside6(words, entry, address);
+pub(crate) fn walk6(words: &impl Words, ones: impl Ones, root: u32, address: u128) -> u32 {
+    if root & (tag::LEAF | tag::KIND) != tag::DENSE {
+        return outside6(words, root, address);
     }
     let high = (address >> 64) as u64;
-    let mut entry = entry32(words, word_of(entry), (high >> 56) as usize);
-    for level in 1..3 {
-        if entry & tag::LEAF != 0 {
-            return entry & !tag::LEAF;
-        }
-        entry = entry32(words, word_of(entry), (high >> (56 - 8 * level) & 255) as usize);
+    let entry = entry32(words, word_of(root), (high >> 56) as usize);
+    // Foreseen well: addresses that are in use are under a few of these, and
+    // of those that aren't hardly any.
+    if is_leaf(entry) {
+        return entry & !tag::LEAF;
     }
-    // Five levels with the first half's bits: most end here.
-    let mut rest = high << 24;
-    for _ in 0..5 {
-        if entry & tag::LEAF != 0 {
-            return entry & !tag::LEAF;
-        }
-        entry = step6(words, entry, (rest >> 56) as u32);
-        rest <<= 8;
+    let mut entry = pages6(words, entry, high);
+    for level in 3..6 {
+        entry = keep(entry, octet(words, ones, entry, (high >> (56 - 8 * level)) as u32));
     }
-    let mut rest = address as u64;
-    for _ in 0..8 {
-        if entry & tag::LEAF != 0 {
-            return entry & !tag::LEAF;
+    if is_leaf(entry) { entry & !tag::LEAF } else { deep6(words, entry, address << 48) }
+}
+
+/// The second and third page.
+#[inline(always)]
+fn pages6(words: &impl Words, entry: u32, high: u64) -> u32 {
+    let entry = keep(entry, entry32(words, word_of(entry), (high >> 48 & 255) as usize));
+    keep(entry, entry32(words, word_of(entry), (high >> 40 & 255) as usize))
+}
+
+/// One level of runs down, by the eight lower bits of `slot`.
+#[inline(always)]
+fn octet(words: &impl Words, ones: impl Ones, entry: u32, slot: u32) -> u32 {
+    const { assert!(OCTET_HEAD == 5) }
+    let node = word_of(entry);
+    let part = (slot >> 6 & 3) as usize;
+    let before = entry16(words, node, part) as usize;
+    entry32(words, node, before + run_of(words, ones, node + 1 + part, slot))
+}
+
+/// Below 48 bits: few prefixes are longer.
+#[inline(never)]
+fn deep6(words: &impl Words, mut entry: u32, mut rest: u128) -> u32 {
+    for _ in 6..16 {
+        if is_leaf(entry) {
+            break;
         }
-        entry = step6(words, entry, (rest >> 56) as u32);
+        entry = octet(words, Portable, entry, (rest >> 120) as u32);
         rest <<= 8;
     }
     entry & !tag::LEAF
 }
 
-/// One level of runs down; a leaf of 16 bits comes as one of 32.
-#[inline(always)]
-fn step6(words: &impl Words, entry: u32, slot: u32) -> u32 {
-    let node = word_of(entry);
-    match entry & tag::KIND {
-        tag::FEW_NARROW => {
-            entry16(words, node + 1, count_greater(words.get(node), slot)) | tag::LEAF
-        }
-        tag::FEW_WIDE => entry32(words, node + 1, count_greater(words.get(node), slot)),
-        tag::NARROW => entry16(words, node + 4, run_of_256(words, node, slot)) | tag::LEAF,
-        _ => entry32(words, node + 4, run_of_256(words, node, slot)),
-    }
-}
-
 #[cold]
 fn outside6(words: &impl Words, entry: u32, address: u128) -> u32 {
-    if entry & tag::LEAF != 0 {
+    if is_leaf(entry) {
         return entry & !tag::LEAF;
     }
     small::find6(words, word_of(entry), address)
@@ -138,95 +153,59 @@ fn outside6(words: &impl Words, entry: u32, address: u128) -> u32 {
 /// [`walk4`] for up to 16 addresses, stage by stage, so that the misses of all
 /// of them are under way at the same time.
 #[inline(always)]
-pub(crate) fn batch4(words: &ReadWords, root: u32, addresses: &[u32], leaves: &mut [u32; 16]) {
+pub(crate) fn batch4(
+    words: &ReadWords,
+    ones: impl Ones,
+    root: u32,
+    addresses: &[u32],
+    leaves: &mut [u32; BATCH],
+) {
     if root & (tag::LEAF | tag::KIND) != tag::DENSE {
         for (leaf, &address) in leaves.iter_mut().zip(addresses) {
             *leaf = outside4(words, root, address);
         }
         return;
     }
-    let mut places = [0; 16];
-    for (place, &address) in places.iter_mut().zip(addresses) {
-        let entry = entry32(words, word_of(root), (address >> 23) as usize);
-        // A leaf's place is anywhere: what is found there isn't used.
-        *place = if entry & tag::LEAF != 0 {
-            usize::MAX
-        } else {
-            word_of(entry) + (address >> 14 & 511) as usize / 2
-        };
-        words.prefetch(*place);
-    }
-    let mut entries = [tag::LEAF; 16];
-    for ((entry, &place), &address) in entries.iter_mut().zip(&places).zip(addresses) {
-        *entry = if place == usize::MAX {
-            entry32(words, word_of(root), (address >> 23) as usize)
-        } else {
-            (words.get(place) >> ((address >> 14 & 1) * 32)) as u32
-        };
+    for (entry, &address) in leaves.iter_mut().zip(addresses) {
+        *entry = pages4(words, root, address);
         words.prefetch(word_of(*entry));
     }
-    for ((leaf, &entry), &address) in leaves.iter_mut().zip(&entries).zip(addresses) {
-        *leaf = runs4(words, entry, address << 18);
+    for (leaf, &address) in leaves.iter_mut().zip(addresses) {
+        *leaf = under4(words, ones, *leaf, address);
     }
 }
 
 /// [`walk6`] for up to 16 addresses, level by level.
 #[inline(always)]
-pub(crate) fn batch6(words: &ReadWords, root: u32, addresses: &[u128], leaves: &mut [u32; 16]) {
+pub(crate) fn batch6(
+    words: &ReadWords,
+    ones: impl Ones,
+    root: u32,
+    addresses: &[u128],
+    leaves: &mut [u32; BATCH],
+) {
     if root & (tag::LEAF | tag::KIND) != tag::DENSE {
         for (leaf, &address) in leaves.iter_mut().zip(addresses) {
             *leaf = outside6(words, root, address);
         }
         return;
     }
-    let mut entries = [tag::LEAF; 16];
-    for (entry, &address) in entries.iter_mut().zip(addresses) {
-        *entry = entry32(words, word_of(root), (address >> 120) as usize);
+    for (entry, &address) in leaves.iter_mut().zip(addresses) {
+        let first = entry32(words, word_of(root), (address >> 120) as usize);
+        *entry = if is_leaf(first) { first } else { pages6(words, first, (address >> 64) as u64) };
+        words.prefetch(word_of(*entry));
     }
-    for level in 1..3 {
-        for (entry, &address) in entries.iter_mut().zip(addresses) {
-            if *entry & tag::LEAF == 0 {
-                let slot = (address >> (120 - 8 * level)) as usize & 255;
-                *entry = entry32(words, word_of(*entry), slot);
-                words.prefetch(word_of(*entry));
-            }
+    for level in 3..6 {
+        for (entry, &address) in leaves.iter_mut().zip(addresses) {
+            let slot = (address >> (120 - 8 * level)) as u32;
+            *entry = keep(*entry, octet(words, ones, *entry, slot));
+            words.prefetch(word_of(*entry));
         }
     }
-    for level in 3..16 {
-        let mut open = 0;
-        for (entry, &address) in entries.iter_mut().zip(addresses) {
-            if *entry & tag::LEAF == 0 {
-                *entry = step6(words, *entry, (address >> (120 - 8 * level)) as u32 & 255);
-                words.prefetch(word_of(*entry));
-                open |= !*entry & tag::LEAF;
-            }
+    for (entry, &address) in leaves.iter_mut().zip(addresses) {
+        if !is_leaf(*entry) {
+            *entry = deep6(words, *entry, address << 48);
         }
-        if open == 0 {
-            break;
-        }
-    }
-    for (leaf, entry) in leaves.iter_mut().zip(entries) {
-        *leaf = entry & !tag::LEAF;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn bounds_are_counted_as_one_by_one() {
-        let mut random = crate::testing::Random(1);
-        for round in 0..20_000 {
-            let mut bounds = random.next();
-            if round % 3 == 0 {
-                bounds &= 0x00ff_00ff_ff00_80ff;
-            }
-            for slot in [0, 1, 127, 128, 129, 254, 255, random.below(256) as u32] {
-                let expected =
-                    bounds.to_le_bytes().iter().filter(|&&b| u32::from(b) > slot).count();
-                assert_eq!(count_greater(bounds, slot), expected, "{bounds:x} {slot}");
-            }
-        }
+        *entry &= !tag::LEAF;
     }
 }
