@@ -479,3 +479,17 @@ fn readers_and_writers_are_told_apart() {
     let (reader, writer) = (reading.pid(), std::process::id());
     assert!(row.contains(&format!("posix {q} {reader} {writer} no\n")), "{row}");
 }
+
+/// Where the administrator allows longer messages they come whole, and stay
+/// whole when they are only looked at.
+#[test]
+fn a_message_longer_than_the_usual_limit_comes_whole() {
+    let script = "echo 100000 > /proc/sys/kernel/msgmax; echo 200000 > /proc/sys/kernel/msgmnb
+        id=$(ipc mq create --sysv --key 0x77)
+        head -c 50000 /dev/zero | tr '\\0' x | ipc mq send --sysv $id -
+        ipc mq peek --sysv $id >&2; ipc mq recv --sysv $id | wc -c";
+    let test = "a_message_longer_than_the_usual_limit_comes_whole";
+    let Some(run) = in_own_ipc_namespace(test, script) else { return };
+    assert_eq!((run.code, run.out.trim()), (0, "50000"), "{}", run.err);
+    assert!(run.err.len() > 20_000, "{}", run.err);
+}

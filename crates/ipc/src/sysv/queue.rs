@@ -68,6 +68,11 @@ const LOOK_LAST: Duration = Duration::from_millis(10);
 /// `MSG_COPY`: receive by number, and leave it there.
 const MSG_COPY: i32 = 0o40000;
 
+/// The first buffer for a message: `kernel.msgmax` unless somebody has changed
+/// it. If a message is longer, it stays, and a buffer twice as large is tried;
+/// to read the limit each time takes longer than the message itself.
+const ROOM_FIRST: usize = 8192;
+
 /// The longest message (`kernel.msgmax`).
 #[must_use]
 pub fn message_bytes_max() -> usize {
@@ -190,9 +195,7 @@ impl Queue {
     /// Source: [msgrcv(2)](https://man7.org/linux/man-pages/man2/msgop.2.html).
     #[doc(alias = "msgrcv")]
     pub fn receive(self, kind: i64, wait: Wait) -> Result<Message, Error> {
-        // msgmax may have been higher when the message was sent: then the
-        // buffer grows and the call is repeated.
-        let mut room = message_bytes_max().max(8192);
+        let mut room = ROOM_FIRST;
         self.repeat(wait, |flags| {
             loop {
                 match self.take(room, kind, flags) {
@@ -214,7 +217,7 @@ impl Queue {
     /// Source: [msgrcv(2)](https://man7.org/linux/man-pages/man2/msgop.2.html), `MSG_COPY` (Linux 3.8).
     #[doc(alias = "MSG_COPY")]
     pub fn peek(self, index: usize) -> Result<Option<Message>, Error> {
-        let mut room = message_bytes_max().max(8192);
+        let mut room = ROOM_FIRST;
         loop {
             match self.take(room, index as i64, MSG_COPY | libc::IPC_NOWAIT) {
                 Err(Errno::TOOBIG) => room *= 2,
@@ -228,17 +231,19 @@ impl Queue {
 
     fn take(self, room: usize, kind: i64, flags: i32) -> Result<Message, Errno> {
         const HEAD: usize = size_of::<libc::c_long>();
-        let mut buffer = vec![0_u8; HEAD + room];
+        let mut buffer = Vec::<u8>::with_capacity(HEAD + room);
         // SAFETY: the buffer has room for a long and `room` bytes.
         let result = unsafe {
             let start = buffer.as_mut_ptr().cast();
             libc::msgrcv(self.id, start, room, kind as libc::c_long, flags)
         };
         let Ok(len) = usize::try_from(result) else { return Err(sockopt::last_errno()) };
+        // SAFETY: the kernel has written the long and `len` bytes.
+        unsafe { buffer.set_len(HEAD + len) };
         let kind = libc::c_long::from_ne_bytes(buffer[..HEAD].try_into().expect("a long"));
         #[allow(clippy::useless_conversion)] // a long has 32 bits elsewhere
         let kind = i64::from(kind);
-        Ok(Message { kind, bytes: buffer[HEAD..HEAD + len].to_vec() })
+        Ok(Message { kind, bytes: buffer[HEAD..].to_vec() })
     }
 
     fn repeat<T>(

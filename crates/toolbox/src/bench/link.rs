@@ -183,6 +183,7 @@ impl Link for Slots {
 }
 
 struct Signals {
+    signal: Signal,
     own: SignalFd,
     partner: Option<OwnedFd>,
 }
@@ -190,15 +191,14 @@ struct Signals {
 impl Signals {
     fn new() -> Result<Self, Failure> {
         let signal: Signal = "RTMIN".parse().expect("there is one");
-        Ok(Self { own: SignalFd::new(&SignalSet::of(&[signal]))?, partner: None })
+        Ok(Self { signal, own: SignalFd::new(&SignalSet::of(&[signal]))?, partner: None })
     }
 }
 
 impl Link for Signals {
     fn send(&mut self, _message: &[u8]) -> Result<(), Failure> {
-        let signal: Signal = "RTMIN".parse().expect("there is one");
         let partner = self.partner.as_ref().expect("it is told before");
-        Ok(ipc::pidfd::queue(partner, signal, 7)?)
+        Ok(ipc::pidfd::queue(partner, self.signal, 7)?)
     }
 
     fn receive(&mut self, _message: &mut [u8]) -> Result<(), Failure> {
