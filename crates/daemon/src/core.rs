@@ -63,6 +63,8 @@ pub(crate) struct Counters {
     pub(crate) proofs_refused: u64,
     /// Connections ended because their bytes were wrong.
     pub(crate) protocol_errors: u64,
+    /// Classic sessions ended because they fell behind the oldest tombstone.
+    pub(crate) fell_behind: u64,
 }
 
 impl Counters {
@@ -117,6 +119,8 @@ pub(crate) struct Core {
     pub(crate) loading: bool,
     /// Whole flushes of anything so far: clients are signalled, the kernel is asked again.
     pub(crate) flushes: u64,
+    /// Of these, those of both tables: only they are signalled to classic clients.
+    pub(crate) flushes_of_all: u64,
     /// What is counted.
     pub(crate) counters: Counters,
     /// The turn's time, in milliseconds since the start.
@@ -156,6 +160,7 @@ impl Core {
             export: ExportState::default(),
             loading: false,
             flushes: 0,
+            flushes_of_all: 0,
             counters: Counters::default(),
             now: 0,
         }

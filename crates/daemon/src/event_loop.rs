@@ -81,6 +81,7 @@ struct Drain {
 struct Woken {
     unix: bool,
     tcp: bool,
+    classic: bool,
     signal: bool,
     console_input: bool,
     console_room: bool,
@@ -101,6 +102,7 @@ pub(crate) struct Daemon {
     pub(crate) clients: Clients,
     pub(crate) unix: Option<Listener>,
     pub(crate) tcp: Option<Listener>,
+    pub(crate) classic: Option<Listener>,
     pub(crate) admins: Admins,
     pub(crate) reserve: Reserve,
     pub(crate) signals: Signals,
@@ -123,6 +125,7 @@ struct Memory {
     published: u64,
     /// Whole flushes that the clients were signalled.
     flushes: u64,
+    flushes_of_all: u64,
     /// There is more to sweep or to tidy.
     upkeep: bool,
     /// Time was up while more could be applied.
@@ -136,7 +139,7 @@ impl Daemon {
     /// Watches what there is from the start.
     pub(crate) fn watch(&mut self) -> Result<(), ipc::epoll::Error> {
         self.epoll.add(self.signals.fd(), W::Signal.number(), Interest::READ)?;
-        for listener in [&self.unix, &self.tcp].into_iter().flatten() {
+        for listener in [&self.unix, &self.tcp, &self.classic].into_iter().flatten() {
             self.epoll.add(listener, listener.wakeup().number(), Interest::READ)?;
         }
         if let Some(loader) = &self.loader {
@@ -170,6 +173,7 @@ impl Daemon {
         let mut memory = Memory {
             published: self.core.table.revision().0,
             flushes: self.core.flushes,
+            flushes_of_all: self.core.flushes_of_all,
             upkeep: false,
             feeding: false,
             closed_until: None,
@@ -202,7 +206,8 @@ impl Daemon {
 
             self.clients.tell_rejections(&mut self.core);
             if std::mem::replace(&mut memory.flushes, self.core.flushes) != self.core.flushes {
-                self.clients.flushed();
+                let all = self.core.flushes_of_all;
+                self.clients.flushed(std::mem::replace(&mut memory.flushes_of_all, all) != all);
             }
             // Before anything of this turn is written.
             self.clients.signal_some();
@@ -286,6 +291,7 @@ impl Daemon {
             match wakeup {
                 Wakeup::UnixListener => woken.unix = true,
                 Wakeup::TcpListener => woken.tcp = true,
+                Wakeup::ClassicListener => woken.classic = true,
                 Wakeup::Signal => woken.signal = true,
                 Wakeup::ConsoleInput => woken.console_input = true,
                 Wakeup::ConsoleRoom => woken.console_room = true,
@@ -464,7 +470,8 @@ impl Daemon {
             self.reserve.fill();
             self.listen(true);
         }
-        let waiting = [(woken.unix, &self.unix), (woken.tcp, &self.tcp)];
+        let waiting =
+            [(woken.unix, &self.unix), (woken.tcp, &self.tcp), (woken.classic, &self.classic)];
         for (woken, listener) in waiting {
             let Some(listener) = listener.as_ref().filter(|_| woken) else { continue };
             let pause =
@@ -485,7 +492,7 @@ impl Daemon {
 
     fn listen(&self, wanted: bool) {
         let interest = if wanted { Interest::READ } else { Interest::NONE };
-        for listener in [&self.unix, &self.tcp].into_iter().flatten() {
+        for listener in [&self.unix, &self.tcp, &self.classic].into_iter().flatten() {
             let _ = self.epoll.modify(listener, listener.wakeup().number(), interest);
         }
     }
@@ -499,6 +506,7 @@ impl Daemon {
                 // The names go first: nobody connects to a daemon that leaves.
                 self.unix = None;
                 self.tcp = None;
+                self.classic = None;
                 self.loader = None;
                 self.queue = None;
                 self.fifo = None;

@@ -32,6 +32,9 @@ The file rtmd.toml that comes with rtmd has every key with its default and what 
 .I rtm.sock
 In the runtime directory: where clients connect.
 .TP
+.I classic.sock
+Where programs connect that take fixed C structures: rtm_classic.h.
+.TP
 .I rtmd.lock
 Held by the daemon that runs there, of which there is at most one.
 .TP

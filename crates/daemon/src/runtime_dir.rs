@@ -13,6 +13,8 @@ use ipc::lock::{self, LockFile};
 
 /// The socket of clients and commands.
 const SOCKET: &str = "rtm.sock";
+/// The socket of clients that take fixed structures.
+const CLASSIC: &str = "classic.sock";
 /// Who holds this runs.
 const LOCK: &str = "rtmd.lock";
 /// The daemon's process id, for people and scripts.
@@ -184,6 +186,11 @@ impl RuntimeDir {
     /// The path of the socket.
     pub(crate) fn socket(&self) -> PathBuf {
         self.path.join(SOCKET)
+    }
+
+    /// The path of the socket of fixed structures.
+    pub(crate) fn classic(&self) -> PathBuf {
+        self.path.join(CLASSIC)
     }
 
     /// The path of the FIFO.

@@ -107,6 +107,13 @@ pub(crate) fn run(args: &Args) -> Result<(), StartError> {
         listener.map_err(|error| warnings.push(format!("listen.tcp: {error}"))).ok()
     });
     // What can't be made is a warning: the daemon runs on without.
+    let classic = directory.classic();
+    let classic = ipc::unix::Listener::bind(&classic, ipc::unix::Kind::Stream, SOCKET_MODE)
+        .inspect(|listener| {
+            let _ = ipc::descriptors::refuse(listener);
+        })
+        .map_err(|error| warnings.push(error.to_string()))
+        .ok();
     let queue = match Queue::create(directory.path(), &config.queue) {
         Ok((queue, said)) => {
             warnings.extend(said);
@@ -138,6 +145,7 @@ pub(crate) fn run(args: &Args) -> Result<(), StartError> {
         socket: path.display().to_string(),
         queue: queue.as_ref().map(|queue| (queue.name().to_owned(), queue.sizes())),
         fpm: fpm.as_ref().map(|fpm| fpm.address().to_string()),
+        classic: classic.as_ref().map(|_| directory.classic().display().to_string()),
         fifo: fifo.as_ref().map(|_| directory.fifo().display().to_string()),
         tcp: tcp_address.map(|address| format!("tcp://{address}")),
         since: since_1970(),
@@ -187,6 +195,7 @@ pub(crate) fn run(args: &Args) -> Result<(), StartError> {
         core,
         unix: Some(Listener::Unix(unix)),
         tcp: tcp.map(Listener::Tcp),
+        classic: classic.map(Listener::Classic),
         admins,
         reserve,
         signals,

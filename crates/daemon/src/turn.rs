@@ -50,7 +50,7 @@ pub(crate) struct TurnStats {
     /// Whole turns, from waking up to sleeping.
     pub(crate) turns: Histogram,
     stages: [StageStats; Stage::COUNT],
-    wakeups: [u64; 14],
+    wakeups: [u64; 15],
 }
 
 /// The clock of one turn.
@@ -106,6 +106,7 @@ impl TurnStats {
             Wakeup::KernelAnswer => 11,
             Wakeup::Export => 12,
             Wakeup::Process(_) => 13,
+            Wakeup::ClassicListener => 14,
         };
         self.wakeups[kind] += 1;
     }
@@ -127,6 +128,7 @@ impl TurnStats {
             "kernel-answer",
             "export",
             "process",
+            "classic-listener",
         ];
         names.into_iter().zip(self.wakeups)
     }

@@ -37,6 +37,8 @@ pub(crate) enum Wakeup {
     UnixListener,
     /// Somebody connects over TCP.
     TcpListener,
+    /// Somebody connects to the socket of fixed structures.
+    ClassicListener,
     /// A signal arrived.
     Signal,
     /// The console's standard input has something, or ended.
@@ -85,6 +87,7 @@ impl Wakeup {
             Wakeup::KernelAnswer => 9,
             Wakeup::FpmListener => 10,
             Wakeup::Export => 11,
+            Wakeup::ClassicListener => 12,
             Wakeup::Fpm(place) => FPM | u64::from(place),
             Wakeup::Process(token) => PROCESS | token.0,
             Wakeup::Client(token) => CLIENT | token.0,
@@ -106,6 +109,7 @@ impl Wakeup {
             9 => Wakeup::KernelAnswer,
             10 => Wakeup::FpmListener,
             11 => Wakeup::Export,
+            12 => Wakeup::ClassicListener,
             number if number & CLIENT != 0 => Wakeup::Client(ClientToken(number & !CLIENT)),
             number if number & PROCESS != 0 => Wakeup::Process(ClientToken(number & !PROCESS)),
             number if number & FPM != 0 => Wakeup::Fpm(number as u32),

@@ -40,6 +40,7 @@ use rtm_model::{DigestKey, Digester};
 use crate::Millis;
 use crate::barrier::{BarrierEntry, BarrierId, BarrierOutcome, BarrierReport, Barriers};
 use crate::catalog::Catalog;
+use crate::classic::ClassicView;
 use crate::filter::Facts;
 use crate::record::{Epoch, Flush, Record, RecordOp, RecordSink, Revision};
 use crate::session::HubLimits;
@@ -76,6 +77,9 @@ pub struct Hub {
 
     views: Vec<Option<View>>,
     catalog: Catalog,
+    /// What classic sessions are shown.
+    classic: Option<Box<ClassicView>>,
+    classic_idle_since: Millis,
     generations: Vec<Generation>,
     next_generation: u64,
     snapshots_encoded: u64,
@@ -107,6 +111,8 @@ pub struct HubStats {
     pub snapshots_encoded: u64,
     /// Bytes for filters: members, catalog.
     pub filter_bytes: usize,
+    /// Bytes for what classic sessions are shown.
+    pub classic_bytes: usize,
 }
 
 impl Hub {
@@ -128,6 +134,8 @@ impl Hub {
             appended: 0,
             views: vec![Some(everything)],
             catalog: Catalog::default(),
+            classic: None,
+            classic_idle_since: 0,
             generations: Vec::new(),
             next_generation: 1,
             snapshots_encoded: 0,
@@ -169,6 +177,7 @@ impl Hub {
     /// who has something to send ([`Hub::poll_ready`]). True: call again soon,
     /// there is more to do.
     pub fn publish(&mut self, table: &mut Table, budget: usize) -> bool {
+        let budget_classic = budget;
         let mut budget = budget + 2 * std::mem::take(&mut self.appended);
         self.revision = table.revision();
         self.published = self.revision;
@@ -189,6 +198,7 @@ impl Hub {
             self.queue_all(held);
             self.build_views(table, &mut budget);
             self.encode_snapshots(table, &mut budget);
+            self.work_for_classic(table, budget_classic);
         }
         self.expire(table);
         self.ready.extend(self.next.drain(..));
@@ -211,6 +221,7 @@ impl Hub {
         let building = || {
             self.views.iter().flatten().any(|view| !view.is_built())
                 || self.generations.iter().any(|generation| generation.done.is_none())
+                || self.classic.as_ref().is_some_and(|view| view.has_work())
         };
         !self.next.is_empty() || !self.ready.is_empty() || (!self.staging && building())
     }
@@ -235,7 +246,7 @@ impl Hub {
         let mut asked = Vec::new();
         let sessions = self.slots.iter_mut().enumerate().filter_map(|(index, slot)| {
             let wanted = only.is_none_or(|only| only.contains(&slot.token));
-            if !slot.used || slot.view.is_none() || !wanted {
+            if !slot.used || slot.view.is_none() && !slot.classic || !wanted {
                 return None;
             }
             let entry = BarrierEntry {
@@ -281,21 +292,33 @@ impl Hub {
         let generations = self.generations.iter().filter_map(Generation::expires);
         let views = self.views.iter().skip(1).flatten();
         let views = views.filter(|view| view.users == 0).map(|v| v.idle_since + FILTER_IDLE_MS);
+        let classic = self.classic.as_ref().filter(|view| view.sessions == 0);
+        let classic = classic.map(|_| self.classic_idle_since + FILTER_IDLE_MS);
         let finished = self.barriers.has_finished().then_some(self.now);
-        generations.chain(views).chain(self.barriers.deadline()).chain(finished).min()
+        generations
+            .chain(views)
+            .chain(self.barriers.deadline())
+            .chain(finished)
+            .chain(classic)
+            .min()
     }
 
     /// What it holds.
     pub fn stats(&self) -> HubStats {
         let views = || self.views.iter().flatten();
         HubStats {
-            subscribers: self.slots.iter().filter(|slot| slot.view.is_some()).count(),
+            subscribers: self
+                .slots
+                .iter()
+                .filter(|slot| slot.view.is_some() || slot.classic)
+                .count(),
             filters: views().count() - 1,
             journal_bytes: views().map(|view| view.journal.bytes()).sum(),
             journal_records: self.main().journal.head().records,
             generations: self.generations.len(),
             snapshot_bytes: self.generations.iter().map(Generation::bytes).sum(),
             snapshots_encoded: self.snapshots_encoded,
+            classic_bytes: self.classic.as_ref().map_or(0, |view| view.bytes()),
             filter_bytes: views().map(View::bytes).sum::<usize>() + self.catalog.bytes(),
         }
     }
@@ -317,6 +340,23 @@ impl Hub {
         }
         for index in built {
             self.wake_view(index);
+        }
+    }
+
+    /// Goes on with what classic sessions are shown, and names those that can be
+    /// told something.
+    fn work_for_classic(&mut self, table: &Table, budget: usize) {
+        let Some(view) = &mut self.classic else { return };
+        if view.sessions == 0 && self.classic_idle_since + FILTER_IDLE_MS <= self.now {
+            if view.retire(budget) {
+                self.classic = None;
+            }
+            return;
+        }
+        let tombstone_bytes_max = table.limits().tombstone_bytes_max;
+        if view.work(table.store(), tombstone_bytes_max, budget) {
+            let waiters = std::mem::take(&mut view.waiters);
+            self.queue_all(waiters);
         }
     }
 
@@ -437,6 +477,9 @@ impl RecordSink for Hub {
             view.journal.append(record, now);
             view.fresh = true;
         }
+        if let Some(view) = &mut self.classic {
+            view.record(record);
+        }
         if !self.catalog.is_on() {
             return;
         }
@@ -467,11 +510,23 @@ impl RecordSink for Hub {
                 view.flush(revision, what, now);
             }
         }
+        if let Some(view) = &mut self.classic {
+            view.flush(what);
+        }
+    }
+
+    fn staged(&mut self, record: &Record<'_>) {
+        if let Some(view) = &mut self.classic {
+            view.staged(record);
+        }
     }
 
     fn leap(&mut self, revision: Revision) {
         self.revision = revision;
         self.catalog.restart();
+        if let Some(view) = &mut self.classic {
+            view.leap();
+        }
         for view in self.views.iter_mut().flatten() {
             view.leap(revision);
         }

@@ -14,6 +14,7 @@
 
 mod barrier;
 mod catalog;
+mod classic;
 mod filter;
 mod hub;
 mod journal;
@@ -29,6 +30,7 @@ mod token;
 mod view;
 mod walk;
 pub use barrier::{BarrierEntry, BarrierId, BarrierOutcome, BarrierReport};
+pub use classic::layout::{CLASSIC_BYTES, CLASSIC_CLIENT_BYTES};
 pub use hub::{Hub, HubStats};
 pub use order::{MarkerId, OrderItem, Step};
 pub use record::{Epoch, Flush, Record, RecordOp, RecordSink, Revision};

@@ -273,6 +273,11 @@ impl<M: Copy + Default> List<M> {
         &self.columns[column_of(kind) as usize].get(at).meta
     }
 
+    /// The revision that last changed an entity.
+    pub(crate) fn since(&self, kind: EntityKind, at: u32) -> Revision {
+        Revision(self.node(Ref::new(column_of(kind), at)).revision())
+    }
+
     /// Reads an entity's node, so that it is at hand; what comes out means
     /// nothing.
     #[inline]
@@ -416,6 +421,36 @@ impl<M: Copy + Default> List<M> {
         }
     }
 
+    /// Since when a key has been gone, if its tombstone is still there.
+    pub(crate) fn buried(&self, kind: EntityKind, key: &[u8]) -> Option<Revision> {
+        if self.tombs.len() == 0 {
+            return None;
+        }
+        let hash = self.hash(kind, key);
+        let at = self.tombs.find(hash, |at| self.tomb(Ref(at)) == (kind as u8, key))?;
+        Some(Revision(self.node(Ref(at)).revision()))
+    }
+
+    /// Takes the entities' nodes out of a list that was flushed, to be freed:
+    /// what is left are its tombstones, for [`List::grave`].
+    pub(crate) fn shed(&mut self) -> List<M> {
+        let mut shed = List::default();
+        std::mem::swap(&mut shed.columns, &mut self.columns);
+        shed
+    }
+
+    /// Where a look at all [`List::grave`]s with short keys ends.
+    pub(crate) fn graves(&self) -> u32 {
+        self.short.end()
+    }
+
+    /// The tombstone with a short key under this number, if there is one: since
+    /// when, and the key.
+    pub(crate) fn grave(&self, number: u32) -> Option<(Revision, [u8; 16])> {
+        let tomb = &self.short[number];
+        tomb.node.is_linked().then(|| (Revision(tomb.node.revision()), tomb.key))
+    }
+
     /// Kind and key of a tombstone.
     fn tomb(&self, at: Ref) -> (u8, &[u8]) {
         let (kind, key) = match at.tag() {
@@ -479,7 +514,7 @@ impl<M: Copy + Default> List<M> {
         self.tombs.len()
     }
 
-    fn tombstone_bytes(&self) -> usize {
+    pub(crate) fn tombstone_bytes(&self) -> usize {
         self.short.len() * SHORT_BYTES + self.long.len() * LONG_BYTES
     }
 
@@ -693,6 +728,14 @@ impl<R: Copy + Default, N: Copy + Default> Order<R, N> {
             });
         }
         MarkerId(number as u32)
+    }
+
+    /// All up to this revision was met, or need not be: what is given up of that is
+    /// no loss.
+    pub(crate) fn met(&mut self, MarkerId(marker): MarkerId, revision: Revision) {
+        if let Some(state) = self.markers.get_mut(marker as usize) {
+            state.floor = state.floor.max(revision.0);
+        }
     }
 
     /// A marker goes.

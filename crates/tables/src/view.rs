@@ -661,7 +661,7 @@ fn cursor_of(filter: &Filter) -> RouteCursor {
 }
 
 /// The MAC address in a neighbour's canonical bytes.
-fn mac_of(neighbour: &[u8]) -> Option<Mac> {
+pub(crate) fn mac_of(neighbour: &[u8]) -> Option<Mac> {
     let bytes: &[u8; 7] = neighbour.get(24..31)?.first_chunk()?;
     let [a, b, c, d, e, f, has] = *bytes;
     (has == 1).then_some(Mac([a, b, c, d, e, f]))

@@ -26,6 +26,7 @@ const COLUMNS: &[(&str, &str, Side, bool)] = &[
     ("resumes", "RESUMES", Side::Right, false),
     ("snapshots", "SNAPSHOTS", Side::Right, false),
     ("resyncs", "RESYNCS", Side::Right, false),
+    ("not_shown", "NOT-SHOWN", Side::Right, false),
     ("signal", "SIGNAL", Side::Left, false),
     ("since", "SINCE", Side::Left, false),
 ];

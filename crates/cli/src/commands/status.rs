@@ -10,7 +10,7 @@ use crate::failure::{Failure, Result};
 use crate::output::{Out, thousands};
 
 /// Members of the answer that are shown with `-d` only.
-const DETAILS: [&str; 12] = [
+const DETAILS: [&str; 13] = [
     "held",
     "candidates",
     "tombstones",
@@ -18,6 +18,7 @@ const DETAILS: [&str; 12] = [
     "table_bytes",
     "journal_bytes",
     "snapshot_bytes",
+    "classic_bytes",
     "generations",
     "filters",
     "sessions_max",

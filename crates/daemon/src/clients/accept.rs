@@ -38,12 +38,14 @@ pub(crate) enum Listener {
     Unix(ipc::unix::Listener),
     /// TCP.
     Tcp(ipc::tcp::Listener),
+    /// The Unix socket of fixed structures.
+    Classic(ipc::unix::Listener),
 }
 
 impl Listener {
     fn accept(&self) -> Result<OwnedFd, AcceptError> {
         match self {
-            Listener::Unix(listener) => listener.accept(),
+            Listener::Unix(listener) | Listener::Classic(listener) => listener.accept(),
             Listener::Tcp(listener) => listener.accept().map(|(fd, _)| fd),
         }
     }
@@ -53,6 +55,7 @@ impl Listener {
         match self {
             Listener::Unix(_) => Wakeup::UnixListener,
             Listener::Tcp(_) => Wakeup::TcpListener,
+            Listener::Classic(_) => Wakeup::ClassicListener,
         }
     }
 }
@@ -60,7 +63,7 @@ impl Listener {
 impl AsFd for Listener {
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
         match self {
-            Listener::Unix(listener) => listener.as_fd(),
+            Listener::Unix(listener) | Listener::Classic(listener) => listener.as_fd(),
             Listener::Tcp(listener) => listener.as_fd(),
         }
     }
@@ -128,9 +131,12 @@ impl Clients {
 
     fn admit(&mut self, fd: OwnedFd, listener: &Listener, admins: &Admins, core: &mut Core) {
         let peer = match listener {
-            Listener::Unix(_) => match roles::Peer::of(&fd) {
+            Listener::Unix(_) | Listener::Classic(_) => match roles::Peer::of(&fd) {
                 Ok(peer) => Peer {
-                    transport: Transport::Unix,
+                    transport: match listener {
+                        Listener::Classic(_) => Transport::Classic,
+                        _ => Transport::Unix,
+                    },
                     pid: Some(peer.pid).filter(|pid| *pid != 0),
                     uid: Some(peer.uid),
                     role: admins.role(&peer),
@@ -154,6 +160,12 @@ impl Clients {
         };
         let kept = match self.refusal(&peer, core) {
             None => false,
+            // A classic client only follows: it has no use for such a place, and no
+            // structure to be told why.
+            Some(_) if peer.transport == Transport::Classic => {
+                core.counters.refused_connections += 1;
+                return;
+            }
             Some(_) if peer.role == Role::Admin && self.kept < KEPT => true,
             Some(why) => {
                 core.counters.refused_connections += 1;

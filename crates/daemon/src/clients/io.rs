@@ -92,6 +92,11 @@ impl Clients {
     fn input_ended(&mut self, token: ClientToken, core: &mut Core) {
         let Some(client) = get(&mut self.slots, token) else { return };
         client.input_ended = true;
+        if let Some(error) = client.session.input_ended() {
+            core.counters.protocol_errors += 1;
+            let pid = client.session.peer().pid;
+            tracing::info!(pid, "ended a session for its bytes: {error}");
+        }
         let waits = client.job.is_some()
             || client.load.as_ref().is_some_and(|load| load.is_busy(core))
             || client.session.wants_write(&core.hub) && !client.follows;

@@ -29,7 +29,7 @@ use std::rc::Rc;
 
 use ipc::epoll::{Epoll, Interest};
 use rtm_tables::wire::{GoodbyeReason, Role};
-use rtm_tables::{Millis, Peer, Secret, ServerSession};
+use rtm_tables::{Millis, Peer, Secret, ServerSession, Transport};
 
 use crate::core::{Core, Requester};
 use crate::load::Load;
@@ -279,7 +279,7 @@ impl Clients {
             role: peer.role,
             kept,
             interest: Interest::READ,
-            follows: false,
+            follows: peer.transport == Transport::Classic,
             blocked: false,
             input_ended: false,
             paused: false,
@@ -327,6 +327,13 @@ impl Clients {
             if load.cut() {
                 self.orphans.push(steps::Orphan::Load(load));
             }
+        }
+        if client.session.fell_behind() {
+            core.counters.fell_behind += 1;
+            tracing::info!(
+                pid = client.session.peer().pid,
+                "a classic client fell behind what is remembered of deletes (limits.tombstone_bytes_max): disconnected"
+            );
         }
         // Queues may still name it; the token no longer finds anybody.
         let _ = self.epoll.delete(&client.fd);

@@ -159,11 +159,16 @@ impl Clients {
         }
     }
 
-    /// A whole flush happened: everybody who registered is to be signalled.
-    pub(crate) fn flushed(&mut self) {
+    /// A whole flush happened: everybody who registered is to be signalled. To a
+    /// classic client the signal says that all is gone, so one of the two tables
+    /// alone comes to it as deletes.
+    pub(crate) fn flushed(&mut self, of_all: bool) {
         for slot in &mut self.slots {
             let Some(client) = &mut slot.client else { continue };
             let Some(registration) = &mut client.registration else { continue };
+            if client.session.is_classic() && !of_all {
+                continue;
+            }
             if !std::mem::replace(&mut registration.due, true) {
                 self.to_signal.push_back(client.token);
             }

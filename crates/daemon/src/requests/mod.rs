@@ -329,6 +329,7 @@ fn flush_now(core: &mut Core, what: Flush) -> Reply {
         Ok(revision) => {
             core.route_flushes += u64::from(what.routes);
             core.flushes += 1;
+            core.flushes_of_all += u64::from(what.routes && what.neighbours);
             tracing::info!(
                 routes = what.routes,
                 neighbours = what.neighbours,

@@ -79,6 +79,7 @@ fn json(info: &SessionInfo) -> String {
         "since": utc(std::time::Duration::from_millis(info.peer.since)),
         "registered_pid": info.signal.map(|signal| signal.pid),
         "signals_sent": info.signal.map(|signal| signal.sent),
+        "not_shown": info.not_shown,
         "session": info.session,
         "subscriber": info.subscriber,
         "filter": info.filter,

@@ -23,6 +23,8 @@ pub(crate) struct Facts {
     /// The message queue's name, how many messages it holds and how long they
     /// may be.
     pub(crate) queue: Option<(String, (usize, usize))>,
+    /// The path of the socket of fixed structures.
+    pub(crate) classic: Option<String>,
     /// The FIFO's path.
     pub(crate) fifo: Option<String>,
     /// Where FPM is listened.
@@ -118,11 +120,15 @@ pub(crate) fn status(core: &Core, around: &Around<'_>, out: &mut dyn Answer) -> 
     value["image_bytes"] = image.status.bytes.into();
     value["image_name"] = image.name.into();
     value["queue"] = queue(core, facts);
+    value["classic"] = json!(facts.classic);
+    value["classic_bytes"] = hub.classic_bytes.into();
     value["fifo"] = fifo(core, facts);
     value["fpm"] = json!(facts.fpm);
     value["kernel"] = core.kernel.facts();
     value["export"] = core.export.facts();
     value["proofs_refused"] = core.counters.proofs_refused.into();
+    value["protocol_errors"] = core.counters.protocol_errors.into();
+    value["fell_behind"] = core.counters.fell_behind.into();
     value["registrations_refused"] = core.counters.registrations_refused.into();
     say(&value, out)
 }
@@ -193,6 +199,7 @@ pub(crate) fn stat(core: &Core, around: &Around<'_>, out: &mut dyn Answer) -> St
         "accepted": counters.accepted,
         "refused_connections": counters.refused_connections,
         "protocol_errors": counters.protocol_errors,
+        "fell_behind": counters.fell_behind,
         "registrations_refused": counters.registrations_refused,
         "snapshots_encoded": hub.snapshots_encoded,
         "snapshots": sessions.snapshots,

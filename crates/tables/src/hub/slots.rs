@@ -11,6 +11,7 @@ use rtm_model::text::Filter;
 
 use super::{Hub, MAIN};
 use crate::Millis;
+use crate::classic::{ClassicCursor, ClassicView};
 use crate::record::{Epoch, Revision};
 use crate::snapshot::Generation;
 use crate::table::Table;
@@ -30,6 +31,8 @@ pub(super) struct Slot {
     pub(super) name: String,
     pub(super) can_answer: bool,
     pub(super) view: Option<usize>,
+    /// It follows as a classic client.
+    pub(super) classic: bool,
     pub(super) parked: Parked,
     /// A barrier asks for an answer at this revision or later.
     pub(super) ask: Option<Revision>,
@@ -52,6 +55,9 @@ pub(super) enum Parked {
         at: usize,
     },
     Held {
+        at: usize,
+    },
+    Classic {
         at: usize,
     },
 }
@@ -261,6 +267,41 @@ impl Hub {
         self.held.push(index);
     }
 
+    /// Parks a classic session until there is more to tell.
+    pub(crate) fn park_classic(&mut self, index: u32) {
+        self.unpark(index);
+        let Some(view) = &mut self.classic else { return };
+        self.slots[index as usize].parked = Parked::Classic { at: view.waiters.len() };
+        view.waiters.push(index);
+    }
+
+    /// What classic sessions are shown, if there are any.
+    pub(crate) fn classic(&self) -> Option<&ClassicView> {
+        self.classic.as_deref()
+    }
+
+    pub(crate) fn classic_view(&mut self) -> Option<&mut ClassicView> {
+        self.classic.as_deref_mut()
+    }
+
+    /// A classic session comes; it is named when it can be told something.
+    pub(crate) fn join_classic(&mut self, index: u32) -> ClassicCursor {
+        self.slots[index as usize].classic = true;
+        let view = self.classic.get_or_insert_with(|| Box::new(ClassicView::new()));
+        let cursor = view.join();
+        self.wake(index);
+        cursor
+    }
+
+    /// A classic session goes; to be followed by [`Hub::close_slot`].
+    pub(crate) fn leave_classic(&mut self, cursor: &ClassicCursor) {
+        let now = self.now;
+        if let Some(view) = &mut self.classic {
+            view.leave(cursor);
+            self.classic_idle_since = now;
+        }
+    }
+
     /// Names a session in the next turn.
     pub(crate) fn wake(&mut self, index: u32) {
         if self.slots[index as usize].parked == Parked::Queued {
@@ -289,6 +330,10 @@ impl Hub {
                 }
             }
             Parked::Held { at } => (&mut self.held, at),
+            Parked::Classic { at } => match &mut self.classic {
+                Some(view) => (&mut view.waiters, at),
+                None => return,
+            },
         };
         debug_assert_eq!(list.get(at), Some(&index));
         list.swap_remove(at);
@@ -296,7 +341,8 @@ impl Hub {
             match &mut self.slots[moved as usize].parked {
                 Parked::View { at: place, .. }
                 | Parked::Generation { at: place, .. }
-                | Parked::Held { at: place } => *place = at,
+                | Parked::Held { at: place }
+                | Parked::Classic { at: place } => *place = at,
                 Parked::No | Parked::Queued => {}
             }
         }

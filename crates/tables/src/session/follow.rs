@@ -12,6 +12,7 @@
 //! after a write most sessions are parked again at once.
 
 use crate::Millis;
+use crate::classic::ClassicCursor;
 use crate::hub::Hub;
 use crate::journal::Place;
 use crate::record::Revision;
@@ -37,6 +38,8 @@ pub(super) enum Follow {
     /// It reads its view's journal. `marked`: the newest revision that an END
     /// or MARK named. `end_due`: at the head it gets END, not MARK.
     Live { at: Place, marked: Revision, end_due: bool },
+    /// It gets the rows of [`crate::classic`].
+    Classic(Box<ClassicCursor>),
 }
 
 impl ServerSession {
@@ -44,6 +47,12 @@ impl ServerSession {
     /// [`ServerSession::slices`], after [`Hub::publish`]. `budget` bounds the
     /// entities that a walk looks at.
     pub fn fill(&mut self, hub: &mut Hub, table: &mut Table, mut budget: usize) {
+        if self.is_classic() {
+            if self.stage == Stage::Open {
+                self.fill_classic(hub, table, budget);
+            }
+            return;
+        }
         let Some(view) = self.view.filter(|_| self.stage == Stage::Open) else { return };
         loop {
             match std::mem::take(&mut self.follow) {
@@ -108,7 +117,7 @@ impl ServerSession {
                     self.follow = Follow::Live { at, marked, end_due };
                     return self.settle(hub);
                 }
-                Follow::No => return,
+                Follow::No | Follow::Classic(_) => return,
             }
         }
     }
@@ -251,7 +260,7 @@ impl ServerSession {
                     generation.slices(at, room, |bytes| slices.push(bytes));
                 }
             }
-            Follow::No | Follow::Begin { .. } | Follow::Walk(_) => {}
+            Follow::No | Follow::Begin { .. } | Follow::Walk(_) | Follow::Classic(_) => {}
         }
         slices
     }
@@ -313,7 +322,7 @@ impl ServerSession {
                 }
                 hub.generation_was_read(id);
             }
-            Follow::No | Follow::Begin { .. } | Follow::Walk(_) => {}
+            Follow::No | Follow::Begin { .. } | Follow::Walk(_) | Follow::Classic(_) => {}
         }
     }
 
@@ -326,13 +335,16 @@ impl ServerSession {
 
     /// Is there more of what it follows?
     fn has_more(&self, hub: &Hub) -> bool {
+        if self.is_classic() {
+            return self.stage == Stage::Open && !hub.is_parked(self.slot);
+        }
         let (Some(view), Stage::Open) = (self.view, self.stage) else { return false };
         if hub.is_parked(self.slot) {
             return false;
         }
         let view = hub.view(view);
         match &self.follow {
-            Follow::No => false,
+            Follow::No | Follow::Classic(_) => false,
             Follow::Begin { .. } | Follow::Walk(_) => true,
             Follow::Snapshot { id, at, .. } => hub
                 .generation(*id)

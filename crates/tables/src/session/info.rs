@@ -14,6 +14,8 @@ pub enum Transport {
     Unix,
     /// TCP: only heartbeats tell.
     Tcp,
+    /// The Unix stream socket of fixed structures, `classic.sock`.
+    Classic,
 }
 
 impl Transport {
@@ -22,6 +24,7 @@ impl Transport {
         match self {
             Transport::Unix => "unix",
             Transport::Tcp => "tcp",
+            Transport::Classic => "classic",
         }
     }
 }
@@ -252,6 +255,8 @@ pub struct SessionInfo {
     pub snapshots: u64,
     /// How often it said that a digest differed.
     pub resyncs: u64,
+    /// Of a classic session: routes that its structure can't show.
+    pub not_shown: Option<u64>,
     /// Its registration, if it has registered.
     pub signal: Option<SignalInfo>,
     /// For how long nothing was heard from it.

@@ -75,6 +75,9 @@ impl ServerSession {
         if !input.is_empty() {
             self.heard = now;
         }
+        if self.is_classic() {
+            return self.handle_classic_bytes(input, now, hub);
+        }
         loop {
             if self.stage == Stage::Closing {
                 *input = &[];

@@ -19,6 +19,7 @@
 //!    GOODBYE                -->             (either side; then the connection is closed)
 //! ```
 
+mod classic;
 mod client;
 mod follow;
 mod info;

@@ -148,6 +148,8 @@ pub struct ServerSession {
     /// Since when it has been behind.
     pub(super) behind: Option<Millis>,
     said_goodbye: Millis,
+    /// It was ended because what it needed had to be given up.
+    pub(super) fell_behind: bool,
 }
 
 impl ServerSession {
@@ -155,12 +157,18 @@ impl ServerSession {
     /// session has something to send; `session` its number.
     pub fn new(peer: Peer, token: u64, session: u64, hub: &mut Hub, now: Millis) -> ServerSession {
         let limits = *hub.limits();
+        let slot = hub.open_slot(token, session, peer.pid);
+        // A classic client greets nobody: it is told everything from the start.
+        let (stage, follow) = match peer.transport {
+            Transport::Classic => (Stage::Open, Follow::Classic(Box::new(hub.join_classic(slot)))),
+            Transport::Unix | Transport::Tcp => (Stage::Greeting, Follow::No),
+        };
         ServerSession {
             peer,
             session,
-            slot: hub.open_slot(token, session, peer.pid),
+            slot,
             limits,
-            stage: Stage::Greeting,
+            stage,
             over: false,
             kept: Vec::new(),
             kept_from: 0,
@@ -175,7 +183,7 @@ impl ServerSession {
             nonce: None,
             challenge: None,
             signal: None,
-            follow: Follow::No,
+            follow,
             view: None,
             asked: None,
             lost: None,
@@ -189,6 +197,7 @@ impl ServerSession {
             taken: now,
             behind: None,
             said_goodbye: now,
+            fell_behind: false,
         }
     }
 
@@ -282,7 +291,11 @@ impl ServerSession {
 
     /// Answers a REGISTER.
     pub fn registered(&mut self, way: SignalWay, text: &str) {
-        if self.stage != Stage::Open || self.out.room() < 16 + TEXT_BYTES_MAX + 7 {
+        // A classic client has no structure for it.
+        if self.is_classic()
+            || self.stage != Stage::Open
+            || self.out.room() < 16 + TEXT_BYTES_MAX + 7
+        {
             // A client that asks without reading goes without.
             return;
         }
@@ -326,8 +339,10 @@ impl ServerSession {
         }
         self.stage = Stage::Closing;
         self.said_goodbye = now;
-        let text = cut(text);
-        DaemonFrame::Goodbye { reason, text }.encode(self.out.append(16 + text.len() + 7));
+        if !self.is_classic() {
+            let text = cut(text);
+            DaemonFrame::Goodbye { reason, text }.encode(self.out.append(16 + text.len() + 7));
+        }
         self.kept = Vec::new();
         self.kept_from = 0;
         hub.wake(self.slot);
@@ -343,6 +358,9 @@ impl ServerSession {
         self.out.is_empty()
             && match (&self.follow, self.view) {
                 (Follow::No, _) => true,
+                (Follow::Classic(cursor), _) => {
+                    hub.classic().is_none_or(|view| view.is_at_tail(cursor))
+                }
                 (Follow::Live { at, end_due, .. }, Some(view)) => {
                     !end_due && at.offset == hub.view(view).journal.visible().offset
                 }
@@ -356,7 +374,7 @@ impl ServerSession {
         match (self.stage, self.peer.transport) {
             (Stage::Greeting, _) => Some(self.accepted + self.limits.hello_timeout_ms),
             (Stage::Closing, _) => Some(self.said_goodbye + FAREWELL_MS),
-            (Stage::Open, Transport::Unix) => None,
+            (Stage::Open, Transport::Unix | Transport::Classic) => None,
             (Stage::Open, Transport::Tcp) => {
                 Some(self.next_beat().min(self.heard + self.limits.dead_ms))
             }
@@ -416,7 +434,7 @@ impl ServerSession {
             name,
             peer: self.peer,
             state: SessionState::Admin,
-            subscriber: self.view.is_some(),
+            subscriber: self.view.is_some() || self.is_classic(),
             filter,
             revision: Revision(0),
             lag_records: 0,
@@ -428,11 +446,21 @@ impl ServerSession {
             resumes: self.counters.resumes,
             snapshots: self.counters.snapshots,
             resyncs: self.counters.resyncs,
+            not_shown: None,
             signal: self.signal,
             heard_ms: now.saturating_sub(self.heard),
         };
         if let Some(view) = self.view {
             self.describe(hub.view(view), hub, &mut info);
+        }
+        if let (Follow::Classic(cursor), Some(view)) = (&self.follow, hub.classic()) {
+            info.not_shown = Some(view.not_shown());
+            info.lag_records = view.lag(cursor);
+            (info.state, info.revision) = match view.is_at_tail(cursor) {
+                true => (SessionState::Live, hub.published()),
+                false if cursor.is_synced() => (SessionState::CatchingUp, Revision(0)),
+                false => (SessionState::Snapshot, Revision(0)),
+            };
         }
         if self.wants_write(hub) && now >= self.taken.max(now - info.lag_ms) + self.limits.dead_ms {
             info.state = SessionState::Silent;
@@ -449,7 +477,7 @@ impl ServerSession {
     fn describe(&self, view: &crate::view::View, hub: &Hub, info: &mut SessionInfo) {
         let head = view.journal.visible().records;
         match &self.follow {
-            Follow::No => {}
+            Follow::No | Follow::Classic(_) => {}
             Follow::Begin { from } => {
                 info.state =
                     if from.0 == 0 { SessionState::Snapshot } else { SessionState::CatchingUp };
@@ -495,6 +523,9 @@ impl ServerSession {
     pub fn close(mut self, hub: &mut Hub, table: &mut Table) {
         if let Follow::Walk(walk) = &mut self.follow {
             walk.release(table);
+        }
+        if let Follow::Classic(cursor) = &self.follow {
+            hub.leave_classic(cursor);
         }
         hub.close_slot(self.slot);
     }

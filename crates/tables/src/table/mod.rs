@@ -195,6 +195,11 @@ impl Table {
         &self.digester
     }
 
+    /// The limits in force.
+    pub fn limits(&self) -> &TableLimits {
+        &self.limits
+    }
+
     /// The limits; they can be changed at any time.
     pub fn limits_mut(&mut self) -> &mut TableLimits {
         &mut self.limits

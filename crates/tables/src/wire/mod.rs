@@ -195,6 +195,16 @@ pub enum WireError {
         /// The oldest.
         lowest: u16,
     },
+    /// A client of `classic.sock` said something else than REGISTER or GOODBYE.
+    ClassicOp {
+        /// What stands there.
+        op: i32,
+    },
+    /// A client of `classic.sock` ended inside a structure.
+    ClassicShort {
+        /// Bytes of it that came.
+        bytes: usize,
+    },
 }
 
 impl fmt::Display for WireError {
@@ -220,6 +230,12 @@ impl fmt::Display for WireError {
                 f,
                 "the other side speaks versions {lowest} to {newest}; {VERSION_LOWEST} to {VERSION} would be right"
             ),
+            WireError::ClassicOp { op } => {
+                write!(f, "classic: op {op}; 0 (REGISTER) or 1 (GOODBYE) would be right")
+            }
+            WireError::ClassicShort { bytes } => {
+                write!(f, "classic: it ended after {bytes} bytes of a structure; 8 would be right")
+            }
         }
     }
 }
