@@ -4,21 +4,27 @@
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <mqueue.h>
+#include <poll.h>
 #include <netinet/tcp.h>
 #include <sched.h>
 #include <semaphore.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/msg.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #define WARM_UP 200
+#define WINDOW 16 /* datagrams and signals: so many, then an answer */
 static void die(const char *what) { perror(what); exit(1); }
 static long now(void) {
     struct timespec t;
@@ -32,9 +38,10 @@ static void pin(int core) {
     if (sched_setaffinity(0, sizeof set, &set)) die("sched_setaffinity");
 }
 
-enum how { FDS, QUEUES, SYSV, SLOTS } how;
+enum how { FDS, QUEUES, SYSV, SLOTS, SIGNALS } how;
 static int rd, wr, from_id, to_id;
 static mqd_t from_q, to_q;
+static int pidfd; /* the other process, to signal it */
 struct slot { sem_t full, empty; char data[8192 - 2 * sizeof(sem_t)]; } *from_s, *to_s;
 static struct { long type; char text[8192]; } envelope;
 
@@ -53,6 +60,11 @@ static void put(const char *message, size_t len) {
         while (sem_wait(&to_s->empty)) ;
         memcpy(to_s->data, message, len);
         sem_post(&to_s->full);
+        break;
+    case SIGNALS: {
+        siginfo_t info = { .si_signo = SIGRTMIN, .si_code = SI_QUEUE, .si_pid = getpid(), .si_uid = getuid(), .si_value.sival_int = 7 };
+        if (syscall(SYS_pidfd_send_signal, pidfd, SIGRTMIN, &info, 0)) die("pidfd_send_signal");
+    }
     }
 }
 
@@ -71,6 +83,14 @@ static void get(char *message, size_t len) {
         while (sem_wait(&from_s->full)) ;
         memcpy(message, from_s->data, len);
         sem_post(&from_s->empty);
+        break;
+    case SIGNALS: {
+        struct signalfd_siginfo info;
+        while (read(rd, &info, sizeof info) < 0) {
+            struct pollfd fd = { .fd = rd, .events = POLLIN };
+            if (poll(&fd, 1, -1) < 0) die("poll");
+        }
+    }
     }
 }
 
@@ -92,6 +112,41 @@ int main(int argc, char **argv) {
     if (!strcmp(what, "pipe")) {
         if (pipe(there) || pipe(here)) die("pipe");
         rd = here[0]; wr = there[1]; theirs_rd = there[0]; theirs_wr = here[1];
+    } else if (!strcmp(what, "fifo")) {
+        char directory[] = "/tmp/ipc-bench-c-XXXXXX", path[2][64];
+        if (!mkdtemp(directory)) die("mkdtemp");
+        int *ends[2] = { there, here };
+        for (int n = 0; n < 2; n++) {
+            snprintf(path[n], sizeof path[n], "%s/%d", directory, n);
+            if (mkfifo(path[n], 0600)) die("mkfifo");
+            ends[n][0] = open(path[n], O_RDONLY | O_NONBLOCK);
+            ends[n][1] = open(path[n], O_WRONLY);
+            if (ends[n][0] < 0 || ends[n][1] < 0 || fcntl(ends[n][0], F_SETFL, 0)) die("open");
+            unlink(path[n]);
+        }
+        rmdir(directory);
+        rd = here[0]; wr = there[1]; theirs_rd = there[0]; theirs_wr = here[1];
+    } else if (!strcmp(what, "udp")) {
+        struct sockaddr_in at[2] = { 0 };
+        socklen_t len = sizeof at[0];
+        int fd[2];
+        for (int n = 0; n < 2; n++) {
+            at[n].sin_family = AF_INET;
+            at[n].sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+            fd[n] = socket(AF_INET, SOCK_DGRAM, 0);
+            if (bind(fd[n], (void *)&at[n], len) || getsockname(fd[n], (void *)&at[n], &len)) die("bind");
+        }
+        if (connect(fd[0], (void *)&at[1], len) || connect(fd[1], (void *)&at[0], len)) die("connect");
+        rd = wr = fd[0]; theirs_rd = theirs_wr = fd[1];
+    } else if (!strcmp(what, "signal")) {
+        how = SIGNALS;
+        sigset_t set;
+        sigemptyset(&set);
+        sigaddset(&set, SIGRTMIN);
+        if (sigprocmask(SIG_BLOCK, &set, NULL)) die("sigprocmask");
+        /* each reads the signals of the process that reads */
+        rd = signalfd(-1, &set, SFD_NONBLOCK);
+        if (rd < 0) die("signalfd");
     } else if (!strncmp(what, "unix-", 5)) {
         int type = !strcmp(what, "unix-stream") ? SOCK_STREAM : !strcmp(what, "unix-dgram") ? SOCK_DGRAM : SOCK_SEQPACKET;
         if (socketpair(AF_UNIX, type, 0, there)) die("socketpair");
@@ -130,7 +185,10 @@ int main(int argc, char **argv) {
     char *message = malloc(bytes);
     memset(message, what[0] == 'e' ? 0 : 'x', bytes);
     if (what[0] == 'e') message[0] = 1;
-    pid_t child = fork();
+    int windowed = !strcmp(what, "udp") || how == SIGNALS;
+    pid_t parent = getpid(), child = fork();
+    pidfd = syscall(SYS_pidfd_open, child ? child : parent, 0);
+    if (pidfd < 0) die("pidfd_open");
     if (!child) {
         pin(atoi(argv[4]));
         if (how == FDS) { rd = theirs_rd; wr = theirs_wr; }
@@ -139,7 +197,7 @@ int main(int argc, char **argv) {
         struct slot *s = from_s; from_s = to_s; to_s = s;
         put(message, bytes);
         for (long n = 0; n < WARM_UP + trips; n++) { get(message, bytes); put(message, bytes); }
-        for (long n = 0; n < messages; n++) get(message, bytes);
+        for (long n = 1; n <= messages; n++) { get(message, bytes); if (windowed && n % WINDOW == 0) put(message, bytes); }
         put(message, bytes);
         _exit(0);
     }
@@ -153,7 +211,7 @@ int main(int argc, char **argv) {
         if (n >= WARM_UP) each[n - WARM_UP] = now() - start;
     }
     long start = now();
-    for (long n = 0; n < messages; n++) put(message, bytes);
+    for (long n = 1; n <= messages; n++) { put(message, bytes); if (windowed && n % WINDOW == 0) get(message, bytes); }
     get(message, bytes);
     double seconds = (now() - start) / 1e9;
     qsort(each, trips, sizeof *each, compare);

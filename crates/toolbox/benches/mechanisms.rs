@@ -1,18 +1,21 @@
 //! `ipc bench` against the same loops in bare C, in the same run, interleaved;
-//! medians of several rounds. Words: `rounds=N` (5), `trips=N`, `messages=N`,
+//! medians of several rounds (the ring's twin is in `speed`). Words: `rounds=N` (5), `trips=N`, `messages=N`,
 //! `only=MECHANISM`. `scripts/bench-mechanisms` writes the page with it.
 use std::process::{Command, Stdio};
 
 const MECHANISMS: &[&str] = &[
     "pipe",
+    "fifo",
     "unix-stream",
     "unix-dgram",
     "unix-seqpacket",
     "tcp",
+    "udp",
     "mq",
     "sysv-mq",
     "shm-sem",
     "eventfd",
+    "signal",
 ];
 
 fn median(mut values: Vec<f64>) -> f64 {
@@ -63,7 +66,8 @@ fn main() {
         if word("only").is_some_and(|only| only != *mechanism) {
             continue;
         }
-        let sizes: &[&str] = if *mechanism == "eventfd" { &["8"] } else { &["64", "4096"] };
+        let sizes: &[&str] =
+            if ["eventfd", "signal"].contains(mechanism) { &["8"] } else { &["64", "4096"] };
         for bytes in sizes {
             for (core, other) in [("same", "0"), ("other", "1")] {
                 if core == "other" && cores < 2 {
