@@ -129,6 +129,7 @@ pub(crate) fn kind_of(word: u64) -> Option<RouteType> {
 }
 
 /// A neighbour's key as its canonical bytes have it: address, link and family.
+#[inline(always)]
 pub(crate) fn neighbour_key(ip: IpAddr, link: Option<LinkId>) -> [u64; 3] {
     let link = u64::from(link.map_or(0, |link| link.0));
     match ip {
@@ -160,6 +161,7 @@ pub(crate) fn mac_word(mac: Mac) -> u64 {
 }
 
 /// The MAC address in the value's first word, if there is one.
+#[inline(always)]
 pub(crate) fn mac_of(value: u64) -> Option<Mac> {
     let bytes = value.to_le_bytes();
     (bytes[6] != 0).then(|| Mac(bytes[..6].try_into().expect("six")))

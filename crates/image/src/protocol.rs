@@ -144,7 +144,7 @@ pub fn is_whole(seen: u64, now: u64) -> bool {
 ///
 /// # Errors
 /// [`Busy`] after [`REPEATS_MAX`] repeats.
-#[inline]
+#[inline(always)]
 pub fn read<O: Orders, W: Words, T>(
     words: &W,
     repeats: &mut u64,

@@ -729,7 +729,9 @@ impl Reader {
     ///
     /// # Errors
     /// [`Busy`].
-    #[inline]
+    // Address and answer are larger than registers: a call would write them into
+    // memory in parts and read them back whole, which waits for the writes.
+    #[inline(always)]
     pub fn neighbour_mac(&self, ip: IpAddr, link: Option<LinkId>) -> Result<Option<Mac>, Busy> {
         let key = keys::neighbour_key(ip, link);
         let found = self.read_part(|words, slot| {
