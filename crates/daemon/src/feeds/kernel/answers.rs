@@ -122,6 +122,9 @@ impl Kernel {
                     listing.seen.insert(link.ifindex);
                     if !listing.links.contains(&link.ifindex) {
                         let before = self.links.insert(link.ifindex, link.state());
+                        if before != Some(link.state()) {
+                            self.foreseen.insert(link.ifindex);
+                        }
                         self.tell_link(core, &link);
                         self.line(before.is_none());
                     }

@@ -206,7 +206,10 @@ impl Kernel {
         }
         let before = self.links.insert(link.ifindex, link.state());
         self.tell_link(core, link);
-        if before == Some(link.state()) {
+        // A lost carrier shows at once in a listing of links, but only with its
+        // event in their routes.
+        let foreseen = self.foreseen.remove(&link.ifindex);
+        if before == Some(link.state()) && !foreseen {
             return;
         }
         if before.is_none_or(|before| before.up) && !link.state().up {
@@ -229,6 +232,7 @@ impl Kernel {
 
     pub(super) fn forget_link(&mut self, core: &mut Core, ifindex: u32) {
         self.links.remove(&ifindex);
+        self.foreseen.remove(&ifindex);
         let Some(link) = core.table.link_of_index(ifindex) else { return };
         let Some(link) = core.table.store().link(link).copied() else { return };
         let spec = LinkSpec { ifindex, name: link.name };

@@ -27,7 +27,7 @@ mod neighbours;
 mod reader;
 mod routes;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use ipc::epoll::{Epoll, Interest};
@@ -131,6 +131,8 @@ pub(crate) struct Kernel {
     request: Builder,
     sequence: u32,
     links: HashMap<u32, LinkState>,
+    /// Links whose state a listing showed before an event told it.
+    foreseen: HashSet<u32>,
     objects: HashMap<u32, Known>,
     joined: neighbours::Joined,
     mixed: routes::Mixed,
@@ -195,6 +197,7 @@ impl Kernel {
             request: Builder::default(),
             sequence: 0,
             links: HashMap::new(),
+            foreseen: HashSet::new(),
             objects: HashMap::new(),
             joined: neighbours::Joined::default(),
             mixed: routes::Mixed::default(),
