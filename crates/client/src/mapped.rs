@@ -2,9 +2,9 @@
 //! wants nothing to do with connections: a data plane, an agent, `librtm`.
 //!
 //! ```text
-//!   tables() --> Reader                       no system call but every now and then
-//!   next_notice() --> Notice, ..., None    attached, lost, changes in order
-//!   as_fd()                                   readable when next_notice() has something
+//!   tables()      --> Reader          no system call but every now and then
+//!   next_notice() --> Notice or None  attached, lost, changes in order
+//!   as_fd()                           readable when next_notice() has something
 //! ```
 //!
 //! **Attached by itself.** When the tables moved into a larger object, or the
@@ -373,6 +373,9 @@ impl Mapped {
     fn watch_pipe(&mut self) -> Result<(), Error> {
         let Some(pipe) = self.follower.take_wake_pipe() else { return Ok(()) };
         self.forget_pipe();
+        // The daemon's end is another open file description.
+        rustix::io::ioctl_fionbio(&pipe, true)
+            .map_err(|errno| ipc::SystemError::new("ioctl(FIONBIO)", "wake pipe", errno))?;
         watch(&self.epoll, &pipe)?;
         self.pipe = Some(pipe);
         Ok(())

@@ -26,9 +26,9 @@ static void failed(const char *what, struct rtm *rtm, int code) {
 }
 
 static const char *text_of(const struct rtm_address *address) {
-    static char text[2][INET6_ADDRSTRLEN];
+    static char text[4][INET6_ADDRSTRLEN];
     static int turn;
-    char *out = text[turn ^= 1];
+    char *out = text[turn = (turn + 1) % 4];
     if (!address->family)
         return "-";
     return inet_ntop((int)address->family, address->ip.bytes, out, INET6_ADDRSTRLEN);
@@ -141,6 +141,29 @@ static void events(struct rtm *rtm) {
     printf("events: done\n");
 }
 
+/* The same, of which only the number of changes and the last one are told. */
+static void drain(struct rtm *rtm) {
+    struct rtm_event event;
+    struct rtm_route last;
+    unsigned long changes = 0;
+    uint64_t revision = 0;
+    int in_order = 1;
+    memset(&last, 0, sizeof last);
+    while (rtm_next_event(rtm, &event) == 1) {
+        if (event.type == RTM_EVENT_ATTACHED)
+            printf("drain: attached\n");
+        if (event.type == RTM_EVENT_REREAD)
+            printf("drain: reread\n");
+        if (event.type == RTM_EVENT_ROUTE) {
+            changes++;
+            last = event.u.route;
+            in_order = in_order && event.revision >= revision;
+            revision = event.revision;
+        }
+    }
+    printf("drain: %lu, in order: %d, last %s\n", changes, in_order, text_of(&last.destination));
+}
+
 static int count_routes(const struct rtm_route *route, void *user) {
     struct rtm_answer answer;
     unsigned long *count = user;
@@ -231,6 +254,8 @@ int main(void) {
                        (unsigned long long)(state.routes4 + state.routes6));
         } else if (!strcmp(word[0], "events")) {
             events(rtm);
+        } else if (!strcmp(word[0], "drain")) {
+            drain(rtm);
         } else if (!strcmp(word[0], "poll")) {
             struct pollfd fd = {.fd = rtm_fd(rtm), .events = POLLIN, .revents = 0};
             printf("poll: %d\n", poll(&fd, 1, atoi(word[2])));
