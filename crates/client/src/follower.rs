@@ -176,6 +176,11 @@ impl Follower {
         self.wake.as_ref().map(AsFd::as_fd)
     }
 
+    /// The wake pipe, for who watches and drains it; `None` until there is another.
+    pub fn take_wake_pipe(&mut self) -> Option<OwnedFd> {
+        self.wake.take()
+    }
+
     /// Takes the bytes out of the wake pipe. False: it is over, the daemon is
     /// gone or the session is.
     pub fn drain_wake_pipe(&mut self) -> bool {

@@ -2,7 +2,8 @@
 //! and checked, and requests.
 //!
 //! Read [`Follower`] first (the copy, or the daemon's image without one), then
-//! [`RingFollower`] (changes out of the image) and [`Admin`] (requests and loads).
+//! [`Mapped`] (nothing but the image, kept attached), [`RingFollower`] (changes out
+//! of the image) and [`Admin`] (requests and loads).
 //! [`Place`] finds the daemon's socket as the commands do.
 //!
 //! ```no_run
@@ -33,6 +34,7 @@ mod connection;
 mod error;
 mod event;
 mod follower;
+mod mapped;
 mod post;
 mod ring;
 mod stop;
@@ -48,9 +50,13 @@ pub use connection::{CONNECT_TIMEOUT, ConnectError, Connection, Read, wait};
 pub use error::{Error, ExitClass};
 pub use event::{Change, Counts, Event, FlushSignal, FollowConfig, Sink, State, Turn};
 pub use follower::Follower;
+pub use mapped::{Changes, Interrupt, Mapped, MappedConfig, Notice, Waited};
 pub use post::{PostError, post};
 pub use ring::{RingEvent, RingFollower};
 pub use stop::Stop;
+
+#[doc(no_inline)]
+pub use rtm_model as model;
 
 pub use rtm_image::{
     Answer, AttachError, Busy, Entries, Header, Reader, State as ImageState, WAIT_MAX, WriterState,

@@ -77,6 +77,11 @@ impl RingFollower {
         self.laps
     }
 
+    /// Is there something to poll? No system call.
+    pub fn is_behind(&self) -> bool {
+        self.reread || self.ring.is_behind()
+    }
+
     /// The image was attached again: goes on in it where it stood, if that is
     /// the same history.
     pub fn attached(&mut self, image: &Reader) {
