@@ -14,4 +14,4 @@ pub mod require;
 
 pub use daemon::Daemon;
 pub use namespace::Namespace;
-pub use process::{Output, Process, binary};
+pub use process::{Output, Process, binary, copy_of};

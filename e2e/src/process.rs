@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
@@ -25,6 +25,17 @@ pub fn binary(name: &str) -> PathBuf {
         path.display()
     );
     path
+}
+
+/// A copy of one of the workspace's binaries in `directory`, where another user
+/// can reach it. A process of its own makes it: a copy that this one had open for
+/// writing could be inherited by what another test starts just then, and then the
+/// kernel doesn't run it (ETXTBSY).
+pub fn copy_of(name: &str, directory: &Path) -> PathBuf {
+    let copy = directory.join(name);
+    let made = Command::new("cp").arg(binary(name)).arg(&copy).status().expect("cp runs");
+    assert!(made.success(), "cp {name}");
+    copy
 }
 
 #[derive(Default)]

@@ -231,8 +231,7 @@ fn without_permission_it_says_so() {
     }
     let namespace = Namespace::with_links();
     let directory = tempfile::tempdir().unwrap();
-    let copy = directory.path().join("rtmd");
-    std::fs::copy(rtm_e2e::binary("rtmd"), &copy).unwrap();
+    let copy = rtm_e2e::copy_of("rtmd", directory.path());
     let runtime = directory.path().join("run");
     std::fs::create_dir(&runtime).unwrap();
     let nobody = rustix::fs::Uid::from_raw(65534);

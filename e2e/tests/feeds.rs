@@ -202,7 +202,7 @@ fn without_privilege_the_queue_is_as_large_as_the_system_allows() {
     let config = directory.path().join("test.toml");
     std::fs::write(&config, "[queue]\ndepth = 60000\nmessage_bytes = \"16 KiB\"\n").unwrap();
     std::os::unix::fs::chown(directory.path(), Some(4242), Some(4242)).unwrap();
-    let mut command = Command::new(unprivileged("rtmd", &directory));
+    let mut command = Command::new(rtm_e2e::copy_of("rtmd", directory.path()));
     command.arg("--runtime-dir").arg(directory.path()).arg("--config").arg(&config);
     command.uid(4242).gid(4242);
     let process = Process::spawn(command);
@@ -218,13 +218,6 @@ fn without_privilege_the_queue_is_as_large_as_the_system_allows() {
     // It takes its queue with it.
     process.signal(15);
     assert_eq!(process.finish().code, Some(0));
-}
-
-/// A copy of a binary that another user can reach.
-fn unprivileged(name: &str, directory: &tempfile::TempDir) -> PathBuf {
-    let copy = directory.path().join(name);
-    std::fs::copy(binary(name), &copy).unwrap();
-    copy
 }
 
 #[test]

@@ -158,8 +158,7 @@ fn no_privilege_is_needed() {
     }
     let namespace = Namespace::with_links();
     let directory = tempfile::tempdir().unwrap();
-    let copy = directory.path().join("rtmd");
-    std::fs::copy(binary("rtmd"), &copy).unwrap();
+    let copy = rtm_e2e::copy_of("rtmd", directory.path());
     let runtime = directory.path().join("run");
     std::fs::create_dir(&runtime).unwrap();
     let nobody = rustix::fs::Uid::from_raw(65534);

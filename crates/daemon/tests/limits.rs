@@ -250,7 +250,10 @@ fn it_runs_without_privilege() {
     };
     mode(temp.path(), 0o755);
     let program = temp.path().join("rtmd");
-    std::fs::copy(env!("CARGO_BIN_EXE_rtmd"), &program).unwrap();
+    // By another process: a copy open for writing here could be inherited by what
+    // another test starts just then, and would not run (ETXTBSY).
+    let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_rtmd")).arg(&program).status();
+    assert!(copied.unwrap().success());
     mode(&program, 0o755);
     let directory = temp.path().join("run");
     std::fs::create_dir(&directory).unwrap();
