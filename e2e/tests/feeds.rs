@@ -2,14 +2,13 @@
 
 use std::fs::OpenOptions;
 use std::io::Write;
-use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use ipc::mq::{self, Access, Options, Queue};
 use ipc::timer::Wait;
 use rtm_e2e::process::PATIENCE;
-use rtm_e2e::{Daemon, Process, binary};
+use rtm_e2e::{Daemon, Process};
 use serde_json::Value;
 
 fn queue_name(daemon: &Daemon) -> String {
