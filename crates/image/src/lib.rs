@@ -47,6 +47,7 @@ mod iterate;
 mod lpm;
 mod ring;
 
+mod batch;
 mod dispatch;
 mod keys;
 mod pages;

@@ -21,7 +21,7 @@ use crate::words::{ReadWords, Words, WordsMut};
 pub const WAIT_MAX: Duration = Duration::from_millis(100);
 
 /// The writer's side.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct RingWriter {
     at: usize,
     words: usize,

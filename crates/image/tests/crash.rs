@@ -62,6 +62,14 @@ impl Memory for Watched {
         Ok(Watched { object, watch: self.watch.clone() })
     }
 
+    fn allocate(&self, from: u64, bytes: u64) -> Result<(), Full> {
+        self.object.allocate(from, bytes)
+    }
+
+    fn allocated(&self) -> Result<(), Full> {
+        self.object.allocated()
+    }
+
     fn wake(&self) {
         self.object.wake();
     }
@@ -165,7 +173,7 @@ fn stopped_before_every_store_the_last_commit_is_whole() {
                     let next = successors
                         .borrow()
                         .iter()
-                        .map(|fd| Reader::attach(fd.try_clone().unwrap()).unwrap())
+                        .filter_map(|fd| Reader::attach(fd.try_clone().unwrap()).ok())
                         .find(|reader| reader.header().id == successor)
                         .expect("the successor was made");
                     *reader = Some(next);

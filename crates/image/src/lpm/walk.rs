@@ -115,7 +115,7 @@ pub(crate) fn walk6(words: &impl Words, entry: u32, address: u128) -> u32 {
 
 /// One level of runs down; a leaf of 16 bits comes as one of 32.
 #[inline(always)]
-fn step6(words: &impl Words, entry: u32, slot: u32) -> u32 {
+pub(crate) fn step6(words: &impl Words, entry: u32, slot: u32) -> u32 {
     let node = word_of(entry);
     match entry & tag::KIND {
         tag::FEW_NARROW => {
