@@ -6,15 +6,19 @@
 //! memory is allocated, then the words of the old object are copied, from the
 //! heap's beginning upwards. What is behind the point that the copy has reached
 //! is *mirrored*: each word that is written there from now on is written to both.
-//! So when the copy is through, both are equal, and the next commit writes on in
-//! the successor. Until then it is nobody's but the writer's.
+//! So when the copy is through, both are equal: the writer goes on in the
+//! successor, and the old object says so. It keeps the revision that was visible.
+//! Until then the successor is nobody's but the writer's.
 //!
 //! Only if a block finds no room earlier (or [`Store::reserve`] wants more than
 //! is free) the rest is done at once.
 use core::fmt;
+use core::sync::atomic::Ordering;
 
 use crate::heap::{Heap, SLAB_WORDS, Usage};
-use crate::layout::{AT_BYTES, AT_HEAP, AT_ID, HEADER_WORDS, UNIT_WORDS, word_of};
+use crate::layout::{
+    AT_BYTES, AT_HEAP, AT_ID, AT_STATE, AT_SUCCESSOR, HEADER_WORDS, STATE_MOVED, UNIT_WORDS, word_of,
+};
 use crate::ring::RingWriter;
 use crate::words::{Words, WordsMut};
 
@@ -98,8 +102,6 @@ const REFUSED_COMMITS: u32 = 1024;
 pub(crate) struct Store<M> {
     mem: M,
     heap: Heap,
-    /// Memory that was grown out of since the last commit.
-    pub(crate) outgrown: Vec<M>,
     bytes_max: u64,
     growth: Option<Growth<M>>,
     /// What is written between the heap's beginning and this word is written to
@@ -130,7 +132,6 @@ impl<M: Memory> Store<M> {
         Store {
             mem,
             heap,
-            outgrown: Vec::new(),
             bytes_max,
             growth: None,
             mirrored: 0,
@@ -373,7 +374,7 @@ impl<M: Memory> Store<M> {
         self.hurried
     }
 
-    /// What a commit does beside: begins a successor when room gets scarce, and
+    /// What is done beside each commit: begins a successor when room gets scarce, and
     /// carries it on by a slice. Returns the slice's bytes.
     pub(crate) fn tend(&mut self) -> u64 {
         let usage = self.heap.usage();
@@ -404,6 +405,8 @@ impl<M: Memory> Store<M> {
         if self.carry_on(slice).is_err() {
             self.give_up_growth();
             self.refused = REFUSED_COMMITS;
+        } else if self.mirrored == self.mem.len() {
+            self.switch();
         }
         slice
     }
@@ -444,26 +447,30 @@ impl<M: Memory> Store<M> {
         Ok(())
     }
 
-    /// If the successor is equal to the object, the writer goes on there.
-    pub(crate) fn switch_if_through(&mut self) {
-        if self.growth.is_some() && self.mirrored == self.mem.len() {
-            self.switch();
-        }
-    }
-
+    /// The successor is equal to the object: the writer goes on there.
     fn switch(&mut self) {
         let Some(Growth { to: larger, .. }) = self.growth.take() else { return };
         self.mirrored = 0;
         self.reserved = 0;
         self.mem.copy_to(&larger, 0, HEADER_WORDS);
+        let id = self.mem.get(AT_ID).wrapping_add(1);
         larger.put(AT_BYTES, larger.len() as u64 * 8);
-        larger.put(AT_ID, self.mem.get(AT_ID).wrapping_add(1));
+        larger.put(AT_ID, id);
         let heap_at = larger.get(AT_HEAP) as usize;
         self.heap.extend(larger.len() - heap_at);
         larger.installed();
-        self.outgrown.push(core::mem::replace(&mut self.mem, larger));
+        let old = core::mem::replace(&mut self.mem, larger);
         self.free_before = self.heap.usage().free;
+        say_moved(&old, id);
     }
+}
+
+/// Readers of an object learn where to go on.
+pub(crate) fn say_moved<M: Memory>(old: &M, successor: u64) {
+    old.put(AT_SUCCESSOR, successor);
+    // Pairs with the acquire of whoever reads the state.
+    old.store(AT_STATE, STATE_MOVED, Ordering::Release);
+    old.wake();
 }
 
 /// The 32-bit entry `index` of an array of words that begins at `at`.

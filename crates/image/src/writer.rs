@@ -18,7 +18,7 @@ use crate::hash::Table as Hash;
 use crate::heap::Usage;
 use crate::keys::{self, HAS_ATTRS, RouteWords};
 use crate::layout::{
-    self, AT_STATE, AT_SUCCESSOR, HEADER_WORDS, Root, SLOT_WORDS, SLOTS_AT, TableRoot, TreeRoot,
+    self, AT_STATE, HEADER_WORDS, Root, SLOT_WORDS, SLOTS_AT, TableRoot, TreeRoot,
     tag, word_of,
 };
 use crate::lpm::{Painter, Slot, paint, small};
@@ -338,7 +338,6 @@ impl<M: Memory> Writer<M> {
     /// [`Full`]; the visible revision stays as it was.
     pub fn commit(&mut self, epoch: u64, revision: u64, digests: &Digests) -> Result<(), Full> {
         self.settle()?;
-        self.store.switch_if_through();
         if let Err(full) = self.finish_tables() {
             self.full = Some(full.clone());
             return Err(full);
@@ -372,21 +371,34 @@ impl<M: Memory> Writer<M> {
         }
         publish::<Real>(self.store.mem(), self.version);
         self.store.committed(self.version);
-        for old in core::mem::take(&mut self.store.outgrown) {
-            // Readers of the old object learn where to go on. It keeps its last revision.
-            old.put(AT_SUCCESSOR, self.store.get(layout::AT_ID));
-            old.store(AT_STATE, layout::STATE_MOVED, core::sync::atomic::Ordering::Release);
-            old.wake();
-        }
         self.slice = self.store.tend();
         Ok(())
     }
 
     /// Is the object being copied into a larger one? Each commit carries this on
-    /// by a slice; the last one makes the larger one visible.
+    /// by a slice, and so does [`Self::tend`].
     #[must_use]
     pub fn is_growing(&self) -> bool {
         self.store.is_growing()
+    }
+
+    /// Carries growth on by a slice, where no commit does it.
+    ///
+    /// # Errors
+    /// [`Full`]: what waited to be worked in found no room.
+    pub fn tend(&mut self) -> Result<(), Full> {
+        self.settle()?;
+        self.slice = self.store.tend();
+        Ok(())
+    }
+
+    /// This writer's image takes the place of another, whose readers learn that
+    /// they are to go on here. Who followed the other one's ring finds itself
+    /// lapped. To be called before anything stands in this one's ring.
+    pub fn replaces(&mut self, other: Writer<M>) {
+        let position = other.ring.beyond();
+        self.ring.begin_at(self.store.mem(), position);
+        crate::store::say_moved(other.store.mem(), self.store.get(layout::AT_ID));
     }
 
     /// The writer stops in order: readers see that no change will come.

@@ -269,7 +269,12 @@ fn killed_at_a_store_the_last_commit_is_whole() {
     for n in 0..kills {
         let at = if kills == total { n + 1 } else { 1 + random.below(total) };
         let (objects, stores) = killed_at(at);
-        assert_eq!(stores, None, "killed at {at} of {total}");
+        if let Some(stores) = stores {
+            // Its neighbours' hash has a key of its own, so no two runs store the
+            // same number of words: this one ended before its turn came.
+            assert!(stores < at, "killed at {at}, and yet it did {stores} stores");
+            continue;
+        }
         let readers: Vec<Reader> =
             objects.into_iter().filter_map(|fd| Reader::attach(fd).ok()).collect();
         // Killed before anything was published: there is nothing to attach to.
