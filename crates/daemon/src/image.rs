@@ -103,12 +103,10 @@ impl Rebuild {
                     *after = Some(group.id);
                     Entity::Group(group.clone())
                 }),
-                Place::Neighbours(after) => {
-                    store.next_neighbour(after.as_ref()).map(|neighbour| {
-                        *after = Some(neighbour.key);
-                        Entity::Neighbour(neighbour)
-                    })
-                }
+                Place::Neighbours(after) => store.next_neighbour(after.as_ref()).map(|neighbour| {
+                    *after = Some(neighbour.key);
+                    Entity::Neighbour(neighbour)
+                }),
                 Place::Routes(cursor) => store.next_route(cursor).map(Entity::Route),
                 Place::End => return Ok(()),
             };
@@ -562,7 +560,7 @@ mod tests {
             }
             assert_eq!(reader.groups().map(Result::unwrap).collect::<Vec<_>>(), groups);
             let counts = self.table.counts().store;
-            assert_eq!(state.neighbours as usize, counts.neighbours as usize);
+            assert_eq!(state.neighbours, counts.neighbours as usize);
             for route in &routes {
                 let address = route.key.prefix.address();
                 let found = reader.lookup_route(route.key.table, address).unwrap().unwrap();
@@ -606,10 +604,7 @@ mod tests {
         }
         assert!(turns > 5, "{turns} turns: {REBUILD_ENTITIES} entities each");
         let after = world.attach();
-        assert_eq!(
-            before.writer().unwrap(),
-            WriterState::Moved { successor: after.header().id }
-        );
+        assert_eq!(before.writer().unwrap(), WriterState::Moved { successor: after.header().id });
         assert_eq!(before.state().unwrap().revision, revision, "it keeps what it has");
         world.compare();
         world.change("route add 203.0.113.0/24 dev e");

@@ -90,8 +90,7 @@ fn main() {
     let file = std::fs::File::open(&path).unwrap_or_else(|e| panic!("{path}: {e}"));
     flate2::read::GzDecoder::new(file).read_to_string(&mut text).expect("text");
     let prefixes: Vec<Prefix> = text.lines().map(|line| line.parse().unwrap()).collect();
-    let settings =
-        Settings { bytes: 8 << 20, ring_bytes: 4 << 20, ..Settings::default() };
+    let settings = Settings { bytes: 8 << 20, ring_bytes: 4 << 20, ..Settings::default() };
     let mut writer = Writer::new(Object::create(settings.bytes).unwrap(), &settings).unwrap();
     let mut revision = 0;
     let mut load = Records::default();

@@ -53,12 +53,7 @@ struct Slab {
 
 impl Slab {
     fn new() -> Slab {
-        Slab {
-            used_for: Use::Free,
-            free: 0,
-            listed: Use::Free,
-            depths: None,
-        }
+        Slab { used_for: Use::Free, free: 0, listed: Use::Free, depths: None }
     }
 }
 

@@ -17,7 +17,8 @@ use core::sync::atomic::Ordering;
 
 use crate::heap::{Heap, SLAB_WORDS, Usage};
 use crate::layout::{
-    AT_BYTES, AT_HEAP, AT_ID, AT_STATE, AT_SUCCESSOR, HEADER_WORDS, STATE_MOVED, UNIT_WORDS, word_of,
+    AT_BYTES, AT_HEAP, AT_ID, AT_STATE, AT_SUCCESSOR, HEADER_WORDS, STATE_MOVED, UNIT_WORDS,
+    word_of,
 };
 use crate::ring::RingWriter;
 use crate::words::{Words, WordsMut};

@@ -18,8 +18,7 @@ use crate::hash::Table as Hash;
 use crate::heap::Usage;
 use crate::keys::{self, HAS_ATTRS, RouteWords};
 use crate::layout::{
-    self, AT_STATE, HEADER_WORDS, Root, SLOT_WORDS, SLOTS_AT, TableRoot, TreeRoot,
-    tag, word_of,
+    self, AT_STATE, HEADER_WORDS, Root, SLOT_WORDS, SLOTS_AT, TableRoot, TreeRoot, tag, word_of,
 };
 use crate::lpm::{Painter, Slot, paint, small};
 use crate::protocol::{Real, publish, slot_of};
@@ -526,8 +525,12 @@ impl<M: Memory> Writer<M> {
         let mut result = Ok(());
         for queued in batch.queued.drain(..) {
             result = match queued {
-                Queued::Route4(key, value) => self.route4(&key, value.map(|value| (value, &[][..]))),
-                Queued::Route6(key, value) => self.route6(&key, value.map(|value| (value, &[][..]))),
+                Queued::Route4(key, value) => {
+                    self.route4(&key, value.map(|value| (value, &[][..])))
+                }
+                Queued::Route6(key, value) => {
+                    self.route6(&key, value.map(|value| (value, &[][..])))
+                }
             };
             if let Err(full) = &result {
                 self.full = Some(full.clone());
@@ -606,14 +609,12 @@ impl<M: Memory> Writer<M> {
     }
 
     fn route4(&mut self, key: &[u64; 2], set: Option<(u64, &[u8])>) -> Result<(), Full> {
-        let change =
-            change_route(&mut self.store, &mut self.routes4, &mut self.attrs4, key, set)?;
+        let change = change_route(&mut self.store, &mut self.routes4, &mut self.attrs4, key, set)?;
         self.changed(key, change)
     }
 
     fn route6(&mut self, key: &[u64; 4], set: Option<(u64, &[u8])>) -> Result<(), Full> {
-        let change =
-            change_route(&mut self.store, &mut self.routes6, &mut self.attrs6, key, set)?;
+        let change = change_route(&mut self.store, &mut self.routes6, &mut self.attrs6, key, set)?;
         self.changed(key, change)
     }
 
@@ -901,7 +902,11 @@ where
         };
         best.map(|(_, _, value)| value)
     };
-    Ok(RouteChange { before: with(old), after: with(set.map(|(value, _)| value)), routes: routes_more })
+    Ok(RouteChange {
+        before: with(old),
+        after: with(set.map(|(value, _)| value)),
+        routes: routes_more,
+    })
 }
 
 /// The best of the other routes to this key's prefix with tos 0: distance, key

@@ -29,8 +29,7 @@ pub(crate) fn touch<M: Memory>(store: &Store<M>, family: Family, ways: &mut [Way
     ways.iter_mut().filter(|way| way.entry & tag::KIND == tag::SMALL).for_each(|way| {
         way.entry = tag::LEAF;
     });
-    let (page_bits, pages) =
-        if family == Family::V4 { (PAGE4_BITS, 2) } else { (PAGE6_BITS, 3) };
+    let (page_bits, pages) = if family == Family::V4 { (PAGE4_BITS, 2) } else { (PAGE6_BITS, 3) };
     for level in 0..pages {
         let place = |way: &Way| (way.bits << (page_bits * level) >> (128 - page_bits)) as usize;
         if level > 0 {
