@@ -21,6 +21,7 @@ mod name;
 mod sockopt;
 
 pub mod armed;
+pub mod barrier;
 pub mod blocked;
 pub mod catcher;
 pub mod cgroup;

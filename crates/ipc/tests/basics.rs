@@ -413,3 +413,41 @@ fn descriptors_of_the_basics_close_on_exec() {
         assert!(rustix::io::fcntl_getfd(fd).unwrap().contains(rustix::io::FdFlags::CLOEXEC));
     }
 }
+
+/// Where `membarrier` is missing a ring is made with full fences: its header
+/// says so, and both kinds work.
+#[test]
+fn a_ring_works_with_either_kind_of_fence() {
+    use ipc::ring::{self, Framing, Options, Reader, Writer};
+    use ipc::timer::Wait;
+    for fences in [0_u32, 1] {
+        let name = format!("/ipc-test-fences-{fences}-{}", std::process::id());
+        let options = Options { framing: Framing::Messages, capacity: 4096, ..Options::default() };
+        ring::create(&name, &options).unwrap();
+        let object = ipc::shm::Object::open(&name, ipc::shm::Access::ReadWrite).unwrap();
+        let mut made = [0; 4];
+        object.read(12, &mut made).unwrap();
+        assert_eq!(u32::from_le_bytes(made), u32::from(ipc::barrier::available()));
+        object.write(12, &fences.to_le_bytes()).unwrap();
+        let (mut writer, mut reader) = (Writer::open(&name).unwrap(), Reader::open(&name).unwrap());
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                // Far more than fits: the writer sleeps, and so does the reader.
+                for n in 0..20_000_u64 {
+                    writer.send(&n.to_le_bytes(), Wait::FOREVER).unwrap();
+                }
+                writer.finish();
+            });
+            let (mut message, mut next) = (Vec::new(), 0_u64);
+            while reader.receive(&mut message, Wait::FOREVER).unwrap() {
+                assert_eq!(message, next.to_le_bytes());
+                next += 1;
+            }
+            assert_eq!(next, 20_000);
+        });
+        object.write(12, &2_u32.to_le_bytes()).unwrap();
+        let error = Writer::open(&name).unwrap_err().to_string();
+        assert!(error.contains("a kind that this version doesn't know"), "{error}");
+        ring::remove(&name).unwrap();
+    }
+}

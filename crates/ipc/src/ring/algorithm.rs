@@ -25,7 +25,10 @@
 //! the other's flag, and if it is up takes it down, rings the bell and wakes.
 //! Flag against position is the store-then-load pattern of Dekker: each side
 //! needs a full fence between its store and its load, or both could look at the
-//! past and one would sleep for ever. The bell orders a flag that is taken down
+//! past and one would sleep for ever. A position moves a hundred times as often
+//! as anybody sleeps, so in real memory the mover's fence is the light half of
+//! [`crate::barrier`] and the sleeper's the heavy one, where the kernel has
+//! them; the model has two full fences, which those are to each other. The bell orders a flag that is taken down
 //! before the one that is raised next ([`Rules::RING`], [`Rules::HEAR`]).
 use core::marker::PhantomData;
 use core::sync::atomic::Ordering;
@@ -71,8 +74,11 @@ pub trait Memory {
     fn sleep(&self, of: Side, seen: u32) -> Result<(), Self::Stop>;
     /// Whether the writer has said that nothing follows.
     fn finished(&self) -> bool;
-    /// A full fence.
-    fn fence(&self);
+    /// The fence of who moves a position, which is often. Together with
+    /// [`Self::fence_to_sleep`] it orders as two full fences do.
+    fn fence_to_rouse(&self);
+    /// The fence of who is about to sleep, which is seldom and may take long.
+    fn fence_to_sleep(&self);
     /// Copies bytes in at a position.
     fn put(&self, position: u64, bytes: &[u8]);
     /// Copies bytes out at a position.
@@ -204,7 +210,7 @@ impl<M: Memory, R: Rules> End<M, R> {
             let bell = self.memory.bell(self.side, R::HEAR);
             self.memory.set_flag(self.side, true);
             if R::SLEEPER_FENCE {
-                self.memory.fence();
+                self.memory.fence_to_sleep();
             }
             if R::LOOK_AGAIN {
                 if let Some(room) = self.poll(wanted)? {
@@ -248,7 +254,7 @@ impl<M: Memory, R: Rules> End<M, R> {
             return;
         }
         if R::MOVER_FENCE {
-            self.memory.fence();
+            self.memory.fence_to_rouse();
         }
         let other = self.side.other();
         if self.memory.flag(other) {

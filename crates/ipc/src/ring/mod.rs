@@ -25,7 +25,8 @@
 //! and why: `algorithm.rs`. Layout of the object, little-endian:
 //!
 //! ```text
-//!     0  magic "IPCRING\x01"        8  framing: 0 bytes, 1 messages
+//!     0  magic "IPCRING\x02"        8  framing: 0 bytes, 1 messages
+//!    12  fences: 0 full on both sides, 1 light for movers, heavy for sleepers
 //!    16  capacity in bytes, a power of two
 //!    64  written: u64              72  reader's flag   76  reader's bell
 //!    80  finished                  84  writer's pid
@@ -41,6 +42,10 @@
 //! the sleeper's flag down and waking it would leave it asleep: so a sleeper
 //! looks again after [`LOOK_AGAIN`] at the latest. That is no polling: ten looks
 //! a second, and only while there is nothing to do.
+//!
+//! Who moves a position must be seen by who is about to sleep. Where the kernel
+//! that the ring is made under has [`crate::barrier`], its header says so; each
+//! side registers when it opens the ring, and then a message costs no fence.
 #![allow(unsafe_code)] // copies into and out of shared memory; the locks, which rustix lacks
 pub mod algorithm;
 #[cfg(test)]
@@ -56,10 +61,11 @@ use crate::futex::{self, Woken};
 use crate::map::MapMut;
 use crate::shm::{self, Access, Object};
 use crate::timer::{Deadline, Wait};
-use crate::{Errno, SystemError, sockopt};
+use crate::{Errno, SystemError, barrier, sockopt};
 
-const MAGIC: u64 = u64::from_le_bytes(*b"IPCRING\x01");
+const MAGIC: u64 = u64::from_le_bytes(*b"IPCRING\x02");
 const AT_FRAMING: usize = 8;
+const AT_FENCES: usize = 12;
 const AT_CAPACITY: usize = 16;
 const AT_FINISHED: usize = 80;
 const AT_DATA: usize = 4096;
@@ -216,10 +222,12 @@ pub fn create(name: &str, options: &Options) -> Result<bool, Error> {
         },
         |object| {
             let framing = match options.framing {
-                Framing::Bytes => 0_u64,
+                Framing::Bytes => 0_u32,
                 Framing::Messages => 1,
             };
+            let fences = u32::from(barrier::available());
             object.write(AT_FRAMING as u64, &framing.to_le_bytes())?;
+            object.write(AT_FENCES as u64, &fences.to_le_bytes())?;
             object.write(AT_CAPACITY as u64, &capacity.to_le_bytes())?;
             object.write(0, &MAGIC.to_le_bytes())
         },
@@ -238,6 +246,8 @@ pub fn remove(name: &str) -> Result<(), Error> {
 struct Shared {
     map: MapMut,
     mask: u64,
+    /// Movers have the light fence, sleepers the heavy one.
+    asymmetric: bool,
     /// How long this call may wait.
     deadline: Deadline,
 }
@@ -281,6 +291,31 @@ fn full_fence() {
     }
     #[cfg(not(target_arch = "x86_64"))]
     core::sync::atomic::fence(Ordering::SeqCst);
+}
+
+/// Copies; short messages, which are most, without a call.
+///
+/// # Safety
+/// As [`core::ptr::copy_nonoverlapping`].
+#[inline]
+unsafe fn copy(from: *const u8, to: *mut u8, len: usize) {
+    // SAFETY: the caller's; each piece ends at or before `len`.
+    unsafe {
+        let piece = |at: usize| core::ptr::copy_nonoverlapping(from.add(at), to.add(at), 16);
+        match len {
+            16..=32 => {
+                piece(0);
+                piece(len - 16);
+            }
+            33..=64 => {
+                piece(0);
+                piece(16);
+                piece(len - 32);
+                piece(len - 16);
+            }
+            _ => core::ptr::copy_nonoverlapping(from, to, len),
+        }
+    }
 }
 
 impl Memory for Shared {
@@ -334,7 +369,21 @@ impl Memory for Shared {
     }
 
     #[inline]
-    fn fence(&self) {
+    fn fence_to_rouse(&self) {
+        if self.asymmetric {
+            barrier::light();
+        } else {
+            full_fence();
+        }
+    }
+
+    fn fence_to_sleep(&self) {
+        if self.asymmetric {
+            // Each side registered when it opened the ring, so this can't fail.
+            // If a filter forbids it since then, a wake-up may come as late as
+            // the next look by ourselves.
+            let _ = barrier::heavy();
+        }
         full_fence();
     }
 
@@ -348,7 +397,7 @@ impl Memory for Shared {
         // and is not longer than it. The positions give these bytes to the
         // writer alone; a foreign process that breaks that only damages bytes.
         unsafe {
-            core::ptr::copy_nonoverlapping(bytes.as_ptr(), base.add(start), first);
+            copy(bytes.as_ptr(), base.add(start), first);
             if second > 0 {
                 let rest = bytes.as_ptr().add(first);
                 core::ptr::copy_nonoverlapping(rest, base.add(AT_DATA), second);
@@ -363,7 +412,7 @@ impl Memory for Shared {
         let base = self.map.as_ptr();
         // SAFETY: as in `put`; the positions give these bytes to the reader.
         unsafe {
-            core::ptr::copy_nonoverlapping(base.add(start), bytes.as_mut_ptr(), first);
+            copy(base.add(start), bytes.as_mut_ptr(), first);
             if second > 0 {
                 let rest = bytes.as_mut_ptr().add(first);
                 core::ptr::copy_nonoverlapping(base.add(AT_DATA), rest, second);
@@ -381,8 +430,15 @@ struct Ring {
     _object: Object,
 }
 
+/// What the header says.
+struct Header {
+    framing: Framing,
+    capacity: u64,
+    asymmetric: bool,
+}
+
 /// What the header says, checked.
-fn header(object: &Object) -> Result<(Framing, u64), Error> {
+fn header(object: &Object) -> Result<Header, Error> {
     let name = || object.name().to_owned();
     let mut words = [0; 24];
     let damaged = |why| Error::Damaged { name: name(), why };
@@ -393,9 +449,12 @@ fn header(object: &Object) -> Result<(Framing, u64), Error> {
     if word(0) != MAGIC {
         return Err(damaged("is no ring"));
     }
-    let framing = match word(AT_FRAMING) {
-        0 => Framing::Bytes,
-        1 => Framing::Messages,
+    // Framing in the lower half, fences in the upper.
+    let (framing, asymmetric) = match word(AT_FRAMING) {
+        0 => (Framing::Bytes, false),
+        1 => (Framing::Messages, false),
+        0x1_0000_0000 => (Framing::Bytes, true),
+        0x1_0000_0001 => (Framing::Messages, true),
         _ => return Err(damaged("is a ring of a kind that this version doesn't know")),
     };
     let capacity = word(AT_CAPACITY);
@@ -405,7 +464,7 @@ fn header(object: &Object) -> Result<(Framing, u64), Error> {
     if object.size()? != AT_DATA as u64 + capacity {
         return Err(damaged("has another size than its header says"));
     }
-    Ok((framing, capacity))
+    Ok(Header { framing, capacity, asymmetric })
 }
 
 fn lock_of(side: Side, kind: i32) -> libc::flock {
@@ -424,7 +483,10 @@ fn lock_of(side: Side, kind: i32) -> libc::flock {
 impl Ring {
     fn open(name: &str, side: Side) -> Result<Self, Error> {
         let object = Object::open(name, Access::ReadWrite)?;
-        let (framing, capacity) = header(&object)?;
+        let Header { framing, capacity, asymmetric } = header(&object)?;
+        if asymmetric {
+            barrier::register()?;
+        }
         let mut lock = lock_of(side, libc::F_WRLCK);
         // SAFETY: a live flock, which the call reads.
         let locked = sockopt::check(unsafe {
@@ -450,7 +512,8 @@ impl Ring {
         if side == Side::Writer {
             map.store_u32(AT_FINISHED, 0, Ordering::Relaxed);
         }
-        let shared = Shared { map, mask: capacity - 1, deadline: Deadline::after(None) };
+        let shared =
+            Shared { map, mask: capacity - 1, asymmetric, deadline: Deadline::after(None) };
         let end = End::new(shared, side, capacity)
             .map_err(|_| Error::Damaged { name: name.to_owned(), why: POSITIONS })?;
         // Our predecessor may have died before it could wake the other side.
@@ -727,7 +790,7 @@ pub struct Stat {
 /// [`Error::Damaged`], [`Error::Object`].
 pub fn stat(name: &str) -> Result<Stat, Error> {
     let object = Object::open(name, Access::Read)?;
-    let (framing, capacity) = header(&object)?;
+    let Header { framing, capacity, .. } = header(&object)?;
     let mut head = [0; 160];
     object.read(0, &mut head)?;
     let word = |at: usize| u32::from_le_bytes(head[at..at + 4].try_into().expect("4 bytes"));

@@ -92,7 +92,11 @@ impl Memory for Arc<Model> {
         self.finished.load(Ordering::Acquire)
     }
 
-    fn fence(&self) {
+    fn fence_to_rouse(&self) {
+        fence(Ordering::SeqCst);
+    }
+
+    fn fence_to_sleep(&self) {
         fence(Ordering::SeqCst);
     }
 

@@ -5,6 +5,7 @@
 //! no call that sleeps in publish-subscribe; its own benches poll as well), and
 //! a publisher that waits for room. rtrb: two threads of one process, both
 //! polling: it has neither sleep nor shared memory between processes.
+use std::io::Read as _;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
@@ -72,7 +73,7 @@ fn iceoryx2_subscriber(count: u64) {
     let subscriber = service.subscriber_builder().buffer_size(DEPTH).create().unwrap();
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["iceoryx2-publisher", &count.to_string(), &name])
-        .stdin(Stdio::null())
+        .stdin(Stdio::piped())
         .spawn()
         .unwrap();
     let mut start = Instant::now();
@@ -90,6 +91,7 @@ fn iceoryx2_subscriber(count: u64) {
         assert_eq!(sample[0], n);
     }
     println!("{:.1}", start.elapsed().as_nanos() as f64 / count as f64);
+    drop(child.stdin.take());
     child.wait().unwrap();
 }
 
@@ -106,6 +108,7 @@ fn iceoryx2_publisher(count: u64, name: &str) {
         message[0] = n;
         publisher.loan_uninit().unwrap().write_payload(message).send().unwrap();
     }
-    // Its samples live in this process's memory: stay until they are taken.
-    std::thread::sleep(std::time::Duration::from_millis(200));
+    // Its samples live in this process's memory: stay until they are taken,
+    // which the subscriber says by closing standard input.
+    std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
 }
