@@ -240,7 +240,7 @@ impl<const K: usize, const V: usize> Tree<K, V> {
 pub(crate) struct Placed<const V: usize> {
     /// The value that the entry had.
     pub(crate) before: Option<[u64; V]>,
-    /// Neither neighbour is kin.
+    /// There is no other entry of its kin.
     pub(crate) alone: bool,
 }
 
@@ -255,17 +255,17 @@ impl<const K: usize, const V: usize> Tree<K, V> {
         key: &[u64; K],
         value: &[u64; V],
     ) -> Result<Option<[u64; V]>, Full> {
-        Ok(self.insert_beside(store, key, value, |_| false)?.before)
+        Ok(self.insert_beside(store, key, value, [key, key])?.before)
     }
 
-    /// The same, and says whether the entries on both sides are known not to be
-    /// of `kin`: what stands at a node's end isn't known.
+    /// The same, and says whether no other entry is of its kin: those from the
+    /// first to the last of two keys.
     pub(crate) fn insert_beside<M: Memory>(
         &mut self,
         store: &mut Store<M>,
         key: &[u64; K],
         value: &[u64; V],
-        kin: impl Fn(&[u64; K]) -> bool,
+        [first, last]: [&[u64; K]; 2],
     ) -> Result<Placed<V>, Full> {
         if self.at.height == 0 {
             let leaf = store.allocate(NODE_WORDS)?;
@@ -279,10 +279,15 @@ impl<const K: usize, const V: usize> Tree<K, V> {
         let index = rank(store.mem(), leaf, count, key, false);
         let is_here = index < count && key_at::<K>(store.mem(), leaf, index) == *key;
         let next = index + usize::from(is_here);
-        let alone = index > 0
-            && next < count
-            && !kin(&key_at::<K>(store.mem(), leaf, index - 1))
-            && !kin(&key_at::<K>(store.mem(), leaf, next));
+        let alone = if index > 0 {
+            is_below(&key_at::<K>(store.mem(), leaf, index - 1), first)
+        } else {
+            Self::lower_bound(store, &path[..depth]).is_none_or(|bound| !is_below(first, &bound))
+        } && if next < count {
+            is_below(last, &key_at::<K>(store.mem(), leaf, next))
+        } else {
+            Self::upper_bound(store, &path[..depth]).is_none_or(|bound| is_below(last, &bound))
+        };
         if is_here {
             let before = Self::read_value(store.mem(), leaf, index);
             for (word, value) in value.iter().enumerate() {
@@ -319,6 +324,20 @@ impl<const K: usize, const V: usize> Tree<K, V> {
         let bound = key_at::<K>(store.mem(), to, 0);
         self.insert_child(store, &path, depth, bound, right)?;
         Ok(placed)
+    }
+
+    /// What everything before the leaf at the end of a path is below; `None`:
+    /// nothing is before it.
+    fn lower_bound<M: Memory>(store: &Store<M>, path: &[(u32, usize)]) -> Option<[u64; K]> {
+        let (node, taken) = path.iter().rev().find(|(_, taken)| *taken > 0)?;
+        Some(key_at(store.mem(), word_of(*node), *taken))
+    }
+
+    /// What nothing behind that leaf is below; `None`: nothing is behind it.
+    fn upper_bound<M: Memory>(store: &Store<M>, path: &[(u32, usize)]) -> Option<[u64; K]> {
+        let count = |node: u32| Self::inner_count(store.mem(), word_of(node));
+        let (node, taken) = path.iter().rev().find(|(node, taken)| taken + 1 < count(*node))?;
+        Some(key_at(store.mem(), word_of(*node), taken + 1))
     }
 
     /// Removes an entry and returns its value.

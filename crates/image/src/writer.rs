@@ -870,8 +870,10 @@ where
     let (old, alone) = match set {
         Some((value, bytes)) => {
             let flag = if bytes.is_empty() { 0 } else { HAS_ATTRS };
-            let kin = |other: &[u64; K]| key.is_kin(other);
-            let placed = routes.insert_beside(store, key, &[value | flag], kin)?;
+            let (table, bits, len) = (key.table(), key.bits(), key.prefix_len());
+            let first = <[u64; K]>::first_of(table, bits, len);
+            let last = <[u64; K]>::last_of(table, bits, len);
+            let placed = routes.insert_beside(store, key, &[value | flag], [&first, &last])?;
             (placed.before, placed.alone)
         }
         None => (routes.remove(store, key)?, false),
