@@ -167,19 +167,23 @@ impl Painter {
         if found.is_leaf() {
             reference = page(store, level, found)?;
         }
+        let mut written = found.is_leaf().then_some(found);
         for index in low..high {
             let slot = entry_of(store, reference, index);
             let next = self.one(store, change, level, slot, deeper)?;
             if next != slot {
+                written = Some(next);
                 if !store.is_fresh(reference & tag::OFFSET) {
                     reference = copy_page(store, level, reference)?;
                 }
                 set_entry(store, reference, index, next);
             }
         }
-        // All equal leaves: the page is no longer needed. (The top one stays.)
+        // All equal leaves: the page is no longer needed. (The top one stays.) It
+        // can only have become so by what was written last.
         let first = entry_of(store, reference, 0);
         if level.number > 0
+            && written == Some(first)
             && first.is_leaf()
             && (1..level.size()).rev().all(|index| entry_of(store, reference, index) == first)
         {
