@@ -343,8 +343,8 @@ impl ServerSession {
         self.out.is_empty()
             && match (&self.follow, self.view) {
                 (Follow::No, _) => true,
-                (Follow::Live { at, end_due, .. }, Some(view)) => {
-                    !end_due && at.offset == hub.view(view).journal.visible().offset
+                (Follow::Live { at, due, .. }, Some(view)) => {
+                    !due.is_end() && at.offset == hub.view(view).journal.visible().offset
                 }
                 _ => false,
             }
@@ -472,8 +472,9 @@ impl ServerSession {
                 info.revision = walk.from();
                 info.lag_records = self.lost.map_or(0, |lost| head - lost);
             }
-            Follow::Live { at, marked, end_due } => {
-                info.state = if *end_due { SessionState::CatchingUp } else { SessionState::Live };
+            Follow::Live { at, marked, due } => {
+                info.state =
+                    if due.is_end() { SessionState::CatchingUp } else { SessionState::Live };
                 info.revision = at.revision.max(*marked);
                 info.lag_records = head - at.records;
                 info.queued_bytes += view.journal.distance(*at);
