@@ -264,7 +264,7 @@ impl Core {
         changes: &[Change],
         came: &mut dyn FnMut(&Change, Result<Applied, ChangeError>) -> bool,
     ) {
-        if self.room_for(changes).is_err() {
+        if self.find_room(changes).is_err() {
             // One after another, as far as there is room.
             for change in changes {
                 let result = self.apply(source, change);
@@ -285,6 +285,11 @@ impl Core {
     /// Is there room for these changes, wherever the tables are kept? To be asked
     /// before any of them is applied.
     pub(crate) fn room_for(&mut self, changes: &[Change]) -> Result<(), ChangeError> {
+        self.find_room(changes).inspect_err(|_| self.image.refuse())
+    }
+
+    /// As [`Core::room_for`], but a refusal isn't counted: it is asked again.
+    fn find_room(&mut self, changes: &[Change]) -> Result<(), ChangeError> {
         let adding: usize = changes.iter().filter(|change| adds(change)).map(weight).sum();
         if adding == 0 {
             self.image.room_for_deletes(changes.len(), &self.table);
@@ -296,7 +301,10 @@ impl Core {
 
     /// The same for a load of so many changes that is applied later, in slices.
     pub(crate) fn would_fit(&mut self, changes: u64) -> Result<(), ChangeError> {
-        self.image.would_fit(changes).map_err(|why| ChangeError::NoRoom { why })
+        self.image.would_fit(changes).map_err(|why| {
+            self.image.refuse();
+            ChangeError::NoRoom { why }
+        })
     }
 
     /// Goes on with what takes many deletes (sweeps) for about `budget` of them.

@@ -436,7 +436,8 @@ impl Daemon {
         if self.core.image.publish(&self.core.table, &self.core.hub) {
             self.clients.wake_pipes();
         }
-        let more = self.core.hub.publish(&mut self.core.table, PUBLISH);
+        let more = self.core.hub.publish(&mut self.core.table, PUBLISH)
+            | self.core.image.has_work(&self.core.table);
         memory.published = self.core.table.revision().0;
         while let Some(token) = self.core.hub.poll_ready() {
             self.clients.queue_ready(ClientToken::from_number(token));

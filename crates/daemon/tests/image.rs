@@ -158,6 +158,8 @@ fn a_full_image_refuses_changes_and_takes_deletes() {
     assert!(done.text.contains("limits.image_bytes_max"), "{}", done.text);
     let applied = done.applied;
     assert!(applied > 10_000, "{applied}");
+    // Each refused change is counted once, also where many came together.
+    assert_eq!(admin.json("status image")["refused"], done.failed);
     // Nowhere half applied: table, image and stream say the same.
     let state = reader.state().unwrap();
     assert_eq!(state.routes[0], applied);

@@ -18,6 +18,8 @@ pub(crate) const SLAB_UNITS: usize = 1024;
 /// Words of a slab.
 pub(crate) const SLAB_WORDS: usize = SLAB_UNITS * UNIT_WORDS;
 const MAP_WORDS: usize = SLAB_UNITS / 64;
+/// The most entries (of 16 bits) that a unit of a lookup node has.
+const UNIT_ENTRIES: usize = 8;
 
 /// The sizes of blocks in units: steps of 16 bytes up to 256, then four per
 /// doubling, so that at most a quarter of a large block is unused.
@@ -45,24 +47,13 @@ struct Slab {
     used_for: Use,
     free: u16,
     listed: Use,
-    /// A bit per unit: a free block begins here.
-    free_map: [u64; MAP_WORDS],
-    /// A bit per unit: a fresh block begins here.
-    fresh_map: [u64; MAP_WORDS],
-    /// For lookup nodes: the prefix length behind each 16-bit entry.
+    /// For lookup nodes: the prefix length behind each entry.
     depths: Option<Box<[u8]>>,
 }
 
 impl Slab {
     fn new() -> Slab {
-        Slab {
-            used_for: Use::Free,
-            free: 0,
-            listed: Use::Free,
-            free_map: [0; MAP_WORDS],
-            fresh_map: [0; MAP_WORDS],
-            depths: None,
-        }
+        Slab { used_for: Use::Free, free: 0, listed: Use::Free, depths: None }
     }
 }
 
@@ -70,6 +61,10 @@ impl Slab {
 pub(crate) struct Heap {
     first_unit: u32,
     slabs: Vec<Slab>,
+    /// A bit per unit of the heap: a free block begins here.
+    free_map: Vec<u64>,
+    /// A bit per unit: a fresh block begins here.
+    fresh_map: Vec<u64>,
     /// Slabs below this one are in use.
     free_hint: usize,
     free_slabs: usize,
@@ -111,6 +106,8 @@ impl Heap {
         let mut heap = Heap {
             first_unit: (at / UNIT_WORDS) as u32,
             slabs: Vec::new(),
+            free_map: Vec::new(),
+            fresh_map: Vec::new(),
             free_hint: 0,
             free_slabs: 0,
             partial: vec![Vec::new(); 2 * CLASSES.len()],
@@ -130,6 +127,8 @@ impl Heap {
         let slabs = words / SLAB_WORDS;
         self.free_slabs += slabs - self.slabs.len();
         self.slabs.resize_with(slabs, Slab::new);
+        self.free_map.resize(slabs * MAP_WORDS, 0);
+        self.fresh_map.resize(slabs * MAP_WORDS, 0);
     }
 
     /// How full it is.
@@ -143,9 +142,17 @@ impl Heap {
         }
     }
 
-    fn place(&self, offset: u32) -> (usize, usize) {
-        let unit = (offset - self.first_unit) as usize;
-        (unit / SLAB_UNITS, unit % SLAB_UNITS)
+    /// The heap's unit where a block begins.
+    #[inline(always)]
+    fn unit(&self, offset: u32) -> usize {
+        (offset - self.first_unit) as usize
+    }
+
+    /// Is the slab at this word of the object (its first one, or any) in use?
+    pub(crate) fn is_used(&self, word: usize) -> bool {
+        let unit = (word / UNIT_WORDS).checked_sub(self.first_unit as usize);
+        let slab = unit.and_then(|unit| self.slabs.get(unit / SLAB_UNITS));
+        slab.is_none_or(|slab| slab.used_for != Use::Free)
     }
 
     /// Units that a block of `words` words takes.
@@ -177,10 +184,11 @@ impl Heap {
             self.partial[usize::from(class)].pop();
         };
         let slab = &mut self.slabs[index];
-        let word = slab.free_map.iter().position(|&bits| bits != 0).expect("a free block");
-        let bit = slab.free_map[word].trailing_zeros() as usize;
-        slab.free_map[word] &= !(1 << bit);
-        slab.fresh_map[word] |= 1 << bit;
+        let map = &mut self.free_map[index * MAP_WORDS..(index + 1) * MAP_WORDS];
+        let word = map.iter().position(|&bits| bits != 0).expect("a free block");
+        let bit = map[word].trailing_zeros() as usize;
+        map[word] &= !(1 << bit);
+        self.fresh_map[index * MAP_WORDS + word] |= 1 << bit;
         slab.free -= 1;
         if slab.free == 0 {
             slab.listed = Use::Free;
@@ -210,12 +218,16 @@ impl Heap {
         let slab = &mut self.slabs[index];
         slab.used_for = Use::Class(class);
         slab.free = (SLAB_UNITS / size) as u16;
-        slab.free_map = [0; MAP_WORDS];
+        let map = &mut self.free_map[index * MAP_WORDS..(index + 1) * MAP_WORDS];
+        map.fill(0);
         for block in 0..usize::from(slab.free) {
             let unit = block * size;
-            slab.free_map[unit / 64] |= 1 << (unit % 64);
+            map[unit / 64] |= 1 << (unit % 64);
         }
         slab.listed = Use::Class(class);
+        if usize::from(class) >= CLASSES.len() {
+            slab.depths = Some(vec![0; SLAB_UNITS * UNIT_ENTRIES].into());
+        }
         self.partial[usize::from(class)].push(index as u32);
         Some(index)
     }
@@ -230,7 +242,7 @@ impl Heap {
                     slab.used_for = Use::RowRest;
                 }
                 self.slabs[first].used_for = Use::Row(slabs as u32);
-                self.slabs[first].fresh_map[0] |= 1;
+                self.fresh_map[first * MAP_WORDS] |= 1;
                 self.free_slabs -= slabs;
                 self.used_units += (slabs * SLAB_UNITS) as u64;
                 let offset = self.first_unit + (first * SLAB_UNITS) as u32;
@@ -244,13 +256,13 @@ impl Heap {
     /// Was this block made since the last commit?
     #[inline]
     pub(crate) fn is_fresh(&self, offset: u32) -> bool {
-        let (slab, unit) = self.place(offset);
-        self.slabs[slab].fresh_map[unit / 64] >> (unit % 64) & 1 != 0
+        let unit = self.unit(offset);
+        self.fresh_map[unit / 64] >> (unit % 64) & 1 != 0
     }
 
     /// Units of the block at `offset`.
     pub(crate) fn block_units(&self, offset: u32) -> usize {
-        match self.slabs[self.place(offset).0].used_for {
+        match self.slabs[self.unit(offset) / SLAB_UNITS].used_for {
             Use::Class(class) => size_of(class),
             Use::Row(slabs) => slabs as usize * SLAB_UNITS,
             Use::Free | Use::RowRest => unreachable!("no block begins at {offset}"),
@@ -269,15 +281,17 @@ impl Heap {
     }
 
     fn free(&mut self, offset: u32) {
-        let (index, unit) = self.place(offset);
+        let unit = self.unit(offset);
+        let index = unit / SLAB_UNITS;
         self.used_units -= self.block_units(offset) as u64;
+        let bit = 1 << (unit % 64);
+        self.fresh_map[unit / 64] &= !bit;
         let slab = &mut self.slabs[index];
-        slab.fresh_map[unit / 64] &= !(1 << (unit % 64));
         match slab.used_for {
             Use::Class(class) => {
-                let bit = 1 << (unit % 64);
-                assert!(slab.free_map[unit / 64] & bit == 0, "block {offset} is freed twice");
-                slab.free_map[unit / 64] |= bit;
+                let map = &mut self.free_map[unit / 64];
+                assert!(*map & bit == 0, "block {offset} is freed twice");
+                *map |= bit;
                 slab.free += 1;
                 if usize::from(slab.free) == SLAB_UNITS / size_of(class) {
                     self.release(index);
@@ -308,8 +322,8 @@ impl Heap {
     /// published, what it retired waits, and what waited long enough is free.
     pub(crate) fn committed(&mut self, version: u64) {
         while let Some(offset) = self.fresh.pop() {
-            let (slab, unit) = self.place(offset);
-            self.slabs[slab].fresh_map[unit / 64] &= !(1 << (unit % 64));
+            let unit = self.unit(offset);
+            self.fresh_map[unit / 64] &= !(1 << (unit % 64));
         }
         if self.fresh.capacity() > FRESH_KEPT_MAX {
             self.fresh = Vec::new();
@@ -326,36 +340,45 @@ impl Heap {
         }
     }
 
-    /// The prefix length noted for the 16-bit quarter `quarter` of the object.
-    #[inline]
-    pub(crate) fn depth(&self, quarter: usize) -> u8 {
-        let at = quarter - self.first_unit as usize * UNIT_WORDS * 4;
-        let slab = &self.slabs[at / (SLAB_WORDS * 4)];
-        slab.depths.as_ref().map_or(0, |depths| depths[at % (SLAB_WORDS * 4)])
+    /// Where what is noted for the entries of block `offset` begins.
+    #[inline(always)]
+    fn depths_at(&self, offset: u32) -> (usize, usize) {
+        let unit = self.unit(offset);
+        (unit / SLAB_UNITS, unit % SLAB_UNITS * UNIT_ENTRIES)
     }
 
-    /// Notes it.
+    /// The prefix lengths noted for the first `count` entries of a block of a
+    /// lookup structure.
     #[inline]
-    pub(crate) fn set_depth(&mut self, quarter: usize, depth: u8) {
-        let at = quarter - self.first_unit as usize * UNIT_WORDS * 4;
-        let slab = &mut self.slabs[at / (SLAB_WORDS * 4)];
-        let depths = slab.depths.get_or_insert_with(|| vec![0; SLAB_WORDS * 4].into());
-        depths[at % (SLAB_WORDS * 4)] = depth;
+    pub(crate) fn depths(&self, offset: u32, count: usize) -> &[u8] {
+        let (slab, at) = self.depths_at(offset);
+        let depths = self.slabs[slab].depths.as_deref();
+        &depths.expect("a slab of lookup nodes")[at..at + count]
     }
 
-    /// Copies what is noted for `count` quarters (of one block) to another block.
-    pub(crate) fn copy_depths(&mut self, from: usize, to: usize, count: usize) {
-        let base = self.first_unit as usize * UNIT_WORDS * 4;
-        let (from, to) = (from - base, to - base);
-        let place = |at: usize| (at / (SLAB_WORDS * 4), at % (SLAB_WORDS * 4));
-        let (slab, first) = place(from);
-        let noted = match &self.slabs[slab].depths {
-            Some(depths) => depths[first..first + count].to_vec(),
-            None => vec![0; count],
-        };
-        let (slab, first) = place(to);
-        let depths = self.slabs[slab].depths.get_or_insert_with(|| vec![0; SLAB_WORDS * 4].into());
-        depths[first..first + count].copy_from_slice(&noted);
+    /// The same, to be noted.
+    #[inline]
+    pub(crate) fn depths_mut(&mut self, offset: u32, count: usize) -> &mut [u8] {
+        let (slab, at) = self.depths_at(offset);
+        let depths = self.slabs[slab].depths.as_deref_mut();
+        &mut depths.expect("a slab of lookup nodes")[at..at + count]
+    }
+
+    /// Copies what is noted for the first `count` entries of a block.
+    pub(crate) fn copy_depths(&mut self, from: u32, to: u32, count: usize) {
+        let ((from_slab, from), (to_slab, to)) = (self.depths_at(from), self.depths_at(to));
+        let none = "a slab of lookup nodes";
+        if from_slab == to_slab {
+            let depths = self.slabs[to_slab].depths.as_deref_mut().expect(none);
+            depths.copy_within(from..from + count, to);
+            return;
+        }
+        let (low, high) = self.slabs.split_at_mut(from_slab.max(to_slab));
+        let (low, high) = (&mut low[from_slab.min(to_slab)], &mut high[0]);
+        let (noted, depths) = if from_slab < to_slab { (low, high) } else { (high, low) };
+        let noted = noted.depths.as_deref().expect(none);
+        let depths = depths.depths.as_deref_mut().expect(none);
+        depths[to..to + count].copy_from_slice(&noted[from..from + count]);
     }
 }
 

@@ -30,6 +30,13 @@ pub(crate) trait RouteWords: Copy + Ord {
         (self.tail() >> 48) as u8
     }
 
+    /// Is the other key one of the same prefix of the same table?
+    fn is_kin(&self, other: &Self) -> bool {
+        self.table() == other.table()
+            && self.bits() == other.bits()
+            && self.prefix_len() == other.prefix_len()
+    }
+
     /// The first key that a route to this prefix can have.
     fn first_of(table: u32, bits: u128, len: u8) -> Self {
         Self::pack(table, bits, tail(len, 0, 0, 0))

@@ -47,6 +47,7 @@ mod iterate;
 mod lpm;
 mod ring;
 
+mod batch;
 mod instructions;
 mod keys;
 mod pages;

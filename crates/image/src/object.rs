@@ -15,7 +15,7 @@ use std::path::PathBuf;
 
 use ipc::map::MapMut;
 use ipc::{Errno, SystemError, memfd};
-use rustix::fs::{AtFlags, CWD, FallocateFlags, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 
 use crate::layout::AT_WAKE;
 use crate::store::{Full, Memory};
@@ -92,22 +92,12 @@ impl From<SystemError> for CreateError {
 }
 
 impl Object {
-    /// An object of `bytes` bytes.
+    /// An object of `bytes` bytes, allocated in full and sealed.
     ///
     /// # Errors
     /// [`CreateError`]: mostly that there is not so much memory.
     pub fn create(bytes: u64) -> Result<Object, CreateError> {
-        check_headroom(bytes)?;
-        let writer = memfd::create_full(NAME, bytes)?;
-        let map = MapMut::of(&writer, bytes as usize)?;
-        // While the mode still lets us: a description of its own, for reading.
-        let path = format!("/proc/self/fd/{}", writer.as_raw_fd());
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        let reader = rustix::fs::open(&path, flags, Mode::empty())
-            .map_err(|errno| SystemError::new("open", &path, errno))?;
-        lock(&writer)?;
-        memfd::seal_for_readers(&writer)?;
-        Ok(Object { words: WriteWords::new(map), writer, reader, name: None })
+        Object::begin(bytes)?.complete(bytes)
     }
 
     /// An object that gets the POSIX name `name` (as `/rtm-image`) once there is
@@ -119,6 +109,23 @@ impl Object {
     /// # Errors
     /// [`CreateError`].
     pub fn create_named(name: &str, bytes: u64) -> Result<Object, CreateError> {
+        Object::begin_named(name, bytes)?.complete(bytes)
+    }
+
+    fn complete(self, bytes: u64) -> Result<Object, CreateError> {
+        self.fill(0, bytes)?;
+        self.seal()?;
+        Ok(self)
+    }
+
+    /// One that is neither allocated nor sealed.
+    fn begin(bytes: u64) -> Result<Object, CreateError> {
+        check_headroom(bytes)?;
+        let writer = memfd::create_empty(NAME, bytes)?;
+        Object::of(writer, bytes, None)
+    }
+
+    fn begin_named(name: &str, bytes: u64) -> Result<Object, CreateError> {
         check_headroom(bytes)?;
         let failed = |call: &'static str| {
             move |errno| CreateError::System(SystemError::new(call, name, errno))
@@ -127,16 +134,32 @@ impl Object {
         let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
         let mode = Mode::from_raw_mode(0o444);
         let writer = rustix::fs::open(NAMES, flags, mode).map_err(failed("open(O_TMPFILE)"))?;
-        rustix::fs::fallocate(&writer, FallocateFlags::empty(), 0, bytes)
-            .map_err(failed("fallocate"))?;
+        rustix::fs::ftruncate(&writer, bytes).map_err(failed("ftruncate"))?;
         rustix::fs::fchmod(&writer, mode).map_err(failed("fchmod"))?;
+        Object::of(writer, bytes, Some(name.to_owned()))
+    }
+
+    fn of(writer: OwnedFd, bytes: u64, name: Option<String>) -> Result<Object, CreateError> {
         let map = MapMut::of(&writer, bytes as usize)?;
+        // A description of its own, for reading.
         let path = format!("/proc/self/fd/{}", writer.as_raw_fd());
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        let reader = rustix::fs::open(&path, flags, Mode::empty()).map_err(failed("open"))?;
+        let reader = rustix::fs::open(&path, flags, Mode::empty())
+            .map_err(|errno| SystemError::new("open", &path, errno))?;
         lock(&writer)?;
-        let name = Some(name.to_owned());
         Ok(Object { words: WriteWords::new(map), writer, reader, name })
+    }
+
+    /// Allocates a part.
+    fn fill(&self, from: u64, bytes: u64) -> Result<(), CreateError> {
+        Ok(memfd::allocate(&self.writer, NAME, from, bytes)?)
+    }
+
+    fn seal(&self) -> Result<(), CreateError> {
+        if self.name.is_none() {
+            memfd::seal_for_readers(&self.writer)?;
+        }
+        Ok(())
     }
 
     /// Gives the name to this object, by one rename: there is no moment in which
@@ -172,6 +195,11 @@ impl Words for Object {
     fn fence(&self, order: core::sync::atomic::Ordering) {
         self.words.fence(order);
     }
+
+    #[inline(always)]
+    fn prefetch(&self, at: usize) {
+        self.words.prefetch(at);
+    }
 }
 
 impl WordsMut for Object {
@@ -179,15 +207,33 @@ impl WordsMut for Object {
     fn store(&self, at: usize, value: u64, order: core::sync::atomic::Ordering) {
         self.words.store(at, value, order);
     }
+
+    #[inline(always)]
+    fn copy(&self, from: usize, to: usize, count: usize) {
+        self.words.copy(from, to, count);
+    }
+
+    fn copy_to(&self, other: &Object, at: usize, count: usize) {
+        self.words.copy_to(&other.words, at, count);
+    }
 }
 
 impl Memory for Object {
     fn successor(&self, bytes: u64) -> Result<Object, Full> {
         match &self.name {
-            None => Object::create(bytes),
-            Some(name) => Object::create_named(name, bytes),
+            None => Object::begin(bytes),
+            Some(name) => Object::begin_named(name, bytes),
         }
         .map_err(|error| Full::System { bytes, why: error.to_string() })
+    }
+
+    fn allocate(&self, from: u64, bytes: u64) -> Result<(), Full> {
+        self.fill(from, bytes).map_err(|error| Full::System { bytes, why: error.to_string() })
+    }
+
+    fn allocated(&self) -> Result<(), Full> {
+        let bytes = self.words.len() as u64 * 8;
+        self.seal().map_err(|error| Full::System { bytes, why: error.to_string() })
     }
 
     fn installed(&self) {

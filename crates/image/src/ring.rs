@@ -21,7 +21,7 @@ use crate::words::{ReadWords, Words, WordsMut};
 pub const WAIT_MAX: Duration = Duration::from_millis(100);
 
 /// The writer's side.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct RingWriter {
     at: usize,
     words: usize,
@@ -43,6 +43,17 @@ impl RingWriter {
 
     pub(crate) fn publish(&mut self, memory: &impl WordsMut) {
         ring_publish::<Real>(memory, self.end);
+    }
+
+    /// A position from which on everybody who stands in this ring is lapped.
+    pub(crate) fn beyond(&self) -> u64 {
+        self.end + self.words as u64 + 1
+    }
+
+    /// Nothing was written yet: positions begin here.
+    pub(crate) fn begin_at(&mut self, memory: &impl WordsMut, position: u64) {
+        self.end = ring_write::<Real>(memory, (self.at, self.words), position, [].into_iter());
+        self.publish(memory);
     }
 }
 

@@ -19,6 +19,8 @@ use crate::words::Words;
 
 /// Words of a node: 1 KiB.
 pub(crate) const NODE_WORDS: usize = 128;
+/// Words of a cache line.
+const LINE_WORDS: usize = 8;
 /// No tree is higher: 12 ^ 16 entries.
 const HEIGHT_MAX: usize = 16;
 
@@ -36,7 +38,21 @@ fn key_at<const K: usize>(words: &impl Words, node: usize, index: usize) -> [u64
     core::array::from_fn(|word| words.get(node + 1 + index * K + word))
 }
 
+/// Is `a` below `b`? Two words at a time: keys mostly differ in the first two.
+#[inline(always)]
+fn is_below<const K: usize>(a: &[u64; K], b: &[u64; K]) -> bool {
+    if K == 1 {
+        return a[0] < b[0];
+    }
+    let first = |key: &[u64; K]| u128::from(key[0]) << 64 | u128::from(key[1]);
+    let (x, y) = (first(a), first(b));
+    if K == 2 || x != y { x < y } else { a[2..] < b[2..] }
+}
+
 /// How many of the node's keys are below `key` (or equal to it, if `or_equal`).
+///
+/// The result of a comparison is no branch but a number: which way a search in
+/// a random key goes is nothing that a processor could guess.
 #[inline]
 fn rank<const K: usize>(
     words: &impl Words,
@@ -45,17 +61,17 @@ fn rank<const K: usize>(
     key: &[u64; K],
     or_equal: bool,
 ) -> usize {
-    let (mut low, mut high) = (0, count);
-    while low < high {
-        let middle = (low + high) / 2;
-        let found = key_at::<K>(words, node, middle);
-        if found < *key || or_equal && found == *key {
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
+    let is_before = |index: usize| {
+        let found = key_at::<K>(words, node, index);
+        usize::from(if or_equal { !is_below(key, &found) } else { is_below(&found, key) })
+    };
+    let (mut low, mut len) = (0, count);
+    while len > 1 {
+        let half = len / 2;
+        low += half * is_before(low + half - 1);
+        len -= half;
     }
-    low
+    if len == 1 { low + is_before(low) } else { low }
 }
 
 impl<const K: usize, const V: usize> Tree<K, V> {
@@ -100,6 +116,28 @@ impl<const K: usize, const V: usize> Tree<K, V> {
         Some(node)
     }
 
+    /// Goes the way to each key's leaf, all of them in step, a level at a time,
+    /// so that what they have to wait for from memory is under way together.
+    /// Reads nothing of the leaves, but asks for them.
+    pub(crate) fn look_ahead(&self, words: &impl Words, keys: &[[u64; K]], at: &mut Vec<usize>) {
+        let height = self.at.height.min(HEIGHT_MAX as u32);
+        if height < 2 {
+            return;
+        }
+        at.clear();
+        at.resize(keys.len(), word_of(self.at.root));
+        for _ in 1..height {
+            for (node, key) in at.iter_mut().zip(keys) {
+                let count = Self::inner_count(words, *node);
+                let child = rank(words, *node, count, key, true).max(1) - 1;
+                *node = word_of(words.get(Self::child_at(*node, child)) as u32);
+                for line in (0..NODE_WORDS).step_by(LINE_WORDS) {
+                    words.prefetch(*node + line);
+                }
+            }
+        }
+    }
+
     /// The value of `key`.
     pub(crate) fn find(&self, words: &impl Words, key: &[u64; K]) -> Option<[u64; V]> {
         let leaf = self.leaf_of(words, key)?;
@@ -130,6 +168,8 @@ impl<const K: usize, const V: usize> Tree<K, V> {
             }
             node = word_of(words.get(Self::child_at(node, child)) as u32);
         }
+        // In torn memory it might not be: nobody is to go in circles.
+        next = next.filter(|next| is_below(from, next));
         let count = Self::leaf_count(words, node);
         for index in rank(words, node, count, from, false)..count {
             if !take(key_at(words, node, index), Self::read_value(words, node, index)) {
@@ -196,6 +236,14 @@ impl<const K: usize, const V: usize> Tree<K, V> {
     }
 }
 
+/// What an insertion found.
+pub(crate) struct Placed<const V: usize> {
+    /// The value that the entry had.
+    pub(crate) before: Option<[u64; V]>,
+    /// There is no other entry of its kin.
+    pub(crate) alone: bool,
+}
+
 /// The way from the root to a leaf: nodes (fresh) and the child taken in each.
 type Path = [(u32, usize); HEIGHT_MAX];
 
@@ -207,6 +255,18 @@ impl<const K: usize, const V: usize> Tree<K, V> {
         key: &[u64; K],
         value: &[u64; V],
     ) -> Result<Option<[u64; V]>, Full> {
+        Ok(self.insert_beside(store, key, value, [key, key])?.before)
+    }
+
+    /// The same, and says whether no other entry is of its kin: those from the
+    /// first to the last of two keys.
+    pub(crate) fn insert_beside<M: Memory>(
+        &mut self,
+        store: &mut Store<M>,
+        key: &[u64; K],
+        value: &[u64; V],
+        [first, last]: [&[u64; K]; 2],
+    ) -> Result<Placed<V>, Full> {
         if self.at.height == 0 {
             let leaf = store.allocate(NODE_WORDS)?;
             store.put(word_of(leaf), 0);
@@ -217,19 +277,31 @@ impl<const K: usize, const V: usize> Tree<K, V> {
         let leaf = word_of(path[depth].0);
         let count = Self::leaf_count(store.mem(), leaf);
         let index = rank(store.mem(), leaf, count, key, false);
-        if index < count && key_at::<K>(store.mem(), leaf, index) == *key {
+        let is_here = index < count && key_at::<K>(store.mem(), leaf, index) == *key;
+        let next = index + usize::from(is_here);
+        let alone = if index > 0 {
+            is_below(&key_at::<K>(store.mem(), leaf, index - 1), first)
+        } else {
+            Self::lower_bound(store, &path[..depth]).is_none_or(|bound| !is_below(first, &bound))
+        } && if next < count {
+            is_below(last, &key_at::<K>(store.mem(), leaf, next))
+        } else {
+            Self::upper_bound(store, &path[..depth]).is_none_or(|bound| is_below(last, &bound))
+        };
+        if is_here {
             let before = Self::read_value(store.mem(), leaf, index);
             for (word, value) in value.iter().enumerate() {
                 store.put(Self::value_at(leaf, index) + word, *value);
             }
-            return Ok(Some(before));
+            return Ok(Placed { before: Some(before), alone });
         }
+        let placed = Placed { before: None, alone };
         self.at.len += 1;
         if count < Self::LEAF_MAX {
             Self::open_leaf(store, leaf, count, index);
             Self::write_leaf(store, leaf, index, key, value);
             store.put(leaf, count as u64 + 1);
-            return Ok(None);
+            return Ok(placed);
         }
         // Full: a right sibling takes the upper half; behind the last entry it
         // takes only the new one, so that what comes in order fills its nodes.
@@ -251,7 +323,21 @@ impl<const K: usize, const V: usize> Tree<K, V> {
         store.put(node, count as u64 + 1);
         let bound = key_at::<K>(store.mem(), to, 0);
         self.insert_child(store, &path, depth, bound, right)?;
-        Ok(None)
+        Ok(placed)
+    }
+
+    /// What everything before the leaf at the end of a path is below; `None`:
+    /// nothing is before it.
+    fn lower_bound<M: Memory>(store: &Store<M>, path: &[(u32, usize)]) -> Option<[u64; K]> {
+        let (node, taken) = path.iter().rev().find(|(_, taken)| *taken > 0)?;
+        Some(key_at(store.mem(), word_of(*node), *taken))
+    }
+
+    /// What nothing behind that leaf is below; `None`: nothing is behind it.
+    fn upper_bound<M: Memory>(store: &Store<M>, path: &[(u32, usize)]) -> Option<[u64; K]> {
+        let count = |node: u32| Self::inner_count(store.mem(), word_of(node));
+        let (node, taken) = path.iter().rev().find(|(node, taken)| taken + 1 < count(*node))?;
+        Some(key_at(store.mem(), word_of(*node), taken + 1))
     }
 
     /// Removes an entry and returns its value.

@@ -53,6 +53,13 @@ pub trait Words {
     fn quarter(&self, at: usize, index: usize) -> u32 {
         u32::from((self.get(at + index / 4) >> (index % 4 * 16)) as u16)
     }
+
+    /// Asks for the cache line of word `at`, so that a later load finds it.
+    /// `at` may be anything.
+    #[inline(always)]
+    fn prefetch(&self, at: usize) {
+        let _ = at;
+    }
 }
 
 /// Words that can be written, by one thread of one process.
@@ -65,6 +72,25 @@ pub trait WordsMut: Words {
     #[inline(always)]
     fn put(&self, at: usize, value: u64) {
         self.store(at, value, Ordering::Relaxed);
+    }
+
+    /// Copies `count` words from `from` to `to`, word by word, relaxed; both
+    /// ranges are inside and don't overlap.
+    #[inline(always)]
+    fn copy(&self, from: usize, to: usize, count: usize) {
+        for index in 0..count {
+            self.put(to + index, self.get(from + index));
+        }
+    }
+
+    /// Copies the words `at .. at + count` to the same place of `other`.
+    fn copy_to(&self, other: &Self, at: usize, count: usize)
+    where
+        Self: Sized,
+    {
+        for at in at..at + count {
+            other.put(at, self.get(at));
+        }
     }
 }
 
@@ -104,20 +130,6 @@ impl ReadWords {
     #[must_use]
     pub fn map(&self) -> &Map {
         &self.map
-    }
-
-    /// Asks for the cache line of word `at`, so that a later load finds it.
-    #[inline(always)]
-    pub fn prefetch(&self, at: usize) {
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: a prefetch reads nothing and never faults, whatever the
-        // address; wrapping_add makes no claim about it either.
-        unsafe {
-            use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            _mm_prefetch::<_MM_HINT_T0>(self.base.wrapping_add(at).cast());
-        }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = at;
     }
 }
 
@@ -185,6 +197,41 @@ impl Words for ReadWords {
         }
         value
     }
+
+    #[inline(always)]
+    fn prefetch(&self, at: usize) {
+        prefetch(self.base, at);
+    }
+}
+
+/// The processor is told that word `at` behind `base` will be read.
+#[inline(always)]
+fn prefetch(base: *const u64, at: usize) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch reads nothing and never faults, whatever the
+    // address; wrapping_add makes no claim about it either.
+    unsafe {
+        use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(base.wrapping_add(at).cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (base, at);
+}
+
+/// Copies `count` words, each by one relaxed load and one relaxed store.
+///
+/// # Safety
+/// Both ranges are mapped, aligned, and only ever accessed as atomic words; the
+/// second one for writing.
+#[inline(always)]
+unsafe fn copy_words(from: *mut u64, to: *mut u64, count: usize) {
+    for index in 0..count {
+        // SAFETY: the caller's promise covers every word of both ranges.
+        unsafe {
+            let word = AtomicU64::from_ptr(from.add(index)).load(Ordering::Relaxed);
+            AtomicU64::from_ptr(to.add(index)).store(word, Ordering::Relaxed);
+        }
+    }
 }
 
 /// The writer's mapping.
@@ -211,6 +258,11 @@ impl WriteWords {
     pub fn map(&self) -> &MapMut {
         &self.map
     }
+
+    fn inside(&self, at: usize, count: usize) {
+        let len = self.len;
+        assert!(at <= len && count <= len - at, "{count} words at {at} of {len}");
+    }
 }
 
 impl Words for WriteWords {
@@ -232,6 +284,11 @@ impl Words for WriteWords {
     fn fence(&self, order: Ordering) {
         core::sync::atomic::fence(order);
     }
+
+    #[inline(always)]
+    fn prefetch(&self, at: usize) {
+        prefetch(self.base, at);
+    }
 }
 
 impl WordsMut for WriteWords {
@@ -240,5 +297,20 @@ impl WordsMut for WriteWords {
         assert!(at < self.len, "word {at} of {}", self.len);
         // SAFETY: as in `ReadWords::load`, and mapped for writing.
         unsafe { AtomicU64::from_ptr(self.base.add(at)).store(value, order) }
+    }
+
+    #[inline(always)]
+    fn copy(&self, from: usize, to: usize, count: usize) {
+        self.inside(from, count);
+        self.inside(to, count);
+        // SAFETY: both ranges are inside (checked); otherwise as in `store`.
+        unsafe { copy_words(self.base.add(from), self.base.add(to), count) }
+    }
+
+    fn copy_to(&self, other: &WriteWords, at: usize, count: usize) {
+        self.inside(at, count);
+        other.inside(at, count);
+        // SAFETY: inside both mappings (checked); otherwise as in `store`.
+        unsafe { copy_words(self.base.add(at), other.base.add(at), count) }
     }
 }

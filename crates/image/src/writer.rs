@@ -13,12 +13,12 @@ use rtm_model::{
 };
 
 use crate::answers::{Answer, Answers};
+use crate::batch::{BATCH, Batch, Queued};
 use crate::hash::Table as Hash;
 use crate::heap::Usage;
 use crate::keys::{self, HAS_ATTRS, RouteWords};
 use crate::layout::{
-    self, AT_STATE, AT_SUCCESSOR, HEADER_WORDS, Root, SLOT_WORDS, SLOTS_AT, TableRoot, TreeRoot,
-    tag, word_of,
+    self, AT_STATE, HEADER_WORDS, Root, SLOT_WORDS, SLOTS_AT, TableRoot, TreeRoot, tag, word_of,
 };
 use crate::lpm::{Painter, Slot, paint, small};
 use crate::protocol::{Real, publish, slot_of};
@@ -104,10 +104,19 @@ struct TableState {
     stale: bool,
     /// Has a trie.
     is_trie: bool,
+    /// Either family: is among the tables that changed since the commit (noted
+    /// with IPv4's).
+    changed: bool,
 }
 
-const EMPTY_TABLE: TableState =
-    TableState { root: TableRoot::EMPTY, routes: 0, prefixes: 0, stale: false, is_trie: false };
+const EMPTY_TABLE: TableState = TableState {
+    root: TableRoot::EMPTY,
+    routes: 0,
+    prefixes: 0,
+    stale: false,
+    is_trie: false,
+    changed: false,
+};
 
 /// The one writer of an image.
 pub struct Writer<M: Memory> {
@@ -130,6 +139,9 @@ pub struct Writer<M: Memory> {
     answers: Answers,
     painter: Painter,
     ring: RingWriter,
+    batch: Batch,
+    /// Bytes of a successor that the last commit allocated or copied.
+    slice: u64,
     /// A change failed in the middle: no further commit.
     full: Option<Full>,
 }
@@ -153,6 +165,12 @@ pub struct Status {
     pub tables: u64,
     /// Versions published.
     pub version: u64,
+    /// A larger object is being written along.
+    pub growing: bool,
+    /// Bytes of it that the last commit allocated or copied.
+    pub slice: u64,
+    /// Growths that couldn't wait and were done at once.
+    pub hurried: u64,
 }
 
 impl<M: Memory> Writer<M> {
@@ -209,6 +227,8 @@ impl<M: Memory> Writer<M> {
             answers,
             painter: Painter::default(),
             ring: RingWriter::new(HEADER_WORDS, ring_words),
+            batch: Batch::default(),
+            slice: 0,
             full: None,
         };
         writer.commit(settings.epoch, 0, &Digests::default())?;
@@ -242,11 +262,15 @@ impl<M: Memory> Writer<M> {
         })
     }
 
-    /// [`Self::set`] from canonical bytes.
+    /// [`Self::set`] from canonical bytes. A route may wait for others, to be
+    /// worked in with them; then what is wrong with it is said by a later call.
     ///
     /// # Errors
     /// [`WriteError`].
     pub fn set_bytes(&mut self, kind: EntityKind, bytes: &[u8]) -> Result<(), WriteError> {
+        if let Some(queued) = queued(kind, true, bytes) {
+            return self.queue(queued);
+        }
         let entity = Entity::decode(kind, bytes)?;
         self.set(&entity)
     }
@@ -274,11 +298,15 @@ impl<M: Memory> Writer<M> {
         })
     }
 
-    /// [`Self::delete`] from the canonical bytes of the key.
+    /// [`Self::delete`] from the canonical bytes of the key. It may wait as
+    /// [`Self::set_bytes`] says.
     ///
     /// # Errors
     /// [`WriteError`].
     pub fn delete_bytes(&mut self, kind: EntityKind, bytes: &[u8]) -> Result<(), WriteError> {
+        if let Some(queued) = queued(kind, false, bytes) {
+            return self.queue(queued);
+        }
         let key = EntityKey::decode(kind, bytes)?;
         self.delete(&key)
     }
@@ -308,9 +336,7 @@ impl<M: Memory> Writer<M> {
     /// # Errors
     /// [`Full`]; the visible revision stays as it was.
     pub fn commit(&mut self, epoch: u64, revision: u64, digests: &Digests) -> Result<(), Full> {
-        if let Some(full) = &self.full {
-            return Err(full.clone());
-        }
+        self.settle()?;
         if let Err(full) = self.finish_tables() {
             self.full = Some(full.clone());
             return Err(full);
@@ -344,13 +370,34 @@ impl<M: Memory> Writer<M> {
         }
         publish::<Real>(self.store.mem(), self.version);
         self.store.committed(self.version);
-        for old in core::mem::take(&mut self.store.outgrown) {
-            // Readers of the old object learn where to go on. It keeps its last revision.
-            old.put(AT_SUCCESSOR, self.store.get(layout::AT_ID));
-            old.store(AT_STATE, layout::STATE_MOVED, core::sync::atomic::Ordering::Release);
-            old.wake();
-        }
+        self.slice = self.store.tend();
         Ok(())
+    }
+
+    /// Is the object being copied into a larger one? Each commit carries this on
+    /// by a slice, and so does [`Self::tend`].
+    #[must_use]
+    pub fn is_growing(&self) -> bool {
+        self.store.is_growing()
+    }
+
+    /// Carries growth on by a slice, where no commit does it.
+    ///
+    /// # Errors
+    /// [`Full`]: what waited to be worked in found no room.
+    pub fn tend(&mut self) -> Result<(), Full> {
+        self.settle()?;
+        self.slice = self.store.tend();
+        Ok(())
+    }
+
+    /// This writer's image takes the place of another, whose readers learn that
+    /// they are to go on here. Who followed the other one's ring finds itself
+    /// lapped. To be called before anything stands in this one's ring.
+    pub fn replaces(&mut self, other: Writer<M>) {
+        let position = other.ring.beyond();
+        self.ring.begin_at(self.store.mem(), position);
+        crate::store::say_moved(other.store.mem(), self.store.get(layout::AT_ID));
     }
 
     /// The writer stops in order: readers see that no change will come.
@@ -363,16 +410,15 @@ impl<M: Memory> Writer<M> {
         self.store.mem().wake();
     }
 
-    /// Makes sure that a transaction of so many changes finds room, growing
-    /// the object now if it may not: what the daemon asks before it applies.
-    /// (It estimates high: each change may copy a node of every structure.)
+    /// Makes sure that a transaction of so many records finds room, growing
+    /// the object now if it may not: what the daemon asks before it applies. A
+    /// change of a route counts as five: itself, and what its next hops bring.
+    /// (It estimates high: each may copy nodes of every structure.)
     ///
     /// # Errors
     /// [`Full`]: the transaction must be refused. Nothing has changed.
     pub fn reserve(&mut self, changes: u64) -> Result<(), Full> {
-        if let Some(full) = &self.full {
-            return Err(full.clone());
-        }
+        self.settle()?;
         self.store.reserve(self.needs(changes))
     }
 
@@ -411,6 +457,9 @@ impl<M: Memory> Writer<M> {
             answers: self.answers.len() as u64,
             tables: self.tables.len() as u64,
             version: self.version,
+            growing: self.store.is_growing(),
+            slice: self.slice,
+            hurried: self.store.hurried(),
         }
     }
 
@@ -431,7 +480,7 @@ impl<M: Memory> Writer<M> {
     /// Appends frames to the ring: whole frames as `docs/wire.md` has them.
     /// Not readable before [`Self::ring_publish`].
     pub fn ring_append(&mut self, frames: &[u8]) {
-        self.ring.append(self.store.mem(), frames);
+        self.store.ring_append(&mut self.ring, frames);
     }
 
     /// Makes what was appended readable, then wakes who waits. The commit that
@@ -445,19 +494,66 @@ impl<M: Memory> Writer<M> {
         &mut self,
         change: impl FnOnce(&mut Self) -> Result<(), Full>,
     ) -> Result<(), WriteError> {
-        if let Some(full) = &self.full {
-            return Err(WriteError::Full(full.clone()));
-        }
+        self.settle()?;
         change(self).map_err(|full| {
             self.full = Some(full.clone());
             WriteError::Full(full)
         })
     }
+
+    fn queue(&mut self, queued: Queued) -> Result<(), WriteError> {
+        self.batch.queued.push(queued);
+        if self.batch.queued.len() >= BATCH {
+            self.settle()?;
+        }
+        Ok(())
+    }
+
+    /// Works in what waits.
+    fn settle(&mut self) -> Result<(), Full> {
+        if let Some(full) = &self.full {
+            return Err(full.clone());
+        }
+        if self.batch.queued.is_empty() {
+            return Ok(());
+        }
+        let mut batch = core::mem::take(&mut self.batch);
+        batch.look_ahead(&self.store, &self.routes4, &self.routes6, |table, family| {
+            let tables = self.tables.get(&table);
+            tables.map_or(tag::LEAF, |tables| tables[index_of(family)].root.entry)
+        });
+        let mut result = Ok(());
+        for queued in batch.queued.drain(..) {
+            result = match queued {
+                Queued::Route4(key, value) => {
+                    self.route4(&key, value.map(|value| (value, &[][..])))
+                }
+                Queued::Route6(key, value) => {
+                    self.route6(&key, value.map(|value| (value, &[][..])))
+                }
+            };
+            if let Err(full) = &result {
+                self.full = Some(full.clone());
+                break;
+            }
+        }
+        self.batch = batch;
+        result
+    }
 }
 
-/// What one change copies at most: the nodes on the way in three trees, pages
-/// and a node of the lookup structure.
-const CHANGE_COPIES_BYTES: u64 = 16 << 10;
+fn queued(kind: EntityKind, set: bool, bytes: &[u8]) -> Option<Queued> {
+    match kind {
+        EntityKind::Route4 => Queued::of(Family::V4, set, bytes),
+        EntityKind::Route6 => Queued::of(Family::V6, set, bytes),
+        _ => None,
+    }
+}
+
+/// What one record copies: of the nodes on the way, and of pages and nodes of the
+/// lookup structure, its part. (A change of a route is counted as five records,
+/// and copies at most five times this if no other change is close to it.)
+const CHANGE_COPIES_BYTES: u64 = 2 << 10;
 /// What one change adds at most on average, attributes left out.
 const CHANGE_ADDS_BYTES: u64 = 256;
 /// What is left over in slabs of each size.
@@ -498,71 +594,55 @@ where
 
 impl<M: Memory> Writer<M> {
     fn set_route(&mut self, route: &Route) -> Result<(), Full> {
-        let value = keys::route_value(&route.value);
-        let attrs = route.value.attrs.bytes();
+        let set = Some((keys::route_value(&route.value), route.value.attrs.bytes()));
         match route.key.prefix.family() {
-            Family::V4 => {
-                let key = <[u64; 2]>::of(&route.key);
-                change_route(
-                    &mut self.store,
-                    &mut self.routes4,
-                    &mut self.attrs4,
-                    &key,
-                    Some((value, attrs)),
-                )
-                .and_then(|change| self.changed(&key, change))
-            }
-            Family::V6 => {
-                let key = <[u64; 4]>::of(&route.key);
-                change_route(
-                    &mut self.store,
-                    &mut self.routes6,
-                    &mut self.attrs6,
-                    &key,
-                    Some((value, attrs)),
-                )
-                .and_then(|change| self.changed(&key, change))
-            }
+            Family::V4 => self.route4(&RouteWords::of(&route.key), set),
+            Family::V6 => self.route6(&RouteWords::of(&route.key), set),
         }
     }
 
     fn delete_route(&mut self, key: &RouteKey) -> Result<(), Full> {
         match key.prefix.family() {
-            Family::V4 => {
-                let key = <[u64; 2]>::of(key);
-                change_route(&mut self.store, &mut self.routes4, &mut self.attrs4, &key, None)
-                    .and_then(|change| self.changed(&key, change))
-            }
-            Family::V6 => {
-                let key = <[u64; 4]>::of(key);
-                change_route(&mut self.store, &mut self.routes6, &mut self.attrs6, &key, None)
-                    .and_then(|change| self.changed(&key, change))
-            }
+            Family::V4 => self.route4(&RouteWords::of(key), None),
+            Family::V6 => self.route6(&RouteWords::of(key), None),
         }
+    }
+
+    fn route4(&mut self, key: &[u64; 2], set: Option<(u64, &[u8])>) -> Result<(), Full> {
+        let change = change_route(&mut self.store, &mut self.routes4, &mut self.attrs4, key, set)?;
+        self.changed(key, change)
+    }
+
+    fn route6(&mut self, key: &[u64; 4], set: Option<(u64, &[u8])>) -> Result<(), Full> {
+        let change = change_route(&mut self.store, &mut self.routes6, &mut self.attrs6, key, set)?;
+        self.changed(key, change)
     }
 
     /// A route was changed in its tree; now what lookups find.
     fn changed<K: RouteWords>(&mut self, key: &K, change: RouteChange) -> Result<(), Full> {
+        let before = change.before.map(answer_of);
+        let after = change.after.map(answer_of);
+        if change.routes == 0 && before == after {
+            return Ok(());
+        }
         let family = K::FAMILY;
         let (table, bits, len) = (key.table(), key.bits(), key.prefix_len());
         let index = index_of(family);
-        if change.routes != 0 || change.before != change.after {
-            if !self.changed_tables.contains(&table) {
-                self.changed_tables.push(table);
-            }
-            let state = &mut self.tables.entry(table).or_insert([EMPTY_TABLE; 2])[index];
-            state.routes = state.routes.wrapping_add_signed(change.routes);
+        let states = self.tables.entry(table).or_insert([EMPTY_TABLE; 2]);
+        if !states[0].changed {
+            states[0].changed = true;
+            self.changed_tables.push(table);
         }
-        let before = change.before.map(answer_of);
-        let after = change.after.map(answer_of);
+        let state = &mut states[index];
+        state.routes = state.routes.wrapping_add_signed(change.routes);
         if before == after {
             return Ok(());
         }
+        let mut state = *state;
         let number = match after {
             Some(answer) => self.answers.acquire(&mut self.store, answer)?,
             None => 0,
         };
-        let mut state = self.tables[&table][index];
         if len == 0 {
             state.root.default = number;
         } else {
@@ -640,6 +720,7 @@ impl<M: Memory> Writer<M> {
     fn finish_tables(&mut self) -> Result<(), Full> {
         for table in core::mem::take(&mut self.changed_tables) {
             let Some(mut states) = self.tables.get(&table).copied() else { continue };
+            states[0].changed = false;
             for family in [Family::V4, Family::V6] {
                 let state = &mut states[index_of(family)];
                 if !state.stale {
@@ -786,16 +867,19 @@ fn change_route<M: Memory, const K: usize>(
 where
     [u64; K]: RouteWords,
 {
-    let first = <[u64; K]>::first_of(key.table(), key.bits(), key.prefix_len());
-    let before = best(store, routes, &first);
-    let old = match set {
+    let (old, alone) = match set {
         Some((value, bytes)) => {
             let flag = if bytes.is_empty() { 0 } else { HAS_ATTRS };
-            routes.insert(store, key, &[value | flag])?
+            let (table, bits, len) = (key.table(), key.bits(), key.prefix_len());
+            let first = <[u64; K]>::first_of(table, bits, len);
+            let last = <[u64; K]>::last_of(table, bits, len);
+            let placed = routes.insert_beside(store, key, &[value | flag], [&first, &last])?;
+            (placed.before, placed.alone)
         }
-        None => routes.remove(store, key)?,
+        None => (routes.remove(store, key)?, false),
     };
-    if old.is_some_and(|[old]| old & HAS_ATTRS != 0) {
+    let old = old.map(|[old]| old);
+    if old.is_some_and(|old| old & HAS_ATTRS != 0) {
         if let Some([block]) = attrs.remove(store, key)? {
             store.retire(block as u32);
         }
@@ -809,8 +893,44 @@ where
         }
         attrs.insert(store, key, &[u64::from(block) | (bytes.len() as u64) << 32])?;
     }
-    let after = best(store, routes, &first);
-    Ok(RouteChange { before, after, routes: i64::from(set.is_some()) - i64::from(old.is_some()) })
+    let routes_more = i64::from(set.is_some()) - i64::from(old.is_some());
+    // What lookups find is the best of this route and of the others of its prefix.
+    let others = if alone { None } else { best_other(store, routes, key) };
+    let with = |value: Option<u64>| {
+        let own = value.filter(|_| key.tos() == 0).map(|value| (value >> 56, *key, value));
+        let best = match (own, others) {
+            (Some(own), Some(other)) => Some(if own < other { own } else { other }),
+            (own, other) => own.or(other),
+        };
+        best.map(|(_, _, value)| value)
+    };
+    Ok(RouteChange {
+        before: with(old),
+        after: with(set.map(|(value, _)| value)),
+        routes: routes_more,
+    })
+}
+
+/// The best of the other routes to this key's prefix with tos 0: distance, key
+/// and value.
+fn best_other<M: Memory, const K: usize>(
+    store: &Store<M>,
+    tree: &Tree<K, 1>,
+    key: &[u64; K],
+) -> Option<(u64, [u64; K], u64)>
+where
+    [u64; K]: RouteWords,
+{
+    let mut best: Option<(u64, [u64; K], u64)> = None;
+    let first = <[u64; K]>::first_of(key.table(), key.bits(), key.prefix_len());
+    tree.scan(store.mem(), &first, usize::MAX, |found, [value]| {
+        let same = found.is_kin(key) && found.tos() == 0;
+        if same && found != *key && best.is_none_or(|best| value >> 56 < best.0) {
+            best = Some((value >> 56, found, value));
+        }
+        same
+    });
+    best
 }
 
 /// The longest prefix around (`bits`, `len`) that lookups find, the default

@@ -62,6 +62,14 @@ impl Memory for Watched {
         Ok(Watched { object, watch: self.watch.clone() })
     }
 
+    fn allocate(&self, from: u64, bytes: u64) -> Result<(), Full> {
+        self.object.allocate(from, bytes)
+    }
+
+    fn allocated(&self) -> Result<(), Full> {
+        self.object.allocated()
+    }
+
     fn wake(&self) {
         self.object.wake();
     }
@@ -165,7 +173,7 @@ fn stopped_before_every_store_the_last_commit_is_whole() {
                     let next = successors
                         .borrow()
                         .iter()
-                        .map(|fd| Reader::attach(fd.try_clone().unwrap()).unwrap())
+                        .filter_map(|fd| Reader::attach(fd.try_clone().unwrap()).ok())
                         .find(|reader| reader.header().id == successor)
                         .expect("the successor was made");
                     *reader = Some(next);
@@ -261,7 +269,12 @@ fn killed_at_a_store_the_last_commit_is_whole() {
     for n in 0..kills {
         let at = if kills == total { n + 1 } else { 1 + random.below(total) };
         let (objects, stores) = killed_at(at);
-        assert_eq!(stores, None, "killed at {at} of {total}");
+        if let Some(stores) = stores {
+            // Its neighbours' hash has a key of its own, so no two runs store the
+            // same number of words: this one ended before its turn came.
+            assert!(stores < at, "killed at {at}, and yet it did {stores} stores");
+            continue;
+        }
         let readers: Vec<Reader> =
             objects.into_iter().filter_map(|fd| Reader::attach(fd).ok()).collect();
         // Killed before anything was published: there is nothing to attach to.

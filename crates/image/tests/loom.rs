@@ -126,12 +126,14 @@ fn explore(run: impl Fn() + Sync + Send + 'static) {
     builder.check(run);
 }
 
-/// A commit as the writer does it: a free block, the slot, publish.
+/// A commit as the writer does it: a free block, the slot, publish. Of the
+/// free blocks the one that was retired last, so that the rule is taken at its
+/// limit: the oldest would be late enough for a hastier one, too.
 fn commit<O: Rule>(model: &Model, version: u64, retired: &mut Vec<(u64, usize)>, live: &mut usize) {
     let current = version - 1;
     let index = retired
         .iter()
-        .position(|&(by, _)| by <= protocol::reusable(current) + O::HASTE)
+        .rposition(|&(by, _)| by <= protocol::reusable(current) + O::HASTE)
         .expect("a block is free again");
     let (_, block) = retired.remove(index);
     model.put(BLOCKS + 2 * block, version);

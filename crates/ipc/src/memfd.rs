@@ -81,6 +81,20 @@ pub fn create(name: &str) -> Result<OwnedFd, Error> {
 /// Source: [fallocate(2)](https://man7.org/linux/man-pages/man2/fallocate.2.html).
 #[doc(alias = "fallocate")]
 pub fn create_full(name: &str, bytes: u64) -> Result<OwnedFd, Error> {
+    let fd = create_empty(name, bytes)?;
+    allocate(&fd, name, 0, bytes)?;
+    Ok(fd)
+}
+
+/// A memory file of `bytes` bytes of which none is allocated yet: all of it is a
+/// hole, to be filled by [`allocate`]. More than the machine has in all is refused.
+///
+/// # Errors
+/// [`Error::NoMemory`], and those of [`create`].
+///
+/// Source: [ftruncate(2)](https://man7.org/linux/man-pages/man2/ftruncate.2.html).
+#[doc(alias = "ftruncate")]
+pub fn create_empty(name: &str, bytes: u64) -> Result<OwnedFd, Error> {
     // The kernel would take page after page and then let the OOM killer decide.
     let system = rustix::system::sysinfo();
     let unit = u64::from(system.mem_unit).max(1);
@@ -88,9 +102,23 @@ pub fn create_full(name: &str, bytes: u64) -> Result<OwnedFd, Error> {
         return Err(Error::NoMemory { name: name.to_owned(), bytes });
     }
     let fd = create(name)?;
+    rustix::fs::ftruncate(&fd, bytes)
+        .map_err(|errno| SystemError::new("ftruncate", name, errno))?;
+    Ok(fd)
+}
+
+/// Allocates `bytes` bytes from `from` on; what is allocated already stays as
+/// it is. `name` is for the error.
+///
+/// # Errors
+/// [`Error::NoMemory`].
+///
+/// Source: [fallocate(2)](https://man7.org/linux/man-pages/man2/fallocate.2.html).
+#[doc(alias = "fallocate")]
+pub fn allocate(fd: impl AsFd, name: &str, from: u64, bytes: u64) -> Result<(), Error> {
     loop {
-        return match rustix::fs::fallocate(&fd, FallocateFlags::empty(), 0, bytes) {
-            Ok(()) => Ok(fd),
+        return match rustix::fs::fallocate(&fd, FallocateFlags::empty(), from, bytes) {
+            Ok(()) => Ok(()),
             Err(Errno::INTR) => continue,
             Err(Errno::NOSPC | Errno::NOMEM | Errno::FBIG) => {
                 Err(Error::NoMemory { name: name.to_owned(), bytes })

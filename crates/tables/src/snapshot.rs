@@ -13,7 +13,9 @@
 //!                                                 the view's journal to go on from
 //! ```
 //!
-//! At the END a reader goes on in the journal, or, if that has moved on too
+//! At the END a reader goes on in the journal (one that joined after END was
+//! written passes over it and gets one behind the journal's records, so that no END is
+//! of a revision before it came), or, if that has moved on too
 //! far, catches up by a walk of its own from END's revision.
 //!
 //! **Why it ends** though the table changes: each turn's slice is larger than

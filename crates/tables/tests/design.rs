@@ -184,11 +184,45 @@ fn a_thousand_joiners_share_one_encoding() {
     // A joiner that comes a little later still shares it, and gets the rest
     // out of the journal.
     world.set_route(1, 19);
+    world.turn();
+    let joined_at = world.table.revision();
     let late = world.connect(Connect::default());
     world.settle();
     world.check(late);
     assert_eq!(world.hub.stats().snapshots_encoded, 1);
     assert_eq!(world.ends[late].seen.begins, [Revision(0)]);
+    // What it is told first to be a whole state is none from before it came.
+    assert_eq!(world.ends[late].seen.ends, 1);
+    assert!(world.ends[late].seen.ended_at >= joined_at, "{:?}", world.ends[late].seen.ended_at);
+}
+
+/// The same where the journal moves on while the old snapshot is read, so far
+/// that there is nothing left to go on from: it gets another snapshot.
+#[test]
+fn a_joiner_of_an_old_snapshot_that_falls_behind_begins_again() {
+    let hub = HubLimits { journal_bytes: 16 << 10, ..HubLimits::default() };
+    let mut world = World::with(6, hub, TableLimits::default());
+    for number in 0..3000 {
+        world.set_route(number, number % 20);
+    }
+    let first = world.connect(Connect::default());
+    world.settle();
+    world.set_route(1, 19);
+    world.turn();
+    let joined_at = world.table.revision();
+    let late = world.connect(Connect { socket: 4000, ..Connect::default() });
+    for number in 0..1000 {
+        world.set_route(number, (number + 1) % 20);
+        if number % 20 == 0 {
+            world.turn();
+        }
+    }
+    world.settle();
+    for end in [first, late] {
+        world.check(end);
+    }
+    assert!(world.ends[late].seen.ended_at >= joined_at);
+    assert!(world.ends[late].seen.begins.iter().all(|from| *from == Revision(0)));
 }
 
 /// More changes in a turn than the budget of a turn: it ends all the same, for

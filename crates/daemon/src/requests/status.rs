@@ -179,6 +179,8 @@ pub(crate) fn image(core: &Core, out: &mut dyn Answer) -> Step {
         "answers": status.answers,
         "name": image.name,
         "refused": image.refused,
+        "growing": status.growing,
+        "hurried": status.hurried,
         "failed": image.failed,
     });
     say(&value, out)

@@ -36,6 +36,7 @@
 //! L with a new answer takes over the entries in its range that come from
 //! prefixes of length ≤ L; one that goes hands those of length L to the longest
 //! prefix around it. No list of prefixes per node is needed.
+pub(crate) mod ahead;
 pub(crate) mod node;
 pub(crate) mod paint;
 pub(crate) mod small;

@@ -2,7 +2,7 @@
 use super::node::{self, Run};
 use super::walk::{PAGE4_BITS, PAGE6_BITS, RUNS4_BITS};
 use crate::layout::{tag, word_of};
-use crate::store::{Full, Memory, Store, quarter_of};
+use crate::store::{Full, Memory, Store};
 use rtm_model::Family;
 
 /// An entry with the length of the prefix that it comes from (0: none, or the
@@ -167,19 +167,23 @@ impl Painter {
         if found.is_leaf() {
             reference = page(store, level, found)?;
         }
+        let mut written = found.is_leaf().then_some(found);
         for index in low..high {
             let slot = entry_of(store, reference, index);
             let next = self.one(store, change, level, slot, deeper)?;
             if next != slot {
+                written = Some(next);
                 if !store.is_fresh(reference & tag::OFFSET) {
                     reference = copy_page(store, level, reference)?;
                 }
                 set_entry(store, reference, index, next);
             }
         }
-        // All equal leaves: the page is no longer needed. (The top one stays.)
+        // All equal leaves: the page is no longer needed. (The top one stays.) It
+        // can only have become so by what was written last.
         let first = entry_of(store, reference, 0);
         if level.number > 0
+            && written == Some(first)
             && first.is_leaf()
             && (1..level.size()).rev().all(|index| entry_of(store, reference, index) == first)
         {
@@ -197,6 +201,36 @@ impl Painter {
         found: Slot,
         (low, high): (usize, usize),
         deeper: bool,
+    ) -> Result<Slot, Full> {
+        if !found.is_leaf() {
+            let place = node::find(store, found.entry, low);
+            if (place.start, place.end) == (low, high) {
+                let next = self.one(store, change, level, place.slot, deeper)?;
+                if next == place.slot {
+                    return Ok(found);
+                }
+                // A node stays a run of its own; a leaf unless it is now equal
+                // to the run before or behind.
+                if let Some(entry) = node::patch(store, found.entry, &place, next)? {
+                    return Ok(Slot { entry, depth: 0 });
+                }
+                return self.rewrite(store, level, found, (low, high), |_, _| Ok(next));
+            }
+        }
+        self.rewrite(store, level, found, (low, high), |painter, (store, slot)| {
+            painter.one(store, change, level, slot, deeper)
+        })
+    }
+
+    /// Makes a node of runs anew: what is between `low` and `high` becomes what
+    /// `next` says of it.
+    fn rewrite<M: Memory>(
+        &mut self,
+        store: &mut Store<M>,
+        level: Level,
+        found: Slot,
+        (low, high): (usize, usize),
+        mut next: impl FnMut(&mut Self, (&mut Store<M>, Slot)) -> Result<Slot, Full>,
     ) -> Result<Slot, Full> {
         let mut runs = self.buffers.pop().unwrap_or_default();
         let mut out = self.buffers.pop().unwrap_or_default();
@@ -220,7 +254,7 @@ impl Painter {
             if start < low {
                 push(&mut out, start, slot);
             }
-            let next = self.one(store, change, level, slot, deeper)?;
+            let next = next(self, (&mut *store, slot))?;
             push(&mut out, start.max(low), next);
             if end > high {
                 push(&mut out, high, slot);
@@ -254,14 +288,14 @@ fn entry_of<M: Memory>(store: &Store<M>, reference: u32, index: usize) -> Slot {
     let offset = reference & tag::OFFSET;
     Slot {
         entry: store.get32(word_of(offset), index),
-        depth: store.depth(quarter_of(offset) + 2 * index),
+        depth: store.depths(offset, index + 1)[index],
     }
 }
 
 fn set_entry<M: Memory>(store: &mut Store<M>, reference: u32, index: usize, slot: Slot) {
     let offset = reference & tag::OFFSET;
     store.put32(word_of(offset), index, slot.entry);
-    store.set_depth(quarter_of(offset) + 2 * index, slot.depth);
+    store.depths_mut(offset, index + 1)[index] = slot.depth;
 }
 
 /// A fresh page with the same entry everywhere.
@@ -272,21 +306,15 @@ fn page<M: Memory>(store: &mut Store<M>, level: Level, slot: Slot) -> Result<u32
         store.put(word_of(offset) + word, entry | entry << 32);
     }
     for index in 0..level.size() {
-        store.set_depth(quarter_of(offset) + 2 * index, slot.depth);
+        store.depths_mut(offset, index + 1)[index] = slot.depth;
     }
     Ok(offset | tag::DENSE)
 }
 
 /// A fresh copy of a page, depths included.
 fn copy_page<M: Memory>(store: &mut Store<M>, level: Level, reference: u32) -> Result<u32, Full> {
-    let from = reference & tag::OFFSET;
-    let to = store.allocate_node(level.page_words())?;
-    for word in 0..level.page_words() {
-        store.put(word_of(to) + word, store.get(word_of(from) + word));
-    }
-    store.copy_depths(quarter_of(from), quarter_of(to), 2 * level.size());
-    store.retire(from);
-    Ok(to | tag::DENSE)
+    let copy = store.copy_node(reference & tag::OFFSET, level.page_words(), level.size())?;
+    Ok(copy | tag::DENSE)
 }
 
 /// Gives back a trie and all below it.

@@ -121,7 +121,7 @@ fn pages6(words: &impl Words, entry: u32, high: u64) -> u32 {
 
 /// One level of runs down, by the eight lower bits of `slot`.
 #[inline(always)]
-fn octet(words: &impl Words, ones: impl Ones, entry: u32, slot: u32) -> u32 {
+pub(crate) fn octet(words: &impl Words, ones: impl Ones, entry: u32, slot: u32) -> u32 {
     const { assert!(OCTET_HEAD == 5) }
     let node = word_of(entry);
     let part = (slot >> 6 & 3) as usize;

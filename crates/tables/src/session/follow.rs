@@ -31,15 +31,35 @@ pub(super) enum Follow {
     No,
     /// What it gets is decided at the next fill; 0: a snapshot.
     Begin { from: Revision },
-    /// It reads a shared snapshot.
-    Snapshot { id: u64, shared: Shared, at: ChunkPlace },
+    /// It reads a shared snapshot. `old`: that was finished before the revision
+    /// at which this session joined, so its END isn't sent; the journal's records
+    /// come before END then.
+    Snapshot { id: u64, shared: Shared, at: ChunkPlace, old: bool },
     /// It walks by itself.
     Walk(Box<Walk>),
     /// It reads its view's journal. `marked`: the newest revision that an END
-    /// or MARK named. `end_due`: at the head it gets END, not MARK.
-    Live { at: Place, marked: Revision, end_due: bool },
+    /// or MARK named.
+    Live { at: Place, marked: Revision, due: Due },
     /// It gets the rows of [`crate::classic`].
     Classic(Box<ClassicCursor>),
+}
+
+/// What a session that reads the journal gets at its head.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Due {
+    /// MARK.
+    Mark,
+    /// END: it resumes.
+    End,
+    /// END: of a snapshot, and it has nothing before it has that.
+    EndOfSnapshot,
+}
+
+impl Due {
+    /// Is it still between BEGIN and END?
+    pub(super) fn is_end(self) -> bool {
+        self != Due::Mark
+    }
 }
 
 impl ServerSession {
@@ -63,7 +83,7 @@ impl ServerSession {
                     }
                     self.begin(view, from, hub, table);
                 }
-                Follow::Snapshot { id, shared, at } => {
+                Follow::Snapshot { id, shared, at, old } => {
                     let Some(generation) = hub.generation(id) else {
                         self.follow = self.go_on_alone(view, shared, at, hub, table);
                         continue;
@@ -71,7 +91,7 @@ impl ServerSession {
                     // Its first part may be of use only with its place known.
                     let among = generation.is_among_items(&at);
                     let at = ChunkPlace { among, ..at };
-                    self.follow = Follow::Snapshot { id, shared, at };
+                    self.follow = Follow::Snapshot { id, shared, at, old };
                     return self.settle(hub);
                 }
                 Follow::Walk(mut walk) => {
@@ -108,13 +128,16 @@ impl ServerSession {
                         }
                     }
                 }
-                Follow::Live { at, marked, end_due } => {
+                Follow::Live { at, marked, due } => {
                     if !hub.view(view).journal.holds(at) {
                         self.lost.get_or_insert(at.records);
-                        self.follow = Follow::Begin { from: at.revision };
+                        // A snapshot that hasn't come to its END is nothing to go on from.
+                        let whole = due != Due::EndOfSnapshot;
+                        let from = if whole { at.revision } else { Revision(0) };
+                        self.follow = Follow::Begin { from };
                         continue;
                     }
-                    self.follow = Follow::Live { at, marked, end_due };
+                    self.follow = Follow::Live { at, marked, due };
                     return self.settle(hub);
                 }
                 Follow::No | Follow::Classic(_) => return,
@@ -134,7 +157,7 @@ impl ServerSession {
                 self.counters.resumes += 1;
                 self.lost = None;
                 DaemonFrame::Begin { from }.encode(self.out.append(64));
-                self.follow = Follow::Live { at, marked: from, end_due: true };
+                self.follow = Follow::Live { at, marked: from, due: Due::End };
                 return;
             }
             if from >= table.oldest_tombstone() && view.can_tell_since(from) {
@@ -146,7 +169,11 @@ impl ServerSession {
         self.counters.snapshots += 1;
         self.lost = None;
         self.follow = match hub.join(view_index, table) {
-            Some((id, shared)) => Follow::Snapshot { id, shared, at: ChunkPlace::default() },
+            Some((id, shared)) => {
+                let done = hub.generation(id).and_then(|generation| generation.done);
+                let old = done.is_some_and(|(_, revision)| revision < hub.published());
+                Follow::Snapshot { id, shared, at: ChunkPlace::default(), old }
+            }
             None => {
                 let view = hub.view(view_index);
                 Follow::Walk(Box::new(Walk::new(Revision(0), view, table)))
@@ -177,27 +204,32 @@ impl ServerSession {
         if let Some(lost) = self.lost.take() {
             self.counters.conflated += (at.records - lost).saturating_sub(walk.records);
         }
-        self.follow = Follow::Live { at, marked: hub.published(), end_due: false };
+        self.follow = Follow::Live { at, marked: hub.published(), due: Due::Mark };
     }
 
     /// What needs no table: END and asking marks at the head, the end of a
     /// snapshot, parking.
     fn settle(&mut self, hub: &mut Hub) {
         let (Some(view_index), Stage::Open) = (self.view, self.stage) else { return };
-        if let Follow::Snapshot { id, at, .. } = &self.follow {
+        if let Follow::Snapshot { id, at, old, .. } = &self.follow {
             let Some(generation) = hub.generation(*id) else { return };
-            if !generation.is_at_end(at) {
+            let is_through = match old {
+                true => generation.distance(at) <= END_BYTES as u64,
+                false => generation.is_at_end(at),
+            };
+            if !is_through {
                 return;
             }
+            let due = if *old { Due::EndOfSnapshot } else { Due::Mark };
             let Some((at, marked)) = generation.done else {
                 if self.out.is_empty() {
                     hub.park_at_generation(self.slot, *id);
                 }
                 return;
             };
-            self.follow = Follow::Live { at, marked, end_due: false };
+            self.follow = Follow::Live { at, marked, due };
         }
-        let Follow::Live { at, marked, end_due } = &mut self.follow else { return };
+        let Follow::Live { at, marked, due } = &mut self.follow else { return };
         let view = hub.view(view_index);
         let visible = view.journal.visible();
         if at.offset != visible.offset {
@@ -205,7 +237,7 @@ impl ServerSession {
             return;
         }
         let published = hub.published();
-        if std::mem::take(end_due) {
+        if std::mem::replace(due, Due::Mark).is_end() {
             let end = DaemonFrame::End { revision: published, digests: view.digests };
             end.encode(self.out.append(END_BYTES));
             *marked = published;
@@ -238,7 +270,7 @@ impl ServerSession {
         let (Some(view), Stage::Open) = (self.view, self.stage) else { return slices };
         let room = bytes_max.saturating_sub(slices.bytes).max(1);
         match &self.follow {
-            Follow::Live { at, marked, end_due } => {
+            Follow::Live { at, marked, due } => {
                 let view = hub.view(view);
                 if !view.journal.holds(*at) {
                     return slices;
@@ -251,12 +283,15 @@ impl ServerSession {
                     taken += if all { bytes.len() } else { 0 };
                     all
                 });
-                if all && taken < room && !*end_due && view.mark_revision > *marked {
+                if all && taken < room && !due.is_end() && view.mark_revision > *marked {
                     slices.push(&view.mark);
                 }
             }
-            Follow::Snapshot { id, at, .. } => {
+            Follow::Snapshot { id, at, old, .. } => {
                 if let Some(generation) = hub.generation(*id) {
+                    let end = if *old { END_BYTES as u64 } else { 0 };
+                    let left = generation.distance(at).saturating_sub(end);
+                    let room = room.min(left as usize);
                     generation.slices(at, room, |bytes| slices.push(bytes));
                 }
             }
@@ -349,9 +384,9 @@ impl ServerSession {
             Follow::Snapshot { id, at, .. } => hub
                 .generation(*id)
                 .is_none_or(|generation| generation.done.is_some() || !generation.is_at_end(at)),
-            Follow::Live { at, marked, end_due } => {
+            Follow::Live { at, marked, due } => {
                 at.offset != view.journal.visible().offset
-                    || *end_due
+                    || due.is_end()
                     || view.mark_revision > *marked
                     || hub.asks(self.slot)
             }

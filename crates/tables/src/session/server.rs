@@ -361,8 +361,8 @@ impl ServerSession {
                 (Follow::Classic(cursor), _) => {
                     hub.classic().is_none_or(|view| view.is_at_tail(cursor))
                 }
-                (Follow::Live { at, end_due, .. }, Some(view)) => {
-                    !end_due && at.offset == hub.view(view).journal.visible().offset
+                (Follow::Live { at, due, .. }, Some(view)) => {
+                    !due.is_end() && at.offset == hub.view(view).journal.visible().offset
                 }
                 _ => false,
             }
@@ -500,8 +500,9 @@ impl ServerSession {
                 info.revision = walk.from();
                 info.lag_records = self.lost.map_or(0, |lost| head - lost);
             }
-            Follow::Live { at, marked, end_due } => {
-                info.state = if *end_due { SessionState::CatchingUp } else { SessionState::Live };
+            Follow::Live { at, marked, due } => {
+                info.state =
+                    if due.is_end() { SessionState::CatchingUp } else { SessionState::Live };
                 info.revision = at.revision.max(*marked);
                 info.lag_records = head - at.records;
                 info.queued_bytes += view.journal.distance(*at);

@@ -53,6 +53,7 @@ impl End {
                 }
                 ClientEvent::End(at) => {
                     self.seen.ends += 1;
+                    self.seen.ended_at = at.revision;
                     if self.in_snapshot {
                         self.replica.end_snapshot();
                         self.in_snapshot = false;

@@ -127,6 +127,8 @@ pub struct Seen {
     pub flushes: u64,
     pub begins: Vec<Revision>,
     pub ends: u64,
+    /// The revision of the last END.
+    pub ended_at: Revision,
     pub marks: u64,
     pub asked: u64,
     pub differed: u64,

@@ -640,6 +640,7 @@ fn apply(
     let records_max = (frame.len() / 16 + 4) as u64;
     if let Err(why) = core.image.room_for(records_max) {
         content.refusal = Some(why);
+        core.image.refuse();
         core.counters.refused += 1;
         return Ok(());
     }
