@@ -110,23 +110,16 @@ pub(crate) const BENCHES: [(&str, &str); 20] = [
 pub(crate) fn reasons(bench: &str) -> Option<&'static str> {
     match bench {
         "lookup" => Some(
-            "Why the flat table and rte_lpm are ahead for IPv4 where addresses are inside prefixes: they \
-             read one word and are done, 10 instructions, so that some forty lookups are under way at a \
-             time in a processor of today, and where their 32 and 64 MB (or the part of them that is looked \
-             at) are in a cache of that size, nothing is left to wait for. rtm's 4 MB are two such loads one \
-             behind the other, and with the answer behind the leaf and the validation 60 instructions: seven lookups \
-             are under way. On machines with smaller caches, for which the table was chosen, the order is \
-             another one. What they can't do meanwhile is in the rows of changes: the flat table none, rte_lpm \
-             thousands a second. Batches gain by asking for all 16 nodes before the first is looked at. In IPv6 rtm is \
-             ahead of everybody. Neighbours: the bare table has one load that misses, rtm's hash three one \
-             behind the other (directory, bucket, entry), since a bucket is copied when it changes.",
+            "Where the flat table and DPDK's are ahead for IPv4, inside prefixes: they read one word for an answer, \
+             in 32 MB and more; rtm reads a root entry and a node of 4 MB, then the answer behind the leaf, and \
+             validates. This machine's cache seems to hold the large tables (it has no counters to show that). \
+             What the others can't do meanwhile is in the rows of changes. The neighbours' hash reads three lines \
+             where the bare table reads one; that alone doesn't explain the distance, which is open.",
         ),
         "mapped" => Some(
             "What the daemon spends on a change is the change itself: applying it, the journal, the image and its \
-             ring; the followers add one wake-up a turn, whoever sleeps. So its time for a delivery, which is \
-             that divided by the followers, is not a tenth of the socket's but a little less: there, too, the \
-             change costs more than the few system calls with which a burst goes to each. With hundreds of followers on \
-             two cores their own work takes the caches away from the daemon, awake or asleep: that is what N shows.",
+             ring; followers add one wake-up a turn. So its time for a delivery is not a tenth of the socket's: there, \
+             too, the change costs more than the few system calls with which a burst goes to each.",
         ),
         _ => None,
     }

@@ -224,6 +224,34 @@ fn of_equal_routes_only_the_first_is_exported_and_the_others_say_so() {
     until("none is behind", || export(&daemon)["behind"] == 0);
 }
 
+/// A whole flush would empty the kernel's table: whoever wants that says so.
+#[test]
+fn a_whole_flush_needs_force_where_routes_are_exported() {
+    if !require::root("a_whole_flush_needs_force_where_routes_are_exported") {
+        return;
+    }
+    let namespace = Namespace::with_links();
+    let daemon = Daemon::start_within(&namespace, CONFIG, &["--export", "100"]);
+    daemon.rtm(&["route", "add", "10.1.0.0/16", "via", "192.168.1.1", "table", "100"]);
+    daemon.rtm(&["neigh", "add", "192.168.1.9", "lladdr", "02:00:00:00:00:09", "dev", "v0"]);
+    until("it is in the kernel", || ours(&namespace).len() == 1);
+    for words in [&["flush"][..], &["flush", "routes"], &["flush", "all"]] {
+        let refused = daemon.run(words);
+        assert_eq!(refused.code, Some(2), "{words:?}");
+        assert!(
+            refused.err.contains("exported to the kernel's table 100")
+                && refused.err.contains("--force"),
+            "{}",
+            refused.err
+        );
+    }
+    assert_eq!(ours(&namespace).len(), 1);
+    // Neighbours aren't exported.
+    daemon.rtm(&["flush", "neighbours"]);
+    daemon.rtm(&["flush", "--force"]);
+    until("nothing is in the kernel", || ours(&namespace).is_empty());
+}
+
 #[test]
 fn without_permission_it_says_so() {
     if !require::root("without_permission_it_says_so") {

@@ -97,9 +97,14 @@ impl Image {
         changes: usize,
         revision: u64,
     ) -> Result<()> {
+        let mut bytes = Vec::new();
         for _ in 0..changes {
             let (prefix, _) = self.routes[random.next() as usize % self.routes.len()];
-            writer.set(&route(prefix, 1 + random.next() as u32 % HOPS))?;
+            let entity = route(prefix, 1 + random.next() as u32 % HOPS);
+            bytes.clear();
+            entity.encode(&mut bytes);
+            // As the daemon does: the journal's bytes, worked in by the batch.
+            writer.set_bytes(entity.kind(), &bytes)?;
         }
         Ok(writer.commit(1, 3 + revision, &Digests::default())?)
     }

@@ -22,7 +22,9 @@ pub(crate) fn all(env: &mut Env<'_>, what: FlushWhat) -> Result<()> {
             return Err(Failure::Quiet(USAGE));
         }
     }
-    let done = env.ask(&format!("flush {word} --force"), &mut |_, _| Ok(()))?;
+    // A daemon that exports to the kernel wants to be told by name.
+    let force = if env.options.force { " --force" } else { "" };
+    let done = env.ask(&format!("flush {word}{force}"), &mut |_, _| Ok(()))?;
     report(env, &done)
 }
 

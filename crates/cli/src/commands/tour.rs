@@ -184,6 +184,17 @@ impl Drop for Directory {
     }
 }
 
+/// How a client follows.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum How {
+    /// All of it over the Unix socket.
+    Unix,
+    /// Over TCP: without a signal.
+    Tcp,
+    /// The neighbours' keys, whose values it reads from shared memory.
+    Keys,
+}
+
 struct Tour<'s> {
     stop: &'s Stop,
     clients: Vec<Actor>,
@@ -249,9 +260,9 @@ impl<'s> Tour<'s> {
             &format!("A daemon in {path}; three clients, each a process; one over TCP"),
         )?;
         for name in ["client-1", "client-2", "client-3"] {
-            self.join(name, false)?;
+            self.join(name, How::Unix)?;
         }
-        self.join("client-tcp", true)?;
+        self.join("client-tcp", How::Tcp)?;
         self.same(env, &[], 0)?;
 
         self.title(env, "The sample table, by the console's menu")?;
@@ -267,6 +278,14 @@ impl<'s> Tour<'s> {
         }
         self.same(env, &rows, 2)?;
 
+        self.title(
+            env,
+            "Only keys over the socket, the values from shared memory: rtm client --keys",
+        )?;
+        self.join("client-keys", How::Keys)?;
+        self.by_key(env)?;
+        self.same(env, &rows, 2)?;
+
         let insert = format!("route add {DESTINATION} via 50.1.1.1 dev Ethernet4");
         self.title(env, &format!("Insert, by the message queue: rtm mq send '{insert}'"))?;
         self.rtm(&["mq", "send", &insert])?;
@@ -275,7 +294,7 @@ impl<'s> Tour<'s> {
         self.same(env, &rows, 2)?;
 
         self.title(env, "A fourth client joins late: the whole table first")?;
-        self.join("client-4", false)?;
+        self.join("client-4", How::Unix)?;
         self.same(env, &rows, 2)?;
 
         let update = format!("route change {DESTINATION} via 60.1.1.1 dev Ethernet5");
@@ -350,21 +369,40 @@ impl<'s> Tour<'s> {
     }
 
     /// Starts a client and waits until it has the table.
-    fn join(&mut self, name: &str, tcp: bool) -> Result<()> {
+    fn join(&mut self, name: &str, how: How) -> Result<()> {
         let mut command = self.command()?;
-        if tcp {
+        if how == How::Tcp {
             command.args(["--socket", &self.tcp]);
         } else {
             command.arg("--socket").arg(&self.socket);
         }
         command.args(["client", "--menu", "--name", name]);
+        if how == How::Keys {
+            command.arg("--keys");
+        }
         let client = Actor::start(name, &mut command)?;
         client.wait(&client.out, 0, "its table", |text| text.ends_with("\n> "))?;
-        if !tcp {
+        if how != How::Tcp {
             client
                 .wait(&client.err, 0, "its registration", |text| text.contains("registered: "))?;
         }
         self.clients.push(client);
+        Ok(())
+    }
+
+    /// What the client that joined last shows by key.
+    fn by_key(&mut self, env: &mut Env<'_>) -> Result<()> {
+        let Some(client) = self.clients.last_mut() else { return Ok(()) };
+        let shown = client.say("2", "\n> ")?;
+        let mut found: Vec<Vec<String>> = table(&shown);
+        found.iter_mut().for_each(|row| row.truncate(2));
+        let expected = NEIGHBOURS.map(|row| row.map(str::to_owned).to_vec()).to_vec();
+        if found != expected {
+            return Err(differs(&client.name, &expected, &found));
+        }
+        for line in shown.lines().filter(|line| line.contains('|')) {
+            env.out.line(format_args!("  {}", line.trim_end()))?;
+        }
         Ok(())
     }
 

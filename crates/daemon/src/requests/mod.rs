@@ -227,6 +227,11 @@ pub(crate) fn begin_command(
                 routes: what != FlushWhat::Neighbours,
                 neighbours: what != FlushWhat::Routes,
             };
+            if let (true, false, Some(table)) = (what.routes, options.force, core.export.table) {
+                return Begun::Answered(Reply::refused(format!(
+                    "flush: the routes are exported to the kernel's table {table} and would go there, too; `flush … --force` would be right"
+                )));
+            }
             if core.may_change(who) {
                 return Begun::Answered(flush_now(core, what));
             }

@@ -14,6 +14,7 @@
 //! queue.remove()?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+use core::mem::MaybeUninit;
 use core::time::Duration;
 
 use super::{Error, Key, Options, Permissions, failed, ids, limit};
@@ -72,6 +73,9 @@ const MSG_COPY: i32 = 0o40000;
 /// it. If a message is longer, it stays, and a buffer twice as large is tried;
 /// to read the limit each time takes longer than the message itself.
 const ROOM_FIRST: usize = 8192;
+
+/// The type stands before the bytes.
+const HEAD: usize = size_of::<libc::c_long>();
 
 /// The longest message (`kernel.msgmax`).
 #[must_use]
@@ -166,9 +170,16 @@ impl Queue {
         if kind < 1 {
             return Err(Error::BadType { kind });
         }
-        let mut message = Vec::with_capacity(size_of::<libc::c_long>() + bytes.len());
-        message.extend_from_slice(&(kind as libc::c_long).to_ne_bytes());
-        message.extend_from_slice(bytes);
+        let (mut short, mut long) = ([0; HEAD + 512], Vec::new());
+        let message = match short.get_mut(..HEAD + bytes.len()) {
+            Some(message) => message,
+            None => {
+                long.resize(HEAD + bytes.len(), 0);
+                &mut long[..]
+            }
+        };
+        message[..HEAD].copy_from_slice(&(kind as libc::c_long).to_ne_bytes());
+        message[HEAD..].copy_from_slice(bytes);
         self.repeat(wait, |flags| {
             // SAFETY: the buffer is a long, the type, and `bytes.len()` bytes.
             let result =
@@ -230,20 +241,25 @@ impl Queue {
     }
 
     fn take(self, room: usize, kind: i64, flags: i32) -> Result<Message, Errno> {
-        const HEAD: usize = size_of::<libc::c_long>();
-        let mut buffer = Vec::<u8>::with_capacity(HEAD + room);
-        // SAFETY: the buffer has room for a long and `room` bytes.
-        let result = unsafe {
-            let start = buffer.as_mut_ptr().cast();
-            libc::msgrcv(self.id, start, room, kind as libc::c_long, flags)
+        let mut usual = MaybeUninit::<[u8; HEAD + ROOM_FIRST]>::uninit();
+        let mut larger = Vec::<u8>::new();
+        let start = if room <= ROOM_FIRST {
+            usual.as_mut_ptr().cast::<u8>()
+        } else {
+            larger.reserve_exact(HEAD + room);
+            larger.as_mut_ptr()
         };
+        // SAFETY: the buffer has room for a long and `room` bytes.
+        let result =
+            unsafe { libc::msgrcv(self.id, start.cast(), room, kind as libc::c_long, flags) };
         let Ok(len) = usize::try_from(result) else { return Err(sockopt::last_errno()) };
         // SAFETY: the kernel has written the long and `len` bytes.
-        unsafe { buffer.set_len(HEAD + len) };
-        let kind = libc::c_long::from_ne_bytes(buffer[..HEAD].try_into().expect("a long"));
+        let (head, bytes) =
+            unsafe { core::slice::from_raw_parts(start, HEAD + len) }.split_at(HEAD);
+        let kind = libc::c_long::from_ne_bytes(head.try_into().expect("a long"));
         #[allow(clippy::useless_conversion)] // a long has 32 bits elsewhere
         let kind = i64::from(kind);
-        Ok(Message { kind, bytes: buffer[HEAD..].to_vec() })
+        Ok(Message { kind, bytes: bytes.to_vec() })
     }
 
     fn repeat<T>(
