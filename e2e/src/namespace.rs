@@ -1,6 +1,7 @@
 //! Network namespaces of a test's own: made with `ip netns`, with veth pairs
 //! inside, gone at the end of scope, also when the test fails. Needs root.
 
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -8,7 +9,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use crate::daemon::Daemon;
-use crate::process::{PATIENCE, Process, binary};
+use crate::process::{PATIENCE, Process, binary, copy_of};
 
 /// A network namespace.
 pub struct Namespace {
@@ -39,6 +40,24 @@ impl Namespace {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.name]).arg(program);
         command
+    }
+
+    /// An `rtmd` in it as nobody, without any capability, from a copy in `directory`;
+    /// and its runtime directory there.
+    pub fn daemon_of_nobody(&self, directory: &Path, args: &[&str]) -> (Process, PathBuf) {
+        let copy = copy_of("rtmd", directory);
+        let runtime = directory.join("run");
+        std::fs::create_dir(&runtime).expect("a directory");
+        for path in [directory, &runtime] {
+            std::os::unix::fs::chown(path, Some(65534), Some(65534)).expect("root");
+        }
+        let mut command = self.command("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--no-new-privs"]);
+        command.arg(&copy).arg("--runtime-dir").arg(&runtime).args(args);
+        for name in ["RTM_SOCKET", "RTM_RUNTIME_DIR", "XDG_RUNTIME_DIR"] {
+            command.env_remove(name);
+        }
+        (Process::spawn(command), runtime)
     }
 
     /// Runs `ip` with these words in it, which must succeed; gives its output.

@@ -34,6 +34,18 @@ fn export(daemon: &Daemon) -> serde_json::Value {
     daemon.json(&["status"])["export"].clone()
 }
 
+/// A file of so many routes for table 100.
+fn many(count: u32) -> tempfile::NamedTempFile {
+    let mut lines = String::new();
+    for number in 0..count {
+        let (second, third) = (number / 250, number % 250);
+        let _ = writeln!(lines, "10.{second}.{third}.0/24 via 192.168.1.1 dev v0 table 100");
+    }
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), &lines).unwrap();
+    file
+}
+
 #[test]
 fn winners_are_in_the_kernel_and_others_routes_survive() {
     if !require::root("winners_are_in_the_kernel_and_others_routes_survive") {
@@ -118,17 +130,7 @@ fn a_restart_deletes_nothing_that_is_valid() {
         return;
     }
     let namespace = Namespace::with_links();
-    let mut lines = String::new();
-    for number in 0..500 {
-        let _ = writeln!(
-            lines,
-            "10.{}.{}.0/24 via 192.168.1.1 dev v0 table 100",
-            number / 250,
-            number % 250
-        );
-    }
-    let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), &lines).unwrap();
+    let file = many(500);
     let load = file.path().to_str().unwrap();
     let args = ["--export", "100", "--load", load];
     let daemon = Daemon::start_within(&namespace, CONFIG, &args);
@@ -259,19 +261,7 @@ fn without_permission_it_says_so() {
     }
     let namespace = Namespace::with_links();
     let directory = tempfile::tempdir().unwrap();
-    let copy = rtm_e2e::copy_of("rtmd", directory.path());
-    let runtime = directory.path().join("run");
-    std::fs::create_dir(&runtime).unwrap();
-    let nobody = rustix::fs::Uid::from_raw(65534);
-    let group = rustix::fs::Gid::from_raw(65534);
-    for path in [directory.path(), &runtime] {
-        rustix::fs::chown(path, Some(nobody), Some(group)).unwrap();
-    }
-    let mut command = namespace.command("setpriv");
-    command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--no-new-privs"]);
-    command.arg(&copy).arg("--runtime-dir").arg(&runtime).args(["--export", "100"]);
-    command.env_remove("RTM_SOCKET").env_remove("RTM_RUNTIME_DIR").env_remove("XDG_RUNTIME_DIR");
-    let process = Process::spawn(command);
+    let (process, runtime) = namespace.daemon_of_nobody(directory.path(), &["--export", "100"]);
     process.wait_stderr("ready");
     let rtm = |words: &str| {
         let mut rtm = std::process::Command::new(rtm_e2e::binary("rtm"));
@@ -294,17 +284,7 @@ fn an_overrun_of_events_ends_as_the_table_wants() {
         return;
     }
     let namespace = Namespace::with_links();
-    let mut lines = String::new();
-    for number in 0..3000 {
-        let _ = writeln!(
-            lines,
-            "10.{}.{}.0/24 via 192.168.1.1 dev v0 table 100",
-            number / 250,
-            number % 250
-        );
-    }
-    let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), &lines).unwrap();
+    let file = many(3000);
     let args = ["--export", "100", "--load", file.path().to_str().unwrap()];
     let daemon = Daemon::start_within(&namespace, CONFIG, &args);
     until("all are there", || ours(&namespace).len() == 3000);

@@ -158,19 +158,7 @@ fn no_privilege_is_needed() {
     }
     let namespace = Namespace::with_links();
     let directory = tempfile::tempdir().unwrap();
-    let copy = rtm_e2e::copy_of("rtmd", directory.path());
-    let runtime = directory.path().join("run");
-    std::fs::create_dir(&runtime).unwrap();
-    let nobody = rustix::fs::Uid::from_raw(65534);
-    let group = rustix::fs::Gid::from_raw(65534);
-    for path in [directory.path(), &runtime] {
-        rustix::fs::chown(path, Some(nobody), Some(group)).unwrap();
-    }
-    let mut command = namespace.command("setpriv");
-    command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--no-new-privs"]);
-    command.arg(&copy).arg("--runtime-dir").arg(&runtime).arg("--kernel");
-    command.env_remove("RTM_SOCKET").env_remove("RTM_RUNTIME_DIR").env_remove("XDG_RUNTIME_DIR");
-    let process = Process::spawn(command);
+    let (process, runtime) = namespace.daemon_of_nobody(directory.path(), &["--kernel"]);
     process.wait_stderr("kernel: ");
     let mut rtm = std::process::Command::new(binary("rtm"));
     rtm.arg("--runtime-dir").arg(&runtime).args(["route", "show"]);

@@ -66,29 +66,11 @@ fn one_family(
     let directory = sets::write(setup.directory(), family, &lines, &sets)?;
     let directory = crate::rtm::text(&directory)?;
     // The programs build their structures while ours are built.
-    let mut programs = Vec::new();
-    if setup.wants("dpdk") {
-        let program = external::dpdk(setup.directory())?;
-        let kinds = match family {
-            Family::V4 => ["rte_lpm", "rte_fib"],
-            Family::V6 => ["rte_lpm6", "rte_fib6"],
-        };
-        for kind in kinds {
-            programs.push(Program::start(kind, setup.directory(), &program, &[kind, &directory])?);
-        }
-    }
-    if setup.wants("crates") {
-        let number = if family == Family::V4 { "4" } else { "6" };
-        for kind in ["prefix-trie", "iptrie", "treebitmap", "poptrie"] {
-            let arguments = [kind, number, &directory];
-            programs.push(Program::start(
-                kind,
-                setup.directory(),
-                &external::crates(),
-                &arguments,
-            )?);
-        }
-    }
+    let dpdk = match family {
+        Family::V4 => ["rte_lpm", "rte_fib"],
+        Family::V6 => ["rte_lpm6", "rte_fib6"],
+    };
+    let mut programs = rivals(setup, family, &dpdk, &directory)?;
     let mut admin = None;
     if setup.wants("kernel") {
         let routes = setup.routes_max().map_or("all".to_owned(), |max| max.to_string());
@@ -523,29 +505,33 @@ pub(crate) fn figures(setup: &Setup) -> Result<Figures> {
     })
 }
 
+/// Starts DPDK's structures of these names, and the crates', over the sets in
+/// `directory`.
+fn rivals(setup: &Setup, family: Family, dpdk: &[&str], directory: &str) -> Result<Vec<Program>> {
+    let mut programs = Vec::new();
+    if setup.wants("dpdk") {
+        let program = external::dpdk(setup.directory())?;
+        for kind in dpdk {
+            programs.push(Program::start(kind, setup.directory(), &program, &[kind, directory])?);
+        }
+    }
+    if setup.wants("crates") {
+        let (program, number) = (external::crates(), if family == Family::V4 { "4" } else { "6" });
+        for kind in ["prefix-trie", "iptrie", "treebitmap", "poptrie"] {
+            let arguments = [kind, number, directory];
+            programs.push(Program::start(kind, setup.directory(), &program, &arguments)?);
+        }
+    }
+    Ok(programs)
+}
+
 /// What the rivals' structures take.
 fn program_bytes(setup: &Setup, family: Family, lines: &[Line]) -> Result<Vec<Figure>> {
     let directory = sets::write(setup.directory(), family, lines, &[])?;
     let directory = crate::rtm::text(&directory)?;
-    let mut programs = Vec::new();
-    if setup.wants("dpdk") {
-        // rte_lpm takes nearly a minute to build and has its size by its type.
-        let kind = if family == Family::V4 { "rte_fib" } else { "rte_fib6" };
-        let program = external::dpdk(setup.directory())?;
-        programs.push(Program::start(kind, setup.directory(), &program, &[kind, &directory])?);
-    }
-    if setup.wants("crates") {
-        let number = if family == Family::V4 { "4" } else { "6" };
-        for kind in ["prefix-trie", "iptrie", "treebitmap", "poptrie"] {
-            let arguments = [kind, number, &directory];
-            programs.push(Program::start(
-                kind,
-                setup.directory(),
-                &external::crates(),
-                &arguments,
-            )?);
-        }
-    }
+    // rte_lpm takes nearly a minute to build and has its size by its type.
+    let dpdk = if family == Family::V4 { "rte_fib" } else { "rte_fib6" };
+    let programs = rivals(setup, family, &[dpdk], &directory)?;
     let mut rows = Vec::new();
     for mut program in programs {
         program.ready()?;

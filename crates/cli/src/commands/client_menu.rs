@@ -5,14 +5,15 @@
 //! daemon, as the command would. End of input is as good as 0.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::AsFd;
 
-use rtm_client::{Follower, RouteCursor};
+use rtm_client::{Busy, Follower, RouteCursor};
 use rtm_model::text::{
-    Command, Context, neighbour_menu_heading, neighbour_menu_row, parse_line, route_menu_heading,
-    route_menu_row,
+    Bytes, Command, Context, neighbour_menu_heading, neighbour_menu_row, parse_line,
+    route_menu_heading, route_menu_row,
 };
 use rtm_model::{Mac, NeighbourKey, TABLE_MAIN, parse_address};
 
@@ -249,20 +250,10 @@ impl Menu {
         shown: usize,
     ) -> Result<()> {
         let Some(image) = follower.image() else { return Ok(()) };
-        let page = self.page();
-        let routes = image.routes4(None).chain(image.routes6(None)).skip(shown);
-        for (row, route) in routes.enumerate() {
-            if row == page {
-                self.prompt = Prompt::MappedRoutes(shown + page);
-                return Ok(env.out.text("-- Enter: more, q: back -- ")?);
-            }
-            let route = route.map_err(busy)?;
-            let mut buffer = env.out.buffer();
-            route_menu_row(&mut buffer, &route.key, &route.value, &ImageNames(image))
-                .map_err(io::Error::other)?;
-            env.out.spill()?;
-        }
-        stale(env, follower)
+        let routes = image.routes4(None).chain(image.routes6(None));
+        self.mapped(env, follower, routes, shown, Prompt::MappedRoutes, |out, route| {
+            route_menu_row(out, &route.key, &route.value, &ImageNames(image))
+        })
     }
 
     fn mapped_neighbours(
@@ -272,16 +263,29 @@ impl Menu {
         shown: usize,
     ) -> Result<()> {
         let Some(image) = follower.image() else { return Ok(()) };
+        let neighbours = image.neighbours();
+        self.mapped(env, follower, neighbours, shown, Prompt::MappedNeighbours, |out, neighbour| {
+            neighbour_menu_row(out, &neighbour.key, &neighbour.value, &ImageNames(image))
+        })
+    }
+
+    /// A page of the image's entries, behind those that were shown.
+    fn mapped<T>(
+        &mut self,
+        env: &mut Env<'_>,
+        follower: &Follower,
+        entries: impl Iterator<Item = std::result::Result<T, Busy>>,
+        shown: usize,
+        more: fn(usize) -> Prompt,
+        print: impl Fn(&mut Bytes<'_>, &T) -> fmt::Result,
+    ) -> Result<()> {
         let page = self.page();
-        for (row, neighbour) in image.neighbours().skip(shown).enumerate() {
+        for (row, entry) in entries.skip(shown).enumerate() {
             if row == page {
-                self.prompt = Prompt::MappedNeighbours(shown + page);
+                self.prompt = more(shown + page);
                 return Ok(env.out.text("-- Enter: more, q: back -- ")?);
             }
-            let neighbour = neighbour.map_err(busy)?;
-            let mut buffer = env.out.buffer();
-            neighbour_menu_row(&mut buffer, &neighbour.key, &neighbour.value, &ImageNames(image))
-                .map_err(io::Error::other)?;
+            print(&mut env.out.buffer(), &entry.map_err(busy)?).map_err(io::Error::other)?;
             env.out.spill()?;
         }
         stale(env, follower)
