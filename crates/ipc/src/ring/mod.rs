@@ -759,7 +759,8 @@ impl Reader {
     pub fn receive(&mut self, message: &mut Vec<u8>, wait: Wait) -> Result<bool, Error> {
         let there = self.peek_message(message, wait)?;
         if there {
-            self.consume_message(message);
+            // It was seen to be there whole.
+            self.0.end.advance(framed(message.len()));
         }
         Ok(there)
     }
