@@ -169,9 +169,10 @@ impl Map {
     #[inline]
     fn at(&self, offset: usize, len: usize, align: usize) -> *mut u8 {
         let in_range = offset <= self.len && len <= self.len - offset;
-        assert!(in_range, "{len} bytes at {offset} of a map of {} bytes", self.len);
         // The start is aligned to a page.
-        assert!(offset % align == 0, "offset {offset} is not a multiple of {align}");
+        if !in_range || offset % align != 0 {
+            outside(offset, len, align, self.len);
+        }
         // SAFETY: in range, checked above.
         unsafe { self.start.as_ptr().add(offset) }
     }
@@ -244,6 +245,15 @@ impl Map {
         self.bytes_out(offset, &mut bytes);
         bytes
     }
+}
+
+/// The caller's mistake. By value and apart, so that who makes none doesn't
+/// prepare what it would say.
+#[cold]
+#[track_caller]
+fn outside(offset: usize, len: usize, align: usize, map_len: usize) -> ! {
+    assert!(offset % align == 0, "offset {offset} is not a multiple of {align}");
+    panic!("{len} bytes at {offset} of a map of {map_len} bytes");
 }
 
 #[inline]
