@@ -11,6 +11,7 @@ pub mod mirror;
 pub mod namespace;
 pub mod process;
 pub mod require;
+pub mod script;
 
 pub use daemon::Daemon;
 pub use namespace::Namespace;

@@ -114,15 +114,18 @@ impl Object {
 
     fn complete(self, bytes: u64) -> Result<Object, CreateError> {
         self.fill(0, bytes)?;
-        self.seal()?;
         Ok(self)
     }
 
-    /// One that is neither allocated nor sealed.
+    /// One that is sealed at once, and not allocated: what is within its size
+    /// can still be allocated. (Who may look into our /proc/self/fd, root, would
+    /// otherwise find one to map for writing as long as it is being filled.)
     fn begin(bytes: u64) -> Result<Object, CreateError> {
         check_headroom(bytes)?;
         let writer = memfd::create_empty(NAME, bytes)?;
-        Object::of(writer, bytes, None)
+        let object = Object::of(writer, bytes, None)?;
+        memfd::seal_for_readers(&object.writer)?;
+        Ok(object)
     }
 
     fn begin_named(name: &str, bytes: u64) -> Result<Object, CreateError> {
@@ -153,13 +156,6 @@ impl Object {
     /// Allocates a part.
     fn fill(&self, from: u64, bytes: u64) -> Result<(), CreateError> {
         Ok(memfd::allocate(&self.writer, NAME, from, bytes)?)
-    }
-
-    fn seal(&self) -> Result<(), CreateError> {
-        if self.name.is_none() {
-            memfd::seal_for_readers(&self.writer)?;
-        }
-        Ok(())
     }
 
     /// Gives the name to this object, by one rename: there is no moment in which
@@ -229,11 +225,6 @@ impl Memory for Object {
 
     fn allocate(&self, from: u64, bytes: u64) -> Result<(), Full> {
         self.fill(from, bytes).map_err(|error| Full::System { bytes, why: error.to_string() })
-    }
-
-    fn allocated(&self) -> Result<(), Full> {
-        let bytes = self.words.len() as u64 * 8;
-        self.seal().map_err(|error| Full::System { bytes, why: error.to_string() })
     }
 
     fn installed(&self) {

@@ -9,7 +9,10 @@
 //! end. A reader copies up to the end, then looks at the announcement: if that
 //! is more than a lap ahead of the position it began at, the copy may be a
 //! mixture, the reader was lapped and must read the tables again.
+use core::cell::Cell;
 use core::time::Duration;
+
+use ipc::futex::Woken;
 
 use crate::layout::{AT_WAKE, RING_END};
 use crate::protocol::{Real, ring_copy, ring_observe, ring_publish, ring_write};
@@ -77,11 +80,12 @@ pub struct RingReader {
     at: usize,
     count: usize,
     position: u64,
+    late: Cell<u64>,
 }
 
 impl RingReader {
     pub(crate) fn new(words: ReadWords, at: usize, count: usize) -> RingReader {
-        let mut ring = RingReader { words, at, count, position: 0 };
+        let mut ring = RingReader { words, at, count, position: 0, late: Cell::new(0) };
         ring.to_end();
         ring
     }
@@ -100,6 +104,14 @@ impl RingReader {
     /// afterwards misses nothing: each change is in the tables or still to come.
     pub fn to_end(&mut self) {
         self.position = ring_observe::<Real>(&self.words);
+    }
+
+    /// How many waits only their time ended, though there was something to read:
+    /// somebody kept the wake-up away from us (or, seldom, it came in the same
+    /// moment).
+    #[must_use]
+    pub fn late(&self) -> u64 {
+        self.late.get()
     }
 
     /// Is there anything to read?
@@ -141,7 +153,11 @@ impl RingReader {
         if self.is_behind() {
             return Ok(true);
         }
-        ipc::futex::wait(map, AT_WAKE * 8, turn, Some(timeout.min(WAIT_MAX)))?;
-        Ok(self.is_behind())
+        let woken = ipc::futex::wait(map, AT_WAKE * 8, turn, Some(timeout.min(WAIT_MAX)))?;
+        let is_behind = self.is_behind();
+        if is_behind && woken == Woken::TimedOut {
+            self.late.set(self.late.get() + 1);
+        }
+        Ok(is_behind)
     }
 }

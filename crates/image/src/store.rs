@@ -75,14 +75,6 @@ pub trait Memory: WordsMut + Sized {
         Ok(())
     }
 
-    /// All of it is allocated.
-    ///
-    /// # Errors
-    /// [`Full`].
-    fn allocated(&self) -> Result<(), Full> {
-        Ok(())
-    }
-
     /// It can be read now: it has everything that the memory before had.
     fn installed(&self) {}
 
@@ -420,9 +412,6 @@ impl<M: Memory> Store<M> {
         if part > 0 {
             growth.to.allocate(growth.allocated, part)?;
             growth.allocated += part;
-            if growth.allocated == bytes {
-                growth.to.allocated()?;
-            }
         }
         let mut budget = budget - part;
         if growth.allocated < bytes || budget == 0 {

@@ -348,7 +348,7 @@ fn following() {
     );
     check("client", Command::Client(ClientRun::default()));
     check(
-        "client --name a --mapped --keys --menu --once --verify --count",
+        "client --name a --mapped --futex --keys --menu --once --verify --count",
         Command::Client(ClientRun {
             name: Some("a".into()),
             mapped: true,
