@@ -19,7 +19,7 @@
 use std::time::Duration;
 
 use rtm_image::{Lapped, Reader, RingReader};
-use rtm_tables::wire::records::{Records, scan};
+use rtm_tables::wire::records::Records;
 use rtm_tables::wire::{DaemonFrame, Frame};
 use rtm_tables::{Flush, Revision};
 
@@ -147,10 +147,8 @@ impl RingFollower {
 fn tell_frames(bytes: &[u8], tell: &mut dyn FnMut(RingEvent<'_>)) -> bool {
     let mut rest = bytes;
     while !rest.is_empty() {
-        let Ok(found) = scan(rest, 0, FRAME_BYTES_MAX, None) else { return false };
-        if found.records > 0 {
-            let (run, behind) = rest.split_at(found.records);
-            let Ok(records) = Records::new(run, FRAME_BYTES_MAX) else { return false };
+        let Ok((records, behind)) = Records::first(rest, FRAME_BYTES_MAX) else { return false };
+        if !records.as_bytes().is_empty() {
             tell(RingEvent::Records(records));
             rest = behind;
             continue;

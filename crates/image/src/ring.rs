@@ -127,8 +127,17 @@ impl RingReader {
     /// [`Lapped`]; `frames` is as it was.
     pub fn read(&mut self, frames: &mut Vec<u8>) -> Result<usize, Lapped> {
         let before = frames.len();
-        match ring_copy::<Real>(&self.words, (self.at, self.count), self.position, |word| {
-            frames.extend_from_slice(&word.to_le_bytes());
+        let words = &self.words;
+        match ring_copy::<Real>(words, (self.at, self.count), self.position, |runs| {
+            frames.resize(before + runs.iter().map(|run| run.len() * 8).sum::<usize>(), 0);
+            let mut rest = &mut frames[before..];
+            for run in runs {
+                let (part, behind) = rest.split_at_mut(run.len() * 8);
+                for (bytes, word) in part.chunks_exact_mut(8).zip(run) {
+                    bytes.copy_from_slice(&words.get(word).to_le_bytes());
+                }
+                rest = behind;
+            }
         }) {
             Some(end) => {
                 self.position = end;

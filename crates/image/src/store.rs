@@ -15,7 +15,7 @@
 use core::fmt;
 use core::sync::atomic::Ordering;
 
-use crate::heap::{Heap, SLAB_WORDS, Usage};
+use crate::heap::{Heap, Part, SLAB_WORDS, Usage};
 use crate::layout::{
     AT_BYTES, AT_HEAP, AT_ID, AT_STATE, AT_SUCCESSOR, HEADER_WORDS, STATE_MOVED, UNIT_WORDS,
     word_of,
@@ -249,6 +249,10 @@ impl<M: Memory> Store<M> {
 
     pub(crate) fn usage(&self) -> Usage {
         self.heap.usage()
+    }
+
+    pub(crate) fn parts(&self) -> Vec<Part> {
+        self.heap.parts()
     }
 
     /// The prefix lengths noted for the first `count` entries of a block.

@@ -352,6 +352,7 @@ fn following() {
         Command::Client(ClientRun {
             name: Some("a".into()),
             mapped: true,
+            futex: true,
             keys: true,
             menu: true,
             once: true,

@@ -12,8 +12,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use rtm_client::{
-    Event, FlushSignal, FollowConfig, Follower, Reader, Replica, RouteCursor, Stop, SubscribeMode,
-    Turn,
+    Counts, Event, FlushSignal, FollowConfig, Follower, Reader, Replica, RouteCursor, Stop,
+    SubscribeMode, Turn,
 };
 use rtm_model::Mac;
 use rtm_model::text::ClientRun;
@@ -221,10 +221,6 @@ fn count(env: &mut Env<'_>, follower: &Follower) -> Result<()> {
     let counts = follower.counts();
     let revision = follower.position().map_or(0, |(_, revision)| revision.0);
     let figures = [
-        ("revision", revision),
-        ("records", counts.records),
-        ("deletes", counts.deletes),
-        ("flushes", counts.flushes),
         ("marks", counts.marks),
         ("bytes", counts.bytes),
         ("connects", counts.connects),
@@ -234,11 +230,24 @@ fn count(env: &mut Env<'_>, follower: &Follower) -> Result<()> {
         ("resyncs", counts.resyncs),
         ("signals", follower.flush_signals()),
     ];
-    print_counts(env, &figures)
+    print_counts(env, revision, &counts, &figures)
 }
 
-/// What `--count` prints: a line, or an object.
-pub(super) fn print_counts(env: &mut Env<'_>, figures: &[(&str, u64)]) -> Result<()> {
+/// What `--count` prints, a line or an object: what every follower counts, then
+/// its own figures.
+pub(super) fn print_counts(
+    env: &mut Env<'_>,
+    revision: u64,
+    counts: &Counts,
+    own: &[(&str, u64)],
+) -> Result<()> {
+    let figures = [
+        ("revision", revision),
+        ("records", counts.records),
+        ("deletes", counts.deletes),
+        ("flushes", counts.flushes),
+    ];
+    let figures: Vec<(&str, u64)> = figures.iter().chain(own).copied().collect();
     if env.options.json {
         let value: serde_json::Map<String, serde_json::Value> =
             figures.iter().map(|(name, count)| ((*name).to_owned(), json!(count))).collect();

@@ -10,7 +10,9 @@ use std::io::{self, IsTerminal};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
-use rtm_client::{Epoch, Event, FollowConfig, Follower, Reader, Revision, RingEvent, RingFollower};
+use rtm_client::{
+    Counts, Epoch, Event, FollowConfig, Follower, Reader, Revision, RingEvent, RingFollower,
+};
 use rtm_client::{Stop, Turn, WAIT_MAX};
 use rtm_model::text::ClientRun;
 use serde_json::json;
@@ -27,10 +29,8 @@ use crate::output::say;
 
 /// What `--count` counts.
 #[derive(Default)]
-struct Counts {
-    records: u64,
-    deletes: u64,
-    flushes: u64,
+struct Tally {
+    changes: Counts,
     rereads: u64,
     attaches: u64,
     wakeups: u64,
@@ -53,7 +53,7 @@ pub(crate) fn run(env: &mut Env<'_>, run: &ClientRun) -> Result<()> {
     })?;
     let mut menu = with_menu.then(|| Menu::new(&env.out));
     let mut ring: Option<RingFollower> = None;
-    let mut counts = Counts::default();
+    let mut counts = Tally::default();
     let mut lost = Lost::default();
     let mut shown = false;
     loop {
@@ -127,12 +127,9 @@ pub(crate) fn run(env: &mut Env<'_>, run: &ClientRun) -> Result<()> {
             counts.late = ring.late();
             ring.poll(&mut |event| match event {
                 RingEvent::Records(records) => {
-                    for record in records {
-                        counts.records += 1;
-                        counts.deletes += u64::from(record.op == rtm_client::RecordOp::Delete);
-                    }
+                    records.for_each(|record| counts.changes.record(&record));
                 }
-                RingEvent::Flushed { .. } => counts.flushes += 1,
+                RingEvent::Flushed { .. } => counts.changes.flushes += 1,
                 RingEvent::Reread => counts.rereads += 1,
                 _ => {}
             });
@@ -202,21 +199,17 @@ fn tables(env: &mut Env<'_>, follower: &Follower) -> Result<()> {
 }
 
 /// What `--count` and `--verify` promise for the end.
-fn promise(env: &mut Env<'_>, follower: &Follower, run: &ClientRun, counts: &Counts) -> Result<()> {
+fn promise(env: &mut Env<'_>, follower: &Follower, run: &ClientRun, counts: &Tally) -> Result<()> {
     if run.count {
         let revision =
             follower.image().and_then(|image| image.state().ok()).map_or(0, |s| s.revision);
         let figures = [
-            ("revision", revision),
-            ("records", counts.records),
-            ("deletes", counts.deletes),
-            ("flushes", counts.flushes),
             ("rereads", counts.rereads),
             ("wakeups", counts.wakeups),
             ("late", counts.late),
             ("attaches", counts.attaches),
         ];
-        client::print_counts(env, &figures)?;
+        client::print_counts(env, revision, &counts.changes, &figures)?;
     }
     if run.verify {
         verify(env, follower)?;

@@ -360,8 +360,12 @@ pub(crate) const TOPICS: &[Topic] = &[
         words: "status image",
         usage: &[""],
         about: "Shows the tables in shared memory: layout, sizes, revision, writer, free space",
-        more: &[],
-        options: &[],
+        more: &[
+            "'nodes' are the blocks in the heap by size, 'trees' what stands behind listings and",
+            "neighbours. 'repeats' and 'busy' are of this very process: readers write nothing, so",
+            "nobody can tell how often others had to repeat.",
+        ],
+        options: &[("-d", "with the routing tables, each with its routes")],
         example: "rtm status image",
     },
     Topic {
