@@ -27,18 +27,20 @@
 //! new one finds no room either, changes that add something are refused, and it is
 //! tried again later.
 //!
-//! **The second copy** (`--publish-name`) is a writer of its own over an object
-//! that has a POSIX name. If it fails, it is given up, and `status` says so; the
-//! first one goes on.
+//! **The second copy** (`--publish-name`) is in `named`. If it fails, `status`
+//! says so, the first one goes on, and it is made anew.
+
+mod named;
 
 use std::os::fd::BorrowedFd;
 
-use rtm_image::{CreateError, Full, Object, Settings, Status, WriteError, Writer};
+use rtm_image::{CreateError, Full, Object, Part, Settings, Status, WriteError, Writer};
 use rtm_model::{Entity, GroupId, LinkId, NeighbourKey};
 use rtm_tables::wire::DaemonFrame;
 use rtm_tables::{Epoch, Flush, Hub, Record, RecordOp, Revision, RouteCursor, Table};
 
 use crate::config::Limits;
+use named::Named;
 
 /// The smallest object: the smallest ring and the smallest heap fit.
 const OBJECT_BYTES_MIN: u64 = 8 << 20;
@@ -53,8 +55,8 @@ const REBUILD_TURNS: u32 = 4096;
 /// The image and what goes with it.
 pub(crate) struct Image {
     writer: Writer<Object>,
-    /// With its name; `None`: not asked for, or given up.
-    named: Option<(String, Writer<Object>)>,
+    /// The second copy, if there is to be one.
+    named: Option<Named>,
     epoch: Epoch,
     /// The newest revision that it shows.
     revision: Revision,
@@ -130,8 +132,10 @@ impl Rebuild {
 pub(crate) struct ImageStatus<'a> {
     /// Of the image that the socket hands out.
     pub(crate) status: Status,
-    /// The POSIX name of the second copy.
+    /// The POSIX name of the second copy, while it is published.
     pub(crate) name: Option<&'a str>,
+    /// Why it isn't, with its name.
+    pub(crate) name_failed: Option<String>,
     /// The newest revision that it shows.
     pub(crate) revision: Revision,
     /// Changes that found no room.
@@ -183,18 +187,9 @@ impl Image {
         let object = Object::create(settings.bytes).map_err(|error| format!("image: {error}"))?;
         let writer = Writer::new(object, &settings).map_err(|error| format!("image: {error}"))?;
         let mut warnings = Vec::new();
-        let named = name.and_then(|name| {
-            let writer = Object::create_named(name, settings.bytes)
-                .map_err(|error| error.to_string())
-                .and_then(|object| Writer::new(object, &settings).map_err(|e| e.to_string()));
-            match writer {
-                Ok(writer) => Some((name.to_owned(), writer)),
-                Err(error) => {
-                    warnings.push(format!("--publish-name: {name}: {error}"));
-                    None
-                }
-            }
-        });
+        let named = name.map(|name| Named::new(name, &settings));
+        let failed = named.as_ref().and_then(Named::failed);
+        warnings.extend(failed.map(|why| format!("--publish-name: {why}")));
         Ok(Image {
             writer,
             named,
@@ -222,10 +217,8 @@ impl Image {
     /// One line that says why not; nothing has changed.
     pub(crate) fn room_for(&mut self, records: u64) -> Result<(), String> {
         self.writable()?.reserve(records).map_err(|error| full(&error))?;
-        if let Some((_, writer)) = &mut self.named {
-            if let Err(error) = writer.reserve(records) {
-                self.give_up_name(&error.to_string());
-            }
+        if let Some(named) = &mut self.named {
+            named.reserve(records);
         }
         Ok(())
     }
@@ -293,7 +286,11 @@ impl Image {
     pub(crate) fn has_work(&self, table: &Table) -> bool {
         match &self.rebuild {
             Some(_) => !table.is_staging(),
-            None => self.failed.is_none() && self.writer.is_growing(),
+            None if self.failed.is_some() => false,
+            None => {
+                let named = self.named.as_ref().is_some_and(Named::has_work);
+                self.writer.is_growing() || named && !table.is_staging()
+            }
         }
     }
 
@@ -304,11 +301,10 @@ impl Image {
         }
         let before = self.revision;
         if table.revision() == before {
-            let named = self.named.as_mut().map(|(_, writer)| writer);
-            let growing = [Some(&mut self.writer), named].into_iter().flatten();
-            if growing.into_iter().any(|writer| writer.is_growing()) {
+            if self.writer.is_growing() || self.named.as_ref().is_some_and(Named::has_work) {
                 self.each(|writer| Ok(writer.tend()?));
             }
+            self.tend_name(table);
             return false;
         }
         self.commit(table);
@@ -322,7 +318,7 @@ impl Image {
             DaemonFrame::Begin { from: before }.encode(&mut again);
             DaemonFrame::End { revision, digests }.encode(&mut again);
         }
-        let named = self.named.as_mut().map(|(_, writer)| writer);
+        let named = self.named.as_mut().and_then(Named::writer);
         for writer in [Some(&mut self.writer), named].into_iter().flatten() {
             if again.is_empty() {
                 hub.unpublished(&mut |frames| writer.ring_append(frames));
@@ -331,6 +327,7 @@ impl Image {
             }
             writer.ring_publish();
         }
+        self.tend_name(table);
         true
     }
 
@@ -340,10 +337,8 @@ impl Image {
             return self.fail(&error.into());
         }
         self.revision = revision;
-        if let Some((_, writer)) = &mut self.named {
-            if let Err(error) = writer.commit(epoch, revision.0, &digests) {
-                self.give_up_name(&error.to_string());
-            }
+        if let Some(named) = &mut self.named {
+            named.commit(epoch, revision.0, &digests);
         }
     }
 
@@ -358,10 +353,8 @@ impl Image {
         if let Err(error) = change(&mut self.writer) {
             return self.fail(&error);
         }
-        if let Some((_, writer)) = &mut self.named {
-            if let Err(error) = change(writer) {
-                self.give_up_name(&error.to_string());
-            }
+        if let Some(named) = &mut self.named {
+            named.change(&change);
         }
     }
 
@@ -369,7 +362,9 @@ impl Image {
     fn fail(&mut self, error: &WriteError) {
         tracing::error!("the image can't be written: {error}; it is made anew from the table");
         self.failed = Some(error.to_string());
-        self.give_up_name("the image failed");
+        if let Some(named) = &mut self.named {
+            named.give_up("the image failed");
+        }
         self.begin_rebuild();
     }
 
@@ -431,12 +426,12 @@ impl Image {
         true
     }
 
-    fn give_up_name(&mut self, why: &str) {
-        if let Some((name, mut writer)) = self.named.take() {
-            tracing::warn!("{name} is no longer published: {why}");
-            writer.close();
-            let _ = rtm_image::remove_name(&name);
-            self.warnings.push(format!("--publish-name: {name}: {why}"));
+    /// Goes on with a second copy that is made anew: of what the first one shows.
+    fn tend_name(&mut self, table: &Table) {
+        let Some(named) = &mut self.named else { return };
+        if self.failed.is_none() && !table.is_staging() {
+            let bytes = self.writer.status().bytes;
+            named.step(table, &Settings { bytes, ..self.settings });
         }
     }
 
@@ -448,25 +443,30 @@ impl Image {
             rebuild.writer.set_bytes_max(limits.image_bytes_max.0);
         }
         self.writer.set_bytes_max(limits.image_bytes_max.0);
-        if let Some((_, writer)) = &mut self.named {
-            writer.set_bytes_max(limits.image_bytes_max.0);
+        if let Some(named) = &mut self.named {
+            named.set_bytes_max(limits.image_bytes_max.0);
         }
     }
 
     /// The daemon stops in order: readers are told, the name goes.
     pub(crate) fn close(&mut self) {
         self.writer.close();
-        if let Some((name, mut writer)) = self.named.take() {
-            writer.close();
-            let _ = rtm_image::remove_name(&name);
+        if let Some(mut named) = self.named.take() {
+            named.close();
         }
+    }
+
+    /// The image by kinds of blocks.
+    pub(crate) fn parts(&self) -> Vec<Part> {
+        self.writer.parts()
     }
 
     /// How it is.
     pub(crate) fn status(&self) -> ImageStatus<'_> {
         ImageStatus {
             status: self.writer.status(),
-            name: self.named.as_ref().map(|(name, _)| name.as_str()),
+            name: self.named.as_ref().and_then(Named::published),
+            name_failed: self.named.as_ref().and_then(Named::failed),
             revision: self.revision,
             refused: self.refused,
             failed: self.failed.as_deref(),
@@ -643,5 +643,63 @@ mod tests {
         }
         assert_eq!(world.image.room_for(1), Ok(()));
         world.compare();
+    }
+
+    /// A copy by name that can't be written loses its name, is made anew, and has
+    /// the name again when it shows what the table holds.
+    #[test]
+    fn a_name_that_failed_is_published_again() {
+        let name = format!("/rtm-test-{}-image", std::process::id());
+        let mut world = World::new();
+        let limits = Config::default().limits;
+        world.image = Image::new(&limits, &world.table, [1, 2], Some(&name)).unwrap();
+        for n in 0..3000_u32 {
+            let (b, c) = (n / 256, n % 256);
+            world.change(&format!("route add 10.{b}.{c}.0/24 via 192.0.2.{} dev e", 1 + n % 7));
+        }
+        assert!(world.turn());
+        let open = || rtm_image::open_name(&name).map(|fd| Reader::attach(fd).unwrap());
+        let shown = |reader: Reader| reader.state().map(|state| (state.revision, state.digests));
+        let first = open().unwrap();
+        assert_eq!(first.state().unwrap().revision, world.table.revision().0);
+        for round in 0..2 {
+            world.image.named.as_mut().unwrap().give_up("no room");
+            let status = world.image.status();
+            assert_eq!((status.name, status.failed), (None, None), "the first copy goes on");
+            assert!(status.name_failed.unwrap().contains("no room"));
+            assert_eq!(first.writer().unwrap(), WriterState::Closed);
+            let mut turns = 0;
+            while world.image.status().name.is_none() {
+                assert!(open().is_err(), "it isn't there before it shows everything");
+                world.change(&format!("route replace 10.0.{turns}.0/24 dev e{round}"));
+                world.turn();
+                turns += 1;
+                assert!(turns < 1000);
+            }
+            assert!(turns > 5, "{turns} turns: {REBUILD_ENTITIES} entities each");
+            let expected = (world.table.revision().0, world.table.digests());
+            assert_eq!(shown(open().unwrap()), Ok(expected));
+            world.compare();
+        }
+        // And it is told what comes.
+        world.change("route add 203.0.113.0/24 dev e");
+        assert!(world.turn());
+        let key = RouteKey::main("203.0.113.0/24".parse().unwrap());
+        assert!(open().unwrap().route(&key).unwrap().is_some());
+        // Tried in vain it waits, until the limits change.
+        let named = world.image.named.as_mut().unwrap();
+        named.give_up("no room");
+        named.give_up("no room for a new one either");
+        for _ in 0..100 {
+            world.turn();
+        }
+        assert_eq!(world.image.status().name, None);
+        world.image.configure(&limits);
+        for _ in 0..20 {
+            world.turn();
+        }
+        assert_eq!(world.image.status().name, Some(name.as_str()));
+        world.image.close();
+        assert!(open().is_err());
     }
 }

@@ -15,7 +15,7 @@ use rtm_model::{
 use crate::answers::{Answer, Answers};
 use crate::batch::{BATCH, Batch, Queued};
 use crate::hash::Table as Hash;
-use crate::heap::Usage;
+use crate::heap::{Part, Usage};
 use crate::keys::{self, HAS_ATTRS, RouteWords};
 use crate::layout::{
     self, AT_STATE, HEADER_WORDS, Root, SLOT_WORDS, SLOTS_AT, TableRoot, TreeRoot, tag, word_of,
@@ -461,6 +461,12 @@ impl<M: Memory> Writer<M> {
             slice: self.slice,
             hurried: self.store.hurried(),
         }
+    }
+
+    /// The heap by kinds of blocks: so many of each there are.
+    #[must_use]
+    pub fn parts(&self) -> Vec<Part> {
+        self.store.parts()
     }
 
     /// Bytes of the longest-prefix structure of a table's family: pages, nodes,

@@ -348,10 +348,11 @@ fn following() {
     );
     check("client", Command::Client(ClientRun::default()));
     check(
-        "client --name a --mapped --keys --menu --once --verify --count",
+        "client --name a --mapped --futex --keys --menu --once --verify --count",
         Command::Client(ClientRun {
             name: Some("a".into()),
             mapped: true,
+            futex: true,
             keys: true,
             menu: true,
             once: true,
