@@ -251,6 +251,7 @@ impl Daemon {
             || memory.feeding
             || memory.published != self.core.table.revision().0
             || self.core.hub.has_work()
+            || self.core.image.has_work(&self.core.table)
             || self.export.as_ref().is_some_and(|export| export.has_work(&self.core))
             || self.core.reload_asked
             || self.clients.has_work()
@@ -433,9 +434,11 @@ impl Daemon {
 
     fn publish(&mut self, memory: &mut Memory) -> bool {
         // The image first: nobody is told of what it doesn't show.
-        if self.core.image.publish(&self.core.table, &self.core.hub) {
+        let Core { image, table, hub, .. } = &mut self.core;
+        if image.publish(table, hub, self.clients.has_work()) {
             self.clients.wake_pipes();
         }
+        self.clients.give_image(&mut self.core);
         let more = self.core.hub.publish(&mut self.core.table, PUBLISH)
             | self.core.image.has_work(&self.core.table);
         memory.published = self.core.table.revision().0;
