@@ -266,7 +266,7 @@ fn totals(reader: Process, into: &mut BTreeMap<String, u64>) {
 }
 
 fn tail(text: &str) -> &str {
-    let from = text.len().saturating_sub(2000);
+    let from = text.len().saturating_sub(500);
     text.get(from..).unwrap_or(text)
 }
 
@@ -373,6 +373,19 @@ impl Victim {
         }
     }
 
+    /// What it said last, for who finds it hanging.
+    fn told(&self) -> String {
+        let (out, err) = (self.process.stdout(), self.process.stderr());
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.pid()));
+        format!(
+            "attached {} looked {} stopped {:?}\n{}{err}{stat:?}",
+            self.attached.0,
+            self.looked,
+            self.stopped_until,
+            tail(&out)
+        )
+    }
+
     /// Reads what it printed since.
     fn look(&mut self) {
         let out = self.process.stdout();
@@ -452,7 +465,10 @@ fn killed_at_any_moment_readers_go_on() {
                     if is_awaited && victims.iter().all(all) {
                         return Ok(());
                     }
-                    assert!(start.elapsed() < PATIENCE, "readers hang: {epoch}");
+                    if start.elapsed() > PATIENCE {
+                        let told: Vec<String> = victims.iter().map(Victim::told).collect();
+                        panic!("readers hang, epoch {epoch}: {}", told.join("\n"));
+                    }
                     if is_awaited {
                         std::thread::sleep(Duration::from_micros(500));
                     }

@@ -612,6 +612,10 @@ fn what_is_wrong_gets_one_clear_line() {
             "wait route 10/8 --timeout soon",
             "--timeout: soon: not a duration; seconds, or like 250ms, 2s, 1m",
         ),
+        (
+            "client --futex",
+            "client: --futex: only with --mapped; client --mapped --futex would be right",
+        ),
         ("client bogus", "client: bogus: unknown verb; one of list, kill, help would be right"),
         (
             "client kill",

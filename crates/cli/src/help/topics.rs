@@ -317,10 +317,7 @@ pub(crate) const TOPICS: &[Topic] = &[
         options: &[
             ("--name NAME", "what 'rtm client list' shows"),
             ("--mapped", "no copy: the daemon's tables in shared memory, woken when they change"),
-            (
-                "--futex",
-                "with --mapped: woken by a word in the shared memory, not by a pipe: costs the daemon nothing per client",
-            ),
+            ("--futex", "with --mapped: woken by a word in the shared memory, not by a pipe"),
             ("--keys", "neighbours by MAC address only; their values are read in shared memory"),
             ("--menu", "the menu on any standard input that can be read"),
             ("--once", "synchronise, print the tables, end"),
