@@ -22,6 +22,9 @@
 //! table's modification order, and goes on from there in slices when the loop has
 //! little else to do. So a key that changed ten times meanwhile is written once.
 //! Who asks for it waits until it is up to date; from then on it never is behind.
+//! It only falls behind where what it isn't told finds room many times over: long
+//! before room gets scarce it catches up faster than changes come, and where a
+//! control group limits memory, so that room is what others leave, it never is behind.
 //!
 //! ```text
 //!              a large turn, and nobody has it
@@ -76,8 +79,14 @@ const LARGE_TURN: u64 = 128;
 /// nobody waits for it.
 const CATCH_UP: u64 = 512;
 /// And while somebody does; with half as many again as the turn brought, so that it
-/// gets there however fast changes come.
+/// gets there however fast changes come: at most two more come for each that it
+/// wasn't told.
 const CATCH_UP_URGENT: u64 = 1024;
+/// It makes haste when what it wasn't told would no longer fit in so many times:
+/// that and the two more come, and one to spare.
+const LAG_FITS: u64 = 4;
+/// Where not even so many changes find room, it isn't left behind.
+const LAG_ROOM: u64 = 64 << 10;
 
 /// The image and what goes with it.
 pub(crate) struct Image {
@@ -268,16 +277,22 @@ impl Image {
 
     /// Somebody wants it. True: it may be given away, and is kept in step from
     /// here on. False: it isn't up to date yet, and will be soon.
-    pub(crate) fn give(&mut self) -> bool {
-        self.is_wanted = !self.is_up_to_date();
+    ///
+    /// # Errors
+    /// One line that says why there is none.
+    pub(crate) fn give(&mut self) -> Result<bool, String> {
+        if let (false, None, Some(why)) = (self.is_public, &self.rebuild, &self.failed) {
+            return Err(format!("the image can't be written: {why}"));
+        }
+        self.is_wanted = self.is_pending();
         self.is_public |= !self.is_wanted;
-        self.is_public
+        Ok(self.is_public)
     }
 
-    /// Does it show what the table held at the last publish? One that somebody has
-    /// is handed out as it is, also while it is made anew.
-    pub(crate) fn is_up_to_date(&self) -> bool {
-        self.is_public || self.lag.is_none() && self.rebuild.is_none()
+    /// Has who asks for it to wait until it shows what the table holds? One that
+    /// somebody has is handed out as it is, also while it is made anew.
+    pub(crate) fn is_pending(&self) -> bool {
+        !self.is_public && (self.lag.is_some() || self.rebuild.is_some())
     }
 
     /// The descriptor for readers.
@@ -314,19 +329,13 @@ impl Image {
 
     /// The same while it is behind, when nothing need grow yet.
     fn room_behind(&mut self, records: u64, table: &Table) -> Result<(), String> {
-        /// The writer estimates high, for changes anywhere; of many in one commit
-        /// that many find room for certain.
-        const HIGH: u64 = 4;
         let Some(lag) = &mut self.lag else { return Ok(()) };
         let counts = table.store().counts();
         let entities = counts.routes4 + counts.routes6 + counts.neighbours + counts.groups;
         // Each key is written once.
         let untold = lag.records.min((entities + counts.links) as u64) + records;
-        if self.writer.would_fit(untold).is_ok() {
-            return Ok(());
-        }
-        lag.is_urgent = true;
-        self.writer.would_fit(untold / HIGH).map_err(|error| full(&error))
+        lag.is_urgent |= self.writer.would_fit(untold * LAG_FITS).is_err();
+        self.writer.would_fit(untold).map_err(|error| full(&error))
     }
 
     /// A change found no room, and was refused.
@@ -438,10 +447,16 @@ impl Image {
             writer.ring_publish();
         }
         self.tend_name(table);
-        if came > LARGE_TURN && !self.is_public && !table.is_staging() {
+        if came > LARGE_TURN && !self.is_public && !table.is_staging() && self.may_fall_behind() {
             self.fall_behind(table);
         }
         true
+    }
+
+    /// Is there room for what it would not be told, whatever that is?
+    fn may_fall_behind(&self) -> bool {
+        self.writer.would_fit(LAG_ROOM * LAG_FITS).is_ok()
+            && ipc::cgroup::memory_headroom().is_none()
     }
 
     /// It is at the table's revision, and won't be told what comes next.
@@ -807,7 +822,7 @@ mod tests {
                 world.change(&format!("neigh add 10.0.{b}.{c} lladdr 02:00:00:00:00:01 dev e"));
             }
         }
-        assert!(world.image.give(), "somebody has it");
+        assert_eq!(world.image.give(), Ok(true), "somebody has it");
         assert!(world.turn());
         world.compare();
         let (before, revision) = (world.attach(), world.table.revision().0);
@@ -896,10 +911,10 @@ mod tests {
                 stage(&format!("route replace 172.16.{n}.0/24 via 198.51.100.{} dev f", n % 9 + 1));
             }
         });
-        assert!(!world.image.give(), "it isn't up to date");
+        assert_eq!(world.image.give(), Ok(false), "it isn't up to date");
         // Asked for, it gets there however fast changes come.
         let mut gateway = 9;
-        while !world.image.is_up_to_date() {
+        while world.image.is_pending() {
             add(&mut world, 0, 4 * large, gateway);
             gateway += 1;
             world.turn();
@@ -907,7 +922,7 @@ mod tests {
         }
         world.compare();
         // Somebody has it now: in step, however large the turns are.
-        assert!(world.image.give());
+        assert_eq!(world.image.give(), Ok(true));
         for gateway in 1..4 {
             add(&mut world, 0, 4 * large, gateway);
             assert!(world.turn());
@@ -931,14 +946,14 @@ mod tests {
         routes(&mut world, "del", "");
         routes(&mut world, "add", " via 192.0.2.2 dev f");
         assert!(!world.turn());
-        assert!(!world.image.give());
+        assert_eq!(world.image.give(), Ok(false));
         let mut turns = 0;
-        while !world.image.is_up_to_date() {
+        while world.image.is_pending() {
             world.change(&format!("route add 192.0.2.{turns}/32 dev e"));
             world.turn();
             turns += 1;
         }
-        assert!(world.image.give());
+        assert_eq!(world.image.give(), Ok(true));
         world.compare();
         assert!(matches!(old.writer().unwrap(), WriterState::Moved { .. }));
         world.change("route add 198.51.100.0/24 dev e");
@@ -946,37 +961,57 @@ mod tests {
         world.compare();
     }
 
-    /// Near its limit room is counted exactly, and a change that finds none is
-    /// refused.
+    /// Long before its limit it makes haste, so that nothing is accepted that finds
+    /// no room later; near it, it isn't left behind at all.
     #[test]
-    fn behind_and_near_its_limit_it_catches_up_before_anything_is_refused() {
+    fn near_its_limit_it_is_in_step() {
         let mut world = World::new();
         let mut limits = Config::default().limits;
-        limits.image_bytes_max.0 = OBJECT_BYTES_MIN;
+        limits.image_bytes_max.0 = 128 << 20;
         world.image.configure(&limits);
-        let (mut refused, mut behind, mut n) = (0, 0, 0);
+        let (mut refused, mut behind, mut urgent, mut n) = (0, 0, 0, 0_u32);
         while refused < 10 {
-            for _ in 0..LARGE_TURN + 1 {
+            for _ in 0..2000 {
                 match world.image.room_for(5, &world.table) {
                     Ok(()) => {
-                        let [_, a, b, c] = u32::to_be_bytes(n);
-                        world.change(&format!("route add 10.{a}.{b}.{c}/32 dev e"));
+                        // Far from each other, which takes the most room.
+                        let net = std::net::Ipv4Addr::from(n.reverse_bits() >> 3 | 1 << 30);
+                        world.change(&format!("route add {net}/32 dev e"));
                         n += 1;
                     }
                     Err(why) => {
                         assert!(why.contains("limits.image_bytes_max"), "{why}");
+                        assert!(world.image.lag.is_none(), "it was behind, {n} routes");
                         refused += 1;
                     }
                 }
             }
             world.turn();
             behind += usize::from(world.image.lag.is_some());
+            urgent += usize::from(world.image.lag.as_ref().is_some_and(|lag| lag.is_urgent));
             assert_eq!(world.image.failed, None);
         }
-        assert!(behind > 0 && n > 20_000, "{behind} turns behind, {n} routes");
-        while !world.image.is_up_to_date() {
+        assert!(behind > 0 && urgent > 0 && n > 50_000, "{behind}, {urgent} turns, {n} routes");
+        world.compare();
+    }
+
+    /// What can't be made isn't handed out half made.
+    #[test]
+    fn one_that_failed_before_anybody_had_it_is_not_handed_out() {
+        let mut world = World::new();
+        for n in 0..100 {
+            world.change(&format!("route add 10.0.{n}.0/24 dev e"));
+        }
+        assert!(world.turn());
+        world.image.fail(&full());
+        assert_eq!(world.image.give(), Ok(false), "it is made anew");
+        world.image.rebuild_failed(&full());
+        assert!(world.image.give().unwrap_err().contains("can't be written"));
+        world.image.configure(&Config::default().limits);
+        for _ in 0..10 {
             world.turn();
         }
+        assert_eq!(world.image.give(), Ok(true));
         world.compare();
     }
 
@@ -986,7 +1021,7 @@ mod tests {
         for n in 0..100 {
             world.change(&format!("route add 10.0.{n}.0/24 dev e"));
         }
-        assert!(world.image.give(), "somebody has it");
+        assert_eq!(world.image.give(), Ok(true), "somebody has it");
         assert!(world.turn());
         let before = world.attach();
         world.image.fail(&full());
