@@ -19,8 +19,9 @@
 //! **Nobody has it.** Until the first process asks for the descriptor (or the
 //! image has a name, which anybody may open) nobody can see it, and a turn that
 //! brought much need not wait for it: it is left behind, at a marker in the
-//! table's modification order, and goes on from there in slices when the loop has
-//! little else to do. So a key that changed ten times meanwhile is written once.
+//! table's modification order, and goes on from there in slices when no large turn
+//! came for a moment. So a key that changed ten times meanwhile is written once, and
+//! those who follow the changes have the processors first.
 //! Who asks for it waits until it is up to date; from then on it never is behind.
 //! It only falls behind where what it isn't told finds room many times over: long
 //! before room gets scarce it catches up faster than changes come, and where a
@@ -56,7 +57,8 @@ use rtm_image::{CreateError, Full, Object, Part, Settings, Status, WriteError, W
 use rtm_model::{Digests, Entity, GroupId, LinkId, NeighbourKey};
 use rtm_tables::wire::DaemonFrame;
 use rtm_tables::{
-    Epoch, Flush, Hub, MarkerId, OrderItem, Record, RecordOp, Revision, RouteCursor, Step, Table,
+    Epoch, Flush, Hub, MarkerId, Millis, OrderItem, Record, RecordOp, Revision, RouteCursor, Step,
+    Table,
 };
 
 use crate::config::Limits;
@@ -75,8 +77,10 @@ const REBUILD_TURNS: u32 = 4096;
 /// A turn with more records than this is a large one: it doesn't wait for an image
 /// that nobody has, and does nothing for one that is behind.
 const LARGE_TURN: u64 = 128;
-/// Entities that an image which is behind catches up with in one turn, while
-/// nobody waits for it.
+/// An image that is behind begins to catch up so long after the last large turn:
+/// subscribers still have work with what that one brought.
+const LEISURE_MS: Millis = 200;
+/// Entities that it catches up with in one turn, while nobody waits for it.
 const CATCH_UP: u64 = 512;
 /// And while somebody does; with half as many again as the turn brought, so that it
 /// gets there however fast changes come: at most two more come for each that it
@@ -127,6 +131,8 @@ struct Lag {
     marker: MarkerId,
     /// Records that it wasn't told.
     records: u64,
+    /// When it may go on, if nobody waits for it.
+    from: Millis,
     /// It comes near to its limit, where room has to be known exactly.
     is_urgent: bool,
 }
@@ -399,9 +405,13 @@ impl Image {
     }
 
     /// Is there something to go on with, whether changes come or not?
-    pub(crate) fn has_work(&self, table: &Table) -> bool {
+    pub(crate) fn has_work(&self, table: &Table, now: Millis) -> bool {
         match (&self.rebuild, &self.lag) {
-            (Some(_), _) | (_, Some(_)) => !table.is_staging(),
+            (Some(_), _) => !table.is_staging(),
+            (_, Some(lag)) => {
+                let due = self.is_wanted || lag.is_urgent || lag.from <= now;
+                due && !table.is_staging()
+            }
             (None, None) if self.failed.is_some() => false,
             (None, None) => {
                 let named = self.named.as_ref().is_some_and(Named::has_work);
@@ -410,15 +420,19 @@ impl Image {
         }
     }
 
-    /// Makes visible what the turn has brought. `busy`: clients wait for more than
-    /// this turn can give. True: something became visible.
-    pub(crate) fn publish(&mut self, table: &mut Table, hub: &Hub, busy: bool) -> bool {
+    /// When there will be, if nothing comes.
+    pub(crate) fn poll_timeout(&self, table: &Table) -> Option<Millis> {
+        self.lag.as_ref().filter(|_| !table.is_staging()).map(|lag| lag.from)
+    }
+
+    /// Makes visible what the turn has brought. True: something was.
+    pub(crate) fn publish(&mut self, table: &mut Table, hub: &Hub, now: Millis) -> bool {
         let came = std::mem::take(&mut self.came);
         if self.rebuild.is_some() || self.failed.is_some() {
             return self.rebuild_some(table);
         }
         if self.lag.is_some() {
-            return self.catch_up(table, came, busy);
+            return self.catch_up(table, came, now);
         }
         let before = self.revision;
         if table.revision() == before {
@@ -448,7 +462,7 @@ impl Image {
         }
         self.tend_name(table);
         if came > LARGE_TURN && !self.is_public && !table.is_staging() && self.may_fall_behind() {
-            self.fall_behind(table);
+            self.fall_behind(table, now);
         }
         true
     }
@@ -460,24 +474,27 @@ impl Image {
     }
 
     /// It is at the table's revision, and won't be told what comes next.
-    fn fall_behind(&mut self, table: &mut Table) {
+    fn fall_behind(&mut self, table: &mut Table, now: Millis) {
         let marker = table.marker();
         // Nothing is newer, so that it is found at once.
         while !table.marker_seek(marker, self.revision, usize::MAX) {}
-        self.lag = Some(Lag { marker, records: 0, is_urgent: false });
+        self.lag = Some(Lag { marker, records: 0, from: now + LEISURE_MS, is_urgent: false });
     }
 
     /// Goes on in the modification order from where it stopped. True: it is up to
     /// date.
-    fn catch_up(&mut self, table: &mut Table, came: u64, busy: bool) -> bool {
-        let Some(lag) = &self.lag else { return false };
+    fn catch_up(&mut self, table: &mut Table, came: u64, now: Millis) -> bool {
+        let Some(lag) = &mut self.lag else { return false };
+        if came > LARGE_TURN {
+            lag.from = now + LEISURE_MS;
+        }
         // What is staged isn't committed, and stands in the table all the same.
         if table.is_staging() {
             return false;
         }
         let budget = match self.is_wanted || lag.is_urgent {
             true => CATCH_UP_URGENT + came + came / 2,
-            false if busy || came > LARGE_TURN => return false,
+            false if now < lag.from => return false,
             false => CATCH_UP,
         };
         let marker = lag.marker;
@@ -700,6 +717,7 @@ mod tests {
         hub: Hub,
         image: Image,
         source: SourceId,
+        now: Millis,
     }
 
     struct Sink<'a>(&'a mut Image, &'a mut Hub);
@@ -738,7 +756,7 @@ mod tests {
             limits.image_ring_bytes.0 = 1 << 16;
             let image = Image::new(&limits, &table, key.0, None).unwrap();
             let source = table.source(SourceSpec::admin()).unwrap();
-            World { table, hub, image, source }
+            World { table, hub, image, source, now: 0 }
         }
 
         fn change(&mut self, line: &str) {
@@ -768,7 +786,8 @@ mod tests {
         }
 
         fn turn(&mut self) -> bool {
-            let visible = self.image.publish(&mut self.table, &self.hub, false);
+            self.now += 1;
+            let visible = self.image.publish(&mut self.table, &self.hub, self.now);
             self.hub.publish(&mut self.table, 1000);
             visible
         }
@@ -832,7 +851,7 @@ mod tests {
         let mut turns = 0;
         while world.image.failed.is_some() {
             assert_eq!(world.image.room_for(10, &world.table), Ok(()));
-            assert!(world.image.has_work(&world.table));
+            assert!(world.image.has_work(&world.table, world.now));
             world.change(&format!("route replace 10.0.{turns}.0/24 via 198.51.100.1 dev f"));
             world.change(&format!("route del 10.{}.0.0/24", turns % 9 + 1));
             world.change(&format!("route add blackhole 10.{}.0.0/24", turns % 9 + 1));
@@ -889,12 +908,16 @@ mod tests {
         }
         assert!(world.image.status().behind >= 15 * large as u64);
         assert_eq!(world.image.room_for(10, &world.table), Ok(()));
-        assert!(world.image.has_work(&world.table));
-        // While nothing else is to be done it goes on, and is there.
+        // A moment later it goes on, and is there.
+        assert!(!world.image.has_work(&world.table, world.now));
+        assert_eq!(world.image.poll_timeout(&world.table), Some(world.now + LEISURE_MS));
+        assert!(!world.turn());
+        world.now += LEISURE_MS;
+        assert!(world.image.has_work(&world.table, world.now));
         let turns = |world: &mut World| (1..100).find(|_| world.turn()).unwrap();
         assert!(turns(&mut world) > 1, "in slices");
         world.compare();
-        assert!(!world.image.has_work(&world.table));
+        assert!(!world.image.has_work(&world.table, world.now));
         // Deletes, flushes, groups that go and come again, a load in one transaction.
         add(&mut world, 0, large, 6);
         assert!(world.turn());
@@ -1028,7 +1051,7 @@ mod tests {
         world.image.rebuild_failed(&full());
         assert_eq!(before.writer().unwrap(), WriterState::Closed);
         assert!(world.image.room_for(1, &world.table).unwrap_err().contains("can't be written"));
-        assert!(!world.image.has_work(&world.table));
+        assert!(!world.image.has_work(&world.table, world.now));
         // Deletes are taken.
         assert_eq!(world.image.room_for_deletes(10, &world.table), 10);
         world.change("route del 10.0.7.0/24");
