@@ -10,7 +10,7 @@
 //! foreseen, each wrong guess costs as much as a dozen levels of a lookup, and the
 //! compiler takes a branch when it pleases.
 #![allow(unsafe_code)] // instructions, written down
-use crate::layout::tag;
+use crate::layout::{tag, wide};
 
 /// `entry` if it is a leaf, else `below`, which was read under it.
 #[inline(always)]
@@ -38,28 +38,29 @@ pub(crate) fn keep(entry: u32, below: u32) -> u32 {
     }
 }
 
-/// `value`, or `other` if that is 0.
+/// `entry` of a wide root if it is a number, else `below`, which was read under it.
 #[inline(always)]
-pub(crate) fn or_if_zero(value: u32, other: u32) -> u32 {
+pub(crate) fn keep_number(entry: u32, below: u32) -> u32 {
+    const { assert!(wide::NODE == 1 << 31) }
     #[cfg(target_arch = "x86_64")]
     {
-        let mut chosen = value;
+        let mut kept = below;
         // SAFETY: registers and flags only.
         unsafe {
             core::arch::asm!(
-                "test {chosen:e}, {chosen:e}",
-                "cmovz {chosen:e}, {other:e}",
-                chosen = inout(reg) chosen,
-                other = in(reg) other,
+                "test {entry:e}, {entry:e}",
+                "cmovns {kept:e}, {entry:e}",
+                entry = in(reg) entry,
+                kept = inout(reg) kept,
                 options(pure, nomem, nostack),
             );
         }
-        chosen
+        kept
     }
     #[cfg(not(target_arch = "x86_64"))]
     {
-        let none = ((i64::from(value) - 1) >> 63) as u32;
-        value | other & none
+        let node = ((entry as i32) >> 31) as u32;
+        entry & !node | below & node
     }
 }
 
@@ -128,9 +129,9 @@ mod tests {
         for below in [0, 1, u32::MAX] {
             assert_eq!(keep(tag::LEAF | 7, below), tag::LEAF | 7);
             assert_eq!(keep(tag::LEAF - 1, below), below);
-            assert_eq!(or_if_zero(0, below), below);
-            assert_eq!(or_if_zero(5, below), 5);
-            assert_eq!(or_if_zero(u32::MAX, below), u32::MAX);
+            assert_eq!(keep_number(7, below), 7);
+            assert_eq!(keep_number(wide::NODE, below), below);
+            assert_eq!(keep_number(wide::NODE | 7, below), below);
         }
     }
 
