@@ -40,7 +40,7 @@ pub(crate) fn keep(entry: u32, below: u32) -> u32 {
 
 /// `entry` of a wide root if it is a number, else `below`, which was read under it.
 #[inline(always)]
-pub(crate) fn keep_number(entry: u32, below: u32) -> u32 {
+pub(crate) fn keep_number(entry: u32, below: u64) -> u64 {
     const { assert!(wide::NODE == 1 << 31) }
     #[cfg(target_arch = "x86_64")]
     {
@@ -59,15 +59,14 @@ pub(crate) fn keep_number(entry: u32, below: u32) -> u32 {
     }
     #[cfg(not(target_arch = "x86_64"))]
     {
-        let node = ((entry as i32) >> 31) as u32;
-        entry & !node | below & node
+        if entry & wide::NODE == 0 { entry.into() } else { below }
     }
 }
 
 /// A way to count the bits that are set.
 pub(crate) trait Ones: Copy {
     /// How many bits of `word` are set.
-    fn of(self, word: u64) -> u32;
+    fn of(self, word: u64) -> u64;
 }
 
 /// Runs everywhere.
@@ -76,8 +75,8 @@ pub(crate) struct Portable;
 
 impl Ones for Portable {
     #[inline(always)]
-    fn of(self, word: u64) -> u32 {
-        word.count_ones()
+    fn of(self, word: u64) -> u64 {
+        word.count_ones().into()
     }
 }
 
@@ -98,7 +97,7 @@ impl Popcnt {
 impl Ones for Popcnt {
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
-    fn of(self, word: u64) -> u32 {
+    fn of(self, word: u64) -> u64 {
         let count: u64;
         // SAFETY: there is a `Popcnt` only where the processor has the
         // instruction; it touches a register and the flags.
@@ -110,13 +109,13 @@ impl Ones for Popcnt {
                 options(pure, nomem, nostack),
             );
         }
-        count as u32
+        count
     }
 
     #[cfg(not(target_arch = "x86_64"))]
     #[inline(always)]
-    fn of(self, word: u64) -> u32 {
-        word.count_ones()
+    fn of(self, word: u64) -> u64 {
+        word.count_ones().into()
     }
 }
 
@@ -129,18 +128,19 @@ mod tests {
         for below in [0, 1, u32::MAX] {
             assert_eq!(keep(tag::LEAF | 7, below), tag::LEAF | 7);
             assert_eq!(keep(tag::LEAF - 1, below), below);
-            assert_eq!(keep_number(7, below), 7);
-            assert_eq!(keep_number(wide::NODE, below), below);
-            assert_eq!(keep_number(wide::NODE | 7, below), below);
+            let wider = u64::from(below);
+            assert_eq!(keep_number(7, wider), 7);
+            assert_eq!(keep_number(wide::NODE, wider), wider);
+            assert_eq!(keep_number(wide::NODE | 7, wider), wider);
         }
     }
 
     #[test]
     fn bits_are_counted() {
         for word in [0, 1, u64::MAX, 0x8000_0000_0000_0001, 0x5555_5555_5555_5555] {
-            assert_eq!(Portable.of(word), word.count_ones());
+            assert_eq!(Portable.of(word), u64::from(word.count_ones()));
             if let Some(popcnt) = Popcnt::detect() {
-                assert_eq!(popcnt.of(word), word.count_ones());
+                assert_eq!(popcnt.of(word), u64::from(word.count_ones()));
             }
         }
     }

@@ -224,8 +224,9 @@ pub struct Root {
     /// The tops of the two arrays of answers: what they are, and where their
     /// groups' next hops stand.
     pub answers: [u32; 2],
-    /// The top of the hash's directory, and how many buckets there are.
-    pub hash: [u32; 2],
+    /// The neighbours' hashes, IPv4 and IPv6: the top of the pages, and how many buckets there
+    /// are.
+    pub hashes: [[u32; 2]; 2],
     /// How many different MAC addresses have a neighbour.
     pub mac_keys: u64,
     /// Units of the heap in use when this version was published.
@@ -251,7 +252,7 @@ impl Root {
             neighbours: TREE,
             macs: TREE,
             answers: [0; 2],
-            hash: [0; 2],
+            hashes: [[0; 2]; 2],
             mac_keys: 0,
             used_units: 0,
         }
@@ -260,6 +261,8 @@ impl Root {
     /// Where the trees begin in a slot; before them: the two words of table
     /// main, the answers, the hash (what lookups need: one cache line).
     const TREES_AT: usize = 16;
+    /// Where the hashes stand.
+    const HASHES_AT: [usize; 2] = [3, Self::TREES_AT + 2 * 9];
 
     fn trees(&self) -> [&TreeRoot; 9] {
         [
@@ -282,7 +285,9 @@ impl Root {
         words[0] = self.main[0].pack();
         words[1] = self.main[1].pack();
         words[2] = u64::from(self.answers[0]) | u64::from(self.answers[1]) << 32;
-        words[3] = u64::from(self.hash[0]) | u64::from(self.hash[1]) << 32;
+        for (at, [top, buckets]) in Self::HASHES_AT.into_iter().zip(self.hashes) {
+            words[at] = u64::from(top) | u64::from(buckets) << 32;
+        }
         words[4] = self.epoch;
         words[5] = self.revision;
         words[6] = self.mac_keys;
@@ -319,7 +324,7 @@ impl Root {
             neighbours: tree(7),
             macs: tree(8),
             answers: pair(2),
-            hash: pair(3),
+            hashes: Self::HASHES_AT.map(pair),
             mac_keys: word(6),
             used_units: word(7),
         }
@@ -328,7 +333,7 @@ impl Root {
 
 // What the drawing says.
 const _: () = assert!(SLOTS_AT + SLOTS * SLOT_WORDS <= HEADER_WORDS);
-const _: () = assert!(Root::TREES_AT + 2 * 9 <= SLOT_WORDS);
+const _: () = assert!(Root::HASHES_AT[1] < SLOT_WORDS);
 const _: () = assert!(SLOTS.is_power_of_two() && SLOTS >= 3);
 const _: () = assert!(cfg!(target_endian = "little"), "canonical bytes are stored as words");
 
@@ -354,7 +359,7 @@ mod tests {
             neighbours: tree(90),
             macs: tree(100),
             answers: [15, 16],
-            hash: [17, 18],
+            hashes: [[17, 18], [21, 22]],
             mac_keys: 19,
             used_units: 20,
         };

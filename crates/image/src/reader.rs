@@ -18,7 +18,7 @@ use rtm_model::{
 };
 
 use crate::answers::{self, Answer, answer_at, group_in, hop_in};
-use crate::hash;
+use crate::hash::{self, entry4, entry6};
 use crate::instructions::{Ones, Popcnt, Portable};
 use crate::keys::{self, HAS_ATTRS, RouteWords};
 use crate::layout::{
@@ -145,6 +145,8 @@ struct Seen {
     first: usize,
     /// Of IPv4, if the table is large.
     direct: Option<Direct>,
+    /// The neighbours' hashes.
+    hashes: [[u32; 2]; 2],
 }
 
 /// An attached image. Cheap to clone: one for each thread.
@@ -211,6 +213,7 @@ impl Reader {
                 answers: 0,
                 first: 0,
                 direct: None,
+                hashes: [[0; 2]; 2],
             }),
             repeats: Cell::new(0),
             busy: Cell::new(0),
@@ -603,7 +606,8 @@ impl Reader {
             let answers = root.answers[0];
             let first = answer_at(0, words, answers);
             let direct = Direct::new(words, root.main[0].entry, first);
-            let seen = Seen { version, main: root.main, answers, first, direct };
+            let (main, hashes) = (root.main, root.hashes);
+            let seen = Seen { version, main, answers, first, direct, hashes };
             (body(words, &seen), seen)
         })?;
         self.seen.set(seen);
@@ -781,13 +785,11 @@ impl Reader {
     /// [`Busy`].
     #[inline]
     pub fn neighbour(&self, key: &NeighbourKey) -> Result<Option<Neighbour>, Busy> {
-        let words3 = keys::neighbour_key(key.ip, key.link);
-        let found = self.read_part(|words, slot| {
-            let root = halves(words.get(slot + 3));
-            hash::find(words, root, self.secret, words3)
-        })?;
-        Ok(found
-            .map(|words| keys::neighbour_of(keys::neighbour_order(words3), [words[3], words[4]])))
+        let order = keys::neighbour_order(keys::neighbour_key(key.ip, key.link));
+        self.read(|words, _, root| {
+            let value = Tree::<4, 2>::new(root.neighbours).find(words, &order)?;
+            Some(keys::neighbour_of(order, value))
+        })
     }
 
     /// Its MAC address alone: what a data plane asks for.
@@ -799,24 +801,26 @@ impl Reader {
     #[inline(always)]
     pub fn neighbour_mac(&self, ip: IpAddr, link: Option<LinkId>) -> Result<Option<Mac>, Busy> {
         let key = keys::neighbour_key(ip, link);
-        let found = self.read_part(|words, slot| {
-            hash::find(words, halves(words.get(slot + 3)), self.secret, key)
-        })?;
-        Ok(found.and_then(|words| keys::mac_of(words[3])))
+        let find = |words: &ReadWords, seen: &Seen| match ip {
+            IpAddr::V4(_) => hash::find(words, seen.hashes[0], self.secret, &entry4(key, 0)),
+            IpAddr::V6(_) => hash::find(words, seen.hashes[1], self.secret, &entry6(key, 0)),
+        };
+        let seen = self.seen.get();
+        let mut found = find(&self.words, &seen);
+        if check::<Real>(&self.words) != seen.version {
+            found = self.find_again(&find)?;
+        }
+        Ok(found.and_then(keys::mac_of))
     }
 
-    /// As [`Self::read`], for who needs few words of the slot.
-    #[inline(always)]
-    fn read_part<T>(&self, mut body: impl FnMut(&ReadWords, usize) -> T) -> Result<T, Busy> {
-        let mut repeats = 0;
-        let result = protocol::read::<Real, _, _>(&self.words, &mut repeats, |words, version| {
-            body(words, SLOTS_AT + slot_of(version) * SLOT_WORDS)
-        });
-        if repeats > 0 {
-            self.repeats.set(self.repeats.get() + repeats);
-            self.busy.set(self.busy.get() + u64::from(result.is_err()));
-        }
-        result
+    /// Of the version that is visible now: another one than the one seen last.
+    #[cold]
+    #[inline(never)]
+    fn find_again(
+        &self,
+        find: &dyn Fn(&ReadWords, &Seen) -> Option<u64>,
+    ) -> Result<Option<u64>, Busy> {
+        self.read_seen(find)
     }
 
     /// The neighbours with this address, on any link, in the order of links.

@@ -24,7 +24,7 @@ use std::sync::Arc;
 use ipc::map::{Map, MapMut};
 
 use crate::instructions::Ones;
-use crate::layout::UNIT_BYTES;
+use crate::layout::{HEADER_WORDS, UNIT_BYTES};
 
 /// Words that can be read.
 pub trait Words {
@@ -39,6 +39,12 @@ pub trait Words {
     /// The word at `at`; behind the end some number.
     fn load(&self, at: usize, order: Ordering) -> u64;
 
+    /// The word `at` of the header, which all memory has.
+    #[inline(always)]
+    fn load_header(&self, at: usize, order: Ordering) -> u64 {
+        self.load(at, order)
+    }
+
     /// A fence between this memory's accesses.
     fn fence(&self, order: Ordering);
 
@@ -46,6 +52,12 @@ pub trait Words {
     #[inline(always)]
     fn get(&self, at: usize) -> u64 {
         self.load(at, Ordering::Relaxed)
+    }
+
+    /// The word `index`, of at most 512, behind word `at`; `at` may be anything.
+    #[inline(always)]
+    fn get_near(&self, at: usize, index: usize) -> u64 {
+        self.get(at + index)
     }
 
     /// The 32-bit entry `index` of an array that begins at word `at`, relaxed.
@@ -106,6 +118,8 @@ pub struct ReadWords {
     base: *const u64,
     /// The bytes, a power of two, less one.
     mask: usize,
+    /// The same, for what begins on a unit.
+    unit_mask: usize,
     map: Arc<Map>,
 }
 
@@ -134,7 +148,29 @@ impl ReadWords {
     pub fn of(fd: impl AsFd, bytes: usize) -> Result<ReadWords, ipc::map::Error> {
         assert!(bytes.is_power_of_two() && bytes >= GUARD_BYTES, "{bytes} bytes");
         let map = Map::guarded(fd, bytes)?;
-        Ok(ReadWords { base: map.as_ptr().cast(), mask: bytes - 1, map: Arc::new(map) })
+        let (base, mask) = (map.as_ptr().cast(), bytes - 1);
+        let unit_mask = mask & !(UNIT_BYTES - 1);
+        Ok(ReadWords { base, mask, unit_mask, map: Arc::new(map) })
+    }
+
+    /// The word at this byte.
+    ///
+    /// # Safety
+    /// It is inside the map or the page behind it, and the place is a multiple of 8.
+    #[inline(always)]
+    unsafe fn load_at(&self, place: usize, order: Ordering) -> u64 {
+        // SAFETY: inside the map and aligned (the caller's promise; maps begin on a
+        // page), mapped for as long as `self` lives, and the memory is only ever
+        // accessed as atomic 64-bit words. The load is relaxed, which the
+        // standard library guarantees for read-only memory; an acquire is a
+        // fence behind it.
+        let value = unsafe {
+            AtomicU64::from_ptr(self.base.byte_add(place).cast_mut()).load(Ordering::Relaxed)
+        };
+        if order != Ordering::Relaxed {
+            self.fence(Ordering::Acquire);
+        }
+        value
     }
 
     /// The array that begins at word `at`, if it is inside.
@@ -185,7 +221,7 @@ impl ReadWords {
     /// refers to; of any other entry, some word.
     #[inline(always)]
     pub(crate) fn node(&self, entry: u32) -> Node<'_> {
-        let place = entry as usize & self.mask & !(UNIT_BYTES - 1);
+        let place = entry as usize & self.unit_mask;
         // SAFETY: inside the map (masked).
         Node(unsafe { self.base.byte_add(place) }, PhantomData)
     }
@@ -218,16 +254,17 @@ impl Node<'_> {
         prefetch(self.0, 0);
     }
 
-    /// The 16-bit entry of the run that `slot` (modulo 64) is in.
+    /// The 16-bit entry of the run that `slot` (modulo 64) is in. (As 64 bits, or the
+    /// compiler clears the upper half again before each use.)
     #[inline(always)]
-    pub(crate) fn entry(self, ones: impl Ones, slot: u32) -> u32 {
+    pub(crate) fn entry(self, ones: impl Ones, slot: u32) -> u64 {
         // SAFETY: inside the map, aligned to a unit; otherwise as in `load`.
         let map = unsafe { AtomicU64::from_ptr(self.0.cast_mut()).load(Ordering::Relaxed) };
         let count = ones.of(map >> (slot & 63)) as usize;
         const { assert!(8 + 2 * 64 <= GUARD_BYTES) }
         #[cfg(target_arch = "x86_64")]
         {
-            let value: u32;
+            let value: u64;
             // SAFETY: at most 64 bits are set, so this is less than a page behind
             // the node, mapped wherever the node is; aligned. Otherwise as in `half`.
             unsafe {
@@ -247,7 +284,7 @@ impl Node<'_> {
             // SAFETY: as above; the whole word.
             let word =
                 unsafe { AtomicU64::from_ptr(self.0.add(word).cast_mut()).load(Ordering::Relaxed) };
-            u32::from((word >> (16 * part)) as u16)
+            u64::from((word >> (16 * part)) as u16)
         }
     }
 }
@@ -260,19 +297,23 @@ impl Words for ReadWords {
 
     #[inline(always)]
     fn load(&self, at: usize, order: Ordering) -> u64 {
-        let place = self.place(at, 0, 8);
-        // SAFETY: inside the map (masked), aligned (maps begin on a page, the
-        // place is a multiple of 8), mapped for as long as `self` lives, and the memory is only ever
-        // accessed as atomic 64-bit words. The load is relaxed, which the
-        // standard library guarantees for read-only memory; an acquire is a
-        // fence behind it.
-        let value = unsafe {
-            AtomicU64::from_ptr(self.base.byte_add(place).cast_mut()).load(Ordering::Relaxed)
-        };
-        if order != Ordering::Relaxed {
-            self.fence(Ordering::Acquire);
-        }
-        value
+        // SAFETY: masked.
+        unsafe { self.load_at(self.place(at, 0, 8), order) }
+    }
+
+    #[inline(always)]
+    fn get_near(&self, at: usize, index: usize) -> u64 {
+        let place = ((at << 3) & self.mask) + 8 * (index & (GUARD_BYTES / 8 - 1));
+        // SAFETY: less than a page behind what is inside, so in the page that is
+        // mapped behind the object if not in the object.
+        unsafe { self.load_at(place, Ordering::Relaxed) }
+    }
+
+    #[inline(always)]
+    fn load_header(&self, at: usize, order: Ordering) -> u64 {
+        const { assert!(HEADER_WORDS.is_power_of_two() && 8 * HEADER_WORDS <= GUARD_BYTES) }
+        // SAFETY: in the first page, which each map has.
+        unsafe { self.load_at(8 * (at & (HEADER_WORDS - 1)), order) }
     }
 
     #[inline(always)]

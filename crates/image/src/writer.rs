@@ -14,7 +14,7 @@ use rtm_model::{
 
 use crate::answers::{Answer, Answers, Short};
 use crate::batch::{BATCH, Batch, Queued};
-use crate::hash::Table as Hash;
+use crate::hash::{Table as Hash, entry4, entry6};
 use crate::heap::Usage;
 use crate::keys::{self, HAS_ATTRS, RouteWords};
 use crate::layout::{
@@ -136,7 +136,8 @@ pub struct Writer<M: Memory> {
     neighbours: Tree<4, 2>,
     macs: Tree<4, 2>,
     mac_keys: u64,
-    hash: Hash,
+    hash4: Hash<2>,
+    hash6: Hash<4>,
     answers: Answers,
     /// Table main's prefixes that are not in its tries.
     short: Short,
@@ -228,7 +229,8 @@ impl<M: Memory> Writer<M> {
             neighbours: Tree::new(TreeRoot::default()),
             macs: Tree::new(TreeRoot::default()),
             mac_keys: 0,
-            hash: Hash::new(secret),
+            hash4: Hash::new(secret),
+            hash6: Hash::new(secret),
             answers,
             short: Short::new(),
             wide: None,
@@ -330,7 +332,8 @@ impl<M: Memory> Writer<M> {
             if neighbours {
                 writer.neighbours.clear(&mut writer.store);
                 writer.macs.clear(&mut writer.store);
-                writer.hash.clear(&mut writer.store);
+                writer.hash4.clear(&mut writer.store);
+                writer.hash6.clear(&mut writer.store);
                 writer.mac_keys = 0;
             }
             Ok(())
@@ -366,7 +369,7 @@ impl<M: Memory> Writer<M> {
             neighbours: self.neighbours.at,
             macs: self.macs.at,
             answers: self.answers.tops(),
-            hash: self.hash.root(),
+            hashes: [self.hash4.root(), self.hash6.root()],
             mac_keys: self.mac_keys,
             used_units: self.store.usage().used / unit,
         };
@@ -882,7 +885,11 @@ impl<M: Memory> Writer<M> {
         let value = [words[3], words[4]];
         let before =
             self.neighbours.insert(&mut self.store, &keys::neighbour_order(key), &value)?;
-        self.hash.insert(&mut self.store, words)?;
+        if neighbour.key.ip.is_ipv4() {
+            self.hash4.insert(&mut self.store, entry4(key, value[0]))?;
+        } else {
+            self.hash6.insert(&mut self.store, entry6(key, value[0]))?;
+        }
         let had = before.and_then(|value| keys::mac_of(value[0]));
         let has = keys::mac_of(value[0]);
         if had != has {
@@ -901,7 +908,11 @@ impl<M: Memory> Writer<M> {
     fn delete_neighbour(&mut self, key: [u64; 3]) -> Result<(), Full> {
         let before = self.neighbours.remove(&mut self.store, &keys::neighbour_order(key))?;
         let Some(value) = before else { return Ok(()) };
-        self.hash.remove(&mut self.store, key)?;
+        if key[2] >> 32 == 4 {
+            self.hash4.remove(&mut self.store, &entry4(key, 0))?;
+        } else {
+            self.hash6.remove(&mut self.store, &entry6(key, 0))?;
+        }
         self.forget_mac(keys::mac_of(value[0]), key)
     }
 

@@ -64,7 +64,8 @@ mod tests {
     use super::walk::{walk4, walk6};
     use super::*;
     use crate::instructions::Portable;
-    use crate::layout::{none, tag};
+    use crate::layout::{none, tag, wide, word_of};
+    use crate::store::Store;
     use crate::testing::{self, Random};
 
     type Model = BTreeMap<(u128, u8), u32>;
@@ -93,10 +94,18 @@ mod tests {
         (bits & mask(len), len)
     }
 
-    fn run(family: Family, answers: u64, seed: u64) {
+    fn run(family: Family, answers: u64, seed: u64, is_wide: bool) {
         let mut store = testing::store(1 << 22);
         let mut painter = Painter::default();
         let mut root = paint::empty(&mut store, family, false).unwrap();
+        let mut wide = is_wide.then(|| Wide::of_pages(&mut store, root).unwrap());
+        let mut paint = |store: &mut _, wide: &mut Option<Wide>, root, bits, len, slot| match wide {
+            None => painter.paint(store, family, root, bits, len, slot).unwrap(),
+            Some(wide) => {
+                painter.paint_wide(store, wide, bits, len, slot).unwrap();
+                wide.reference()
+            }
+        };
         let mut model = Model::new();
         let mut random = Random(seed);
         let mut version = 0;
@@ -107,16 +116,15 @@ mod tests {
             if random.below(10) < if growing { 8 } else { 1 } {
                 let answer = 1 + random.below(answers) as u32;
                 model.insert((bits, len), answer);
-                root = painter
-                    .paint(&mut store, family, root, bits, len, Slot::leaf(answer, len))
-                    .unwrap();
+                let slot = Slot::leaf(answer, len);
+                root = paint(&mut store, &mut wide, root, bits, len, slot);
             } else {
                 if let Some((&found, _)) = model.range((bits, len)..).next() {
                     (bits, len) = found;
                 }
                 if model.remove(&(bits, len)).is_some() {
                     let other = covering(&model, bits, len);
-                    root = painter.paint(&mut store, family, root, bits, len, other).unwrap();
+                    root = paint(&mut store, &mut wide, root, bits, len, other);
                 }
             }
             for _ in 0..4 {
@@ -136,13 +144,22 @@ mod tests {
             if step % 10 == 0 {
                 version += 1;
                 store.committed(version);
+                wide.iter_mut().for_each(Wide::committed);
             }
+            // Pages and back, in the middle.
+            if is_wide && step == 1_000 {
+                let pages = wide.take().unwrap().into_pages(&mut store).unwrap();
+                wide = Some(Wide::of_pages(&mut store, pages).unwrap());
+            }
+        }
+        if let Some(wide) = wide.take() {
+            root = wide.into_pages(&mut store).unwrap();
         }
         let everything: Vec<(u128, u8)> = model.keys().copied().collect();
         for (bits, len) in everything {
             model.remove(&(bits, len));
             let other = covering(&model, bits, len);
-            root = painter.paint(&mut store, family, root, bits, len, other).unwrap();
+            root = paint(&mut store, &mut wide, root, bits, len, other);
         }
         assert!(store.usage().used <= 2048, "only the first page is left: {:?}", store.usage());
         paint::clear(&mut store, family, root);
@@ -155,14 +172,52 @@ mod tests {
 
     #[test]
     fn agrees_with_a_model_v4() {
-        run(Family::V4, 3, 1);
-        run(Family::V4, 1 << 20, 2);
+        run(Family::V4, 3, 1, false);
+        run(Family::V4, 1 << 20, 2, false);
+    }
+
+    #[test]
+    fn agrees_with_a_model_under_a_wide_root() {
+        run(Family::V4, 3, 6, true);
+        run(Family::V4, 1 << 20, 7, true);
+    }
+
+    #[test]
+    fn a_version_of_a_wide_root_stays_until_two_more_were_published() {
+        let mut store = testing::store(1 << 23);
+        let pages = paint::empty(&mut store, Family::V4, false).unwrap();
+        let mut wide = Wide::of_pages(&mut store, pages).unwrap();
+        let mut painter = Painter::default();
+        let mut random = Random(8);
+        // The last two versions, as they were published.
+        let mut seen: Vec<(u32, Vec<u32>)> = Vec::new();
+        let all = |store: &_, root| -> Vec<u32> {
+            (0..wide::SIZE).map(|index| Store::get32(store, word_of(root), index)).collect()
+        };
+        for version in 1..60 {
+            let many = if version % 20 == 0 { 40_000 } else { random.below(30) };
+            for _ in 0..many {
+                let len = if many > 30 { 18 } else { 12 + random.below(7) as u8 };
+                let bits = u128::from(random.next()) << 64 & mask(len);
+                let slot = Slot::leaf(1 + random.below(9) as u32, len);
+                painter.paint_wide(&mut store, &mut wide, bits, len, slot).unwrap();
+            }
+            store.committed(version);
+            wide.committed();
+            for (root, entries) in &seen {
+                assert!(all(&store, *root) == *entries, "{version}");
+            }
+            if seen.len() == 2 {
+                seen.remove(0);
+            }
+            seen.push((wide.reference(), all(&store, wide.reference())));
+        }
     }
 
     #[test]
     fn agrees_with_a_model_v6() {
-        run(Family::V6, 3, 3);
-        run(Family::V6, 1 << 20, 4);
+        run(Family::V6, 3, 3, false);
+        run(Family::V6, 1 << 20, 4, false);
     }
 
     #[test]
