@@ -10,6 +10,7 @@ pub mod data;
 pub mod mirror;
 pub mod namespace;
 pub mod process;
+pub mod raw;
 pub mod require;
 
 pub use daemon::Daemon;
