@@ -4,7 +4,7 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use rtm_client::{Event, FlushSignal, FollowConfig, Follower, SignalWay};
+use rtm_client::{Event, FlushSignal, FollowConfig, Follower, SignalWay, State};
 use rtm_e2e::process::PATIENCE;
 use rtm_e2e::{Daemon, Process, raw};
 
@@ -225,6 +225,35 @@ fn a_plain_client_is_signalled_by_pid_and_says_goodbye() {
     daemon.rtm(&["flush", "all"]);
     std::thread::sleep(Duration::from_millis(100));
     assert_eq!(follower.flush_signals(), before, "nobody is signalled after the goodbye");
+}
+
+/// When the daemon goes, a client keeps its last table, marked stale, or clears it.
+#[test]
+fn when_the_daemon_goes_the_last_table_is_kept_stale_or_cleared() {
+    for clear_when_lost in [false, true] {
+        let daemon = Daemon::start(&[]);
+        daemon.rtm(&["route", "add", "10/8", "dev", "e"]);
+        let address = rtm_client::Address::Unix(daemon.directory().join("rtm.sock"));
+        let config = FollowConfig { clear_when_lost, ..FollowConfig::default() };
+        let mut follower = Follower::connect(&address, config).unwrap();
+        let begun = Instant::now();
+        let mut until = |state: State| {
+            while follower.state() != state {
+                assert!(begun.elapsed() < PATIENCE, "{follower:?}");
+                let _ = follower.turn(Some(Duration::from_millis(20)), &[], &mut |_| ());
+            }
+            follower.replica().map(|replica| replica.store().counts().routes4)
+        };
+        assert_eq!(until(State::Live), Some(1));
+        // A goodbye, or a crash: it waits for the next one.
+        let kept = (!clear_when_lost).then_some(1);
+        let directory = daemon.kill();
+        assert_eq!(until(State::Waiting), kept, "stale: no state of a daemon that is there");
+        let daemon = Daemon::start_in(directory, &[]);
+        assert_eq!(until(State::Live), Some(0), "what the new one has");
+        let _ = daemon.stop();
+        assert_eq!(until(State::Waiting), kept.map(|_| 0));
+    }
 }
 
 #[test]

@@ -148,6 +148,9 @@ const SOURCES: [&str; 5] = ["unix", "tcp", "queue", "fifo", "console"];
 /// Commands that every other source gives while one floods.
 const ASKED: u32 = 20;
 
+/// What a source has given before the others begin.
+const FLOOD_BYTES: u64 = 200_000;
+
 /// The turns in which what came in must be carried out, by the daemon's own count.
 const TURNS_MAX: u64 = 4;
 
@@ -196,6 +199,7 @@ fn flooded_by(source: &str) {
     let commands = daemon.directory().join("commands");
     let mut fifo = std::fs::OpenOptions::new().write(true).open(&commands).unwrap();
 
+    let net = |asked: &str| 20 + SOURCES.iter().position(|source| *source == asked).unwrap();
     // As many as it takes to keep the daemon busy with that source alone.
     let mut floods = Vec::new();
     let stop = std::sync::atomic::AtomicBool::new(false);
@@ -238,10 +242,21 @@ fn flooded_by(source: &str) {
                 _ => {}
             }
         }
+        // It floods by now.
+        let start = Instant::now();
+        let kind = if matches!(source, "unix" | "tcp") { "client" } else { source };
+        let flooded = || {
+            let status = daemon.json(&["status", "-d"]);
+            let rows = status["descriptors"].as_array().unwrap().clone();
+            let bytes = rows.iter().filter(|row| row["kind"] == kind);
+            bytes.filter_map(|row| row["bytes_in"].as_u64()).sum::<u64>()
+        };
+        while flooded() < FLOOD_BYTES {
+            assert!(start.elapsed() < PATIENCE, "{source}: {} bytes", flooded());
+        }
         for n in 0..ASKED {
             for asked in SOURCES.iter().filter(|asked| **asked != source) {
-                let line = format!("route add 12.{n}.0.0/16 dev {asked}");
-                let line = line.replace("12.", &format!("{}.", 20 + asked.len()));
+                let line = format!("route add {}.{n}.0.0/16 dev {asked}", net(asked));
                 match *asked {
                     "unix" | "tcp" => {
                         let admin = &mut admins[usize::from(*asked == "tcp")];
@@ -255,7 +270,7 @@ fn flooded_by(source: &str) {
             }
         }
         for asked in SOURCES.iter().filter(|asked| **asked != source) {
-            let last = format!("{}.{}.0.0/16", 20 + asked.len(), ASKED - 1);
+            let last = format!("{}.{}.0.0/16", net(asked), ASKED - 1);
             daemon.rtm(&["wait", "route", "exact", &last, "dev", asked, "--timeout", "100"]);
         }
         stop.store(true, std::sync::atomic::Ordering::Relaxed);

@@ -104,7 +104,9 @@ fn reader_thread(pid: Pid, signal: Signal) -> i32 {
         let status = std::fs::read_to_string(path.join("status")).unwrap();
         let blocked = status.lines().find_map(|l| l.strip_prefix("SigBlk:")).unwrap().trim();
         let blocked = u64::from_str_radix(blocked, 16).unwrap();
-        if blocked & (1 << (signal.number() - 1)) != 0 {
+        // One that starts another blocks everything for that moment: it is not meant.
+        let blocks = |signal: Signal| blocked & (1 << (signal.number() - 1)) != 0;
+        if blocks(signal) && !blocks(Signal::HUP) {
             return path.file_name().unwrap().to_str().unwrap().parse().unwrap();
         }
     }

@@ -322,7 +322,10 @@ pub(crate) const TOPICS: &[Topic] = &[
                 "--verify",
                 "at the end: digests anew from the copy, their line, and exit code 4 if they differ",
             ),
-            ("--count", "at the end: what was received (both before the goodbye, which clears the copy)"),
+            (
+                "--count",
+                "at the end: what was received (both before the goodbye, which clears the copy)",
+            ),
         ],
         example: "rtm client --once --verify",
     },
