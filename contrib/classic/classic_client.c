@@ -58,7 +58,7 @@ int main(int argc, char **argv) {
         if (row.op_code == SYNCED && strcmp(how, "read"))
             send(fd, &(struct rtm_classic_client){ REGISTER, getpid() }, 8, MSG_NOSIGNAL);
         if (row.op_code == SYNCED) { puts("synced"), fflush(stdout); continue; }
-        forget(&row);
+        if (row.op_code != CREATE && row.op_code != KEY) forget(&row); /* those are new */
         if (row.op_code == DELETE || row.op_code == KEY_GONE) continue;
         struct entry *entry = malloc(sizeof *entry);
         if (!entry) return perror("classic_client"), 2;

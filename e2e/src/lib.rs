@@ -11,6 +11,7 @@ pub mod memory_group;
 pub mod mirror;
 pub mod namespace;
 pub mod process;
+pub mod raw;
 pub mod require;
 pub mod script;
 

@@ -110,11 +110,13 @@ impl Process {
 
     /// Writes to its standard input.
     pub fn write(&mut self, text: &str) {
+        self.write_bytes(text.as_bytes());
+    }
+
+    /// The same for what is no text.
+    pub fn write_bytes(&mut self, bytes: &[u8]) {
         let stdin = self.stdin.as_mut().expect("standard input is still open");
-        stdin
-            .write_all(text.as_bytes())
-            .and_then(|()| stdin.flush())
-            .expect("it reads its standard input");
+        stdin.write_all(bytes).and_then(|()| stdin.flush()).expect("it reads its standard input");
     }
 
     /// Ends its standard input.
@@ -157,13 +159,23 @@ impl Process {
         self.status.is_some()
     }
 
+    /// How it ended, if it has.
+    pub fn status(&self) -> Option<ExitStatus> {
+        self.status
+    }
+
     /// Closes its standard input, waits for its end, and takes what it wrote.
-    pub fn finish(mut self) -> Output {
+    pub fn finish(self) -> Output {
+        self.finish_within(PATIENCE)
+    }
+
+    /// The same for one that takes its time.
+    pub fn finish_within(mut self, patience: Duration) -> Output {
         self.stdin = None;
         let start = Instant::now();
         while !self.ended() {
             assert!(
-                start.elapsed() < PATIENCE,
+                start.elapsed() < patience,
                 "pid {} doesn't end\nstdout: {}\nstderr: {}",
                 self.pid(),
                 self.stdout(),

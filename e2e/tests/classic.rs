@@ -315,3 +315,69 @@ fn one_that_falls_behind_the_oldest_tombstone_is_disconnected() {
     again.read_exact(&mut first).unwrap();
     assert_eq!(first[..4], 3_i32.to_ne_bytes(), "SYNCED: nothing is left");
 }
+
+/// The barrier asks nobody who can't answer: a classic client is named as one, and
+/// what others agree on is not held up.
+#[test]
+fn a_barrier_names_a_classic_client_and_waits_for_none() {
+    let daemon = Daemon::start(&[]);
+    batch(&daemon, TABLE);
+    let client = daemon.spawn(&["client", "--name", "answers"]);
+    client.wait_stderr("live: ");
+    let mut deaf = UnixStream::connect(daemon.directory().join("classic.sock")).unwrap();
+    let mut row = [0; CLASSIC_BYTES];
+    deaf.read_exact(&mut row).unwrap();
+    let own = std::process::id();
+    let output = daemon.run(&["-j", "sync", "--timeout", "60"]);
+    let value: Value = serde_json::from_str(&output.out).unwrap();
+    assert_eq!(value["agreed"], serde_json::json!(["answers"]), "{value}");
+    assert_eq!(value["cannot"], serde_json::json!([format!("pid {own}")]), "{value}");
+    batch(&daemon, "route add 77/8 dev e\n");
+    let again = daemon.run(&["sync", "--timeout", "60"]);
+    assert_eq!(again.code, output.code, "{}{}", again.out, again.err);
+}
+
+#[test]
+fn the_sample_client_has_exactly_the_view_of_the_full_table() {
+    let name = "the_sample_client_has_exactly_the_view_of_the_full_table";
+    let Some(data) = rtm_e2e::require::data(name) else { return };
+    let files = tempfile::tempdir().unwrap();
+    let client = compile(files.path());
+    let daemon = Daemon::start(&[]);
+    let table = data.join("full-table.txt.gz");
+    daemon.rtm(&["route", "load", table.to_str().unwrap(), "--spread"]);
+    daemon.rtm(&["neigh", "add", "10.1.1.1", "lladdr", "02:00:00:00:00:01", "dev", "Ethernet1"]);
+    let mut command = Command::new(&client);
+    command.arg(daemon.directory().join("classic.sock")).arg("255.255.255.255");
+    let client = Process::spawn(command);
+    client.wait_stdout("synced\n");
+    // Some of what really happened next.
+    let updates = rtm_e2e::data::updates_as_batch(&data);
+    let updates: String = updates.lines().take(300).map(|line| format!("{line}\n")).collect();
+    let path = files.path().join("updates");
+    std::fs::write(&path, updates).unwrap();
+    let _ = daemon.run(&["-batch", path.to_str().unwrap(), "--force"]);
+    batch(&daemon, "route add 255.255.255.255/32 via 1.1.1.1 dev e");
+    let mut expected: Vec<String> = daemon
+        .rtm(&["-4", "route", "show"])
+        .lines()
+        .map(|line| {
+            let words: Vec<&str> = line.split(' ').collect();
+            let [prefix, "via", gateway, "dev", link, ..] = words[..] else { panic!("{line}") };
+            let prefix = match prefix {
+                "default" => "0.0.0.0/0".to_owned(),
+                host if !host.contains('/') => format!("{host}/32"),
+                prefix => prefix.to_owned(),
+            };
+            format!("{prefix} {gateway} {link}")
+        })
+        .collect();
+    expected.push("key 02:00:00:00:00:01".to_owned());
+    expected.sort();
+    let output = client.finish();
+    let (lines, counts) = printed(&output.out);
+    assert_eq!(lines.len(), expected.len(), "{counts:?}");
+    let differs = lines.iter().zip(&expected).find(|(ours, theirs)| ours != theirs);
+    assert_eq!(differs, None, "{counts:?}");
+    assert!(counts["update"] + counts["delete"] > 0, "{counts:?}");
+}

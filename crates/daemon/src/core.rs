@@ -61,6 +61,9 @@ pub(crate) struct Counters {
     pub(crate) registrations_refused: u64,
     /// Wrong proofs of the secret.
     pub(crate) proofs_refused: u64,
+    /// Requests and loads that were not understood or refused, the console's among
+    /// them.
+    pub(crate) requests_refused: u64,
     /// Connections ended because their bytes were wrong.
     pub(crate) protocol_errors: u64,
     /// Classic sessions ended because they fell behind the oldest tombstone.
@@ -105,6 +108,8 @@ pub(crate) struct Core {
     released: bool,
     /// Somebody wants the configuration to be read again.
     pub(crate) reload_asked: bool,
+    /// Somebody wants every descriptor listed.
+    pub(crate) inventory_asked: bool,
     /// What came in without a session, and what of it was rejected.
     pub(crate) feeds: Feeds,
     /// What is known of each zebra.
@@ -123,6 +128,8 @@ pub(crate) struct Core {
     pub(crate) flushes_of_all: u64,
     /// What is counted.
     pub(crate) counters: Counters,
+    /// The turn's number.
+    pub(crate) turn: u64,
     /// The turn's time, in milliseconds since the start.
     pub(crate) now: Millis,
 }
@@ -153,6 +160,7 @@ impl Core {
             reads_from: 0,
             released: false,
             reload_asked: false,
+            inventory_asked: false,
             feeds: Feeds::default(),
             fpm: Vec::new(),
             route_flushes: 0,
@@ -162,6 +170,7 @@ impl Core {
             flushes: 0,
             flushes_of_all: 0,
             counters: Counters::default(),
+            turn: 0,
             now: 0,
         }
     }

@@ -37,6 +37,7 @@ use crate::feeds::fpm::Fpm;
 use crate::feeds::kernel::Kernel;
 use crate::feeds::queue::Queue;
 use crate::file_load::Loader;
+use crate::inventory::Row;
 use crate::requests::Reply;
 use crate::requests::status::Facts;
 use crate::roles::Admins;
@@ -185,9 +186,13 @@ impl Daemon {
         };
         loop {
             let sleep = self.sleep(&memory);
-            self.epoll.wait(&mut events, sleep)?;
+            let woke = self.epoll.wait(&mut events, sleep)?;
+            if woke == 0 && sleep != Some(Duration::ZERO) {
+                self.turns.woke_in_time();
+            }
             let mut clock = TurnClock::start();
             self.core.now = self.now();
+            self.core.turn += 1;
             self.core.hub.begin_turn(self.core.now);
             let woken = self.note(&events);
 
@@ -303,11 +308,26 @@ impl Daemon {
                 Wakeup::TcpListener => woken.tcp = true,
                 Wakeup::ClassicListener => woken.classic = true,
                 Wakeup::Signal => woken.signal = true,
-                Wakeup::ConsoleInput => woken.console_input = true,
+                Wakeup::ConsoleInput => {
+                    woken.console_input = true;
+                    if let Some(console) = &mut self.console {
+                        console.waited.reported(self.core.turn);
+                    }
+                }
                 Wakeup::ConsoleRoom => woken.console_room = true,
                 Wakeup::Loader => woken.loader = true,
-                Wakeup::Queue => woken.queue = true,
-                Wakeup::Fifo => woken.fifo = true,
+                Wakeup::Queue => {
+                    woken.queue = true;
+                    if let Some(queue) = &mut self.queue {
+                        queue.waited.reported(self.core.turn);
+                    }
+                }
+                Wakeup::Fifo => {
+                    woken.fifo = true;
+                    if let Some(fifo) = &mut self.fifo {
+                        fifo.waited.reported(self.core.turn);
+                    }
+                }
                 Wakeup::FpmListener => woken.fpm_listener = true,
                 Wakeup::Fpm(place) => {
                     woken.fpm = true;
@@ -316,9 +336,11 @@ impl Daemon {
                     }
                 }
                 Wakeup::Kernel | Wakeup::KernelAnswer => woken.kernel = true,
-                Wakeup::Export => woken.export = true,
+                Wakeup::Export | Wakeup::ExportAnswer | Wakeup::ExportDone => {
+                    woken.export = true;
+                }
                 Wakeup::Process(token) => self.clients.process_ended(token),
-                Wakeup::Client(token) => self.clients.woken(token, event),
+                Wakeup::Client(token) => self.clients.woken(token, event, self.core.turn),
             }
         }
         woken
@@ -434,11 +456,37 @@ impl Daemon {
 
     fn run_jobs(&mut self, woken: &Woken, until: Instant) -> bool {
         let _ = woken;
+        if std::mem::take(&mut self.core.inventory_asked) {
+            self.facts.inventory = self.inventory();
+        }
         let late = self.clients.run_jobs(&mut self.core, &self.turns, &self.facts, until);
         if let Some(console) = &mut self.console {
             console.run_job(&mut self.core, &mut self.clients, &self.turns, &self.facts);
         }
         late
+    }
+
+    /// The daemon's own descriptors: a few, and each zebra's.
+    fn inventory(&self) -> Vec<Row> {
+        let turns = &self.turns;
+        let mut rows = vec![
+            Row::new("epoll", &*self.epoll, "the loop"),
+            Row::timer(turns.wakeups_in_time()),
+            self.signals.row(turns),
+            Row::new("image", self.core.image.descriptor(), "the tables in shared memory"),
+        ];
+        for listener in [&self.unix, &self.tcp, &self.classic].into_iter().flatten() {
+            rows.push(listener.row(&self.facts, turns));
+        }
+        rows.extend(self.console.iter().flat_map(|console| console.rows(turns)));
+        rows.extend(self.loader.as_ref().map(|loader| loader.row(turns)));
+        rows.extend(self.queue.as_ref().map(|queue| queue.row(&self.core, turns)));
+        rows.extend(self.fifo.as_ref().map(|fifo| fifo.row(&self.core, turns)));
+        rows.extend(self.fpm.iter().flat_map(|fpm| fpm.rows(turns)));
+        rows.extend(self.kernel.iter().flat_map(|kernel| kernel.rows(turns)));
+        rows.extend(self.export.iter().flat_map(|export| export.rows(turns)));
+        rows.extend(self.reserve.rows());
+        rows
     }
 
     fn publish(&mut self, memory: &mut Memory) -> bool {

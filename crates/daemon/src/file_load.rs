@@ -18,7 +18,10 @@ use serde_json::{Value, json};
 
 use crate::core::{Core, Requester};
 use crate::feeds::fpm::Links;
+use crate::inventory::Row;
 use crate::requests::place;
+use crate::turn::TurnStats;
+use crate::wakeup::Wakeup;
 
 /// Changes handed over at once.
 const BATCH: usize = 512;
@@ -46,6 +49,12 @@ pub(crate) struct Loader {
 }
 
 impl Loader {
+    /// What wakes the loop for it, for `status -d`.
+    pub(crate) fn row(&self, turns: &TurnStats) -> Row {
+        Row::new("event", &*self.event, format!("load {}", self.name))
+            .woken(turns.wakeups_by(Wakeup::Loader))
+    }
+
     /// Opens the file and starts to read it.
     ///
     /// # Errors

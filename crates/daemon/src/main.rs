@@ -24,6 +24,7 @@ mod signals;
 mod args;
 mod config;
 mod histogram;
+mod inventory;
 mod log;
 #[cfg(test)]
 mod man;

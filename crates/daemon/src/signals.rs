@@ -7,6 +7,10 @@
 
 use ipc::signal::{Signal, SignalFd, SignalSet};
 
+use crate::inventory::Row;
+use crate::turn::TurnStats;
+use crate::wakeup::Wakeup;
+
 /// What a signal wants.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Order {
@@ -21,6 +25,8 @@ pub(crate) enum Order {
 /// The signals' descriptor.
 pub(crate) struct Signals {
     fd: SignalFd,
+    /// Bytes that were read of it.
+    bytes: u64,
 }
 
 impl Signals {
@@ -30,7 +36,7 @@ impl Signals {
         ipc::signal::block(&SignalSet::of(&[Signal::TTIN, Signal::TTOU]));
         let set =
             SignalSet::of(&[Signal::TERM, Signal::INT, Signal::HUP, Signal::CHLD, Signal::CONT]);
-        Ok(Signals { fd: SignalFd::new(&set)? })
+        Ok(Signals { fd: SignalFd::new(&set)?, bytes: 0 })
     }
 
     /// The descriptor to watch.
@@ -38,8 +44,15 @@ impl Signals {
         &self.fd
     }
 
+    /// Their descriptor, for `status -d`.
+    pub(crate) fn row(&self, turns: &TurnStats) -> Row {
+        Row::new("signal", &self.fd, "TERM INT HUP CHLD CONT")
+            .woken(turns.wakeups_by(Wakeup::Signal))
+            .read(self.bytes, 0)
+    }
+
     /// The next order, if a signal is pending.
-    pub(crate) fn next(&self) -> Option<Order> {
+    pub(crate) fn next(&mut self) -> Option<Order> {
         loop {
             let info = match self.fd.read() {
                 Ok(info) => info?,
@@ -48,6 +61,7 @@ impl Signals {
                     return None;
                 }
             };
+            self.bytes += SignalFd::INFO_BYTES as u64;
             tracing::debug!(signal = info.signal.name(), pid = info.pid, "signal");
             match info.signal {
                 Signal::TERM | Signal::INT => return Some(Order::Stop),

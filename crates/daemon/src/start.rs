@@ -140,6 +140,12 @@ pub(crate) fn run(args: &Args) -> Result<(), StartError> {
         warnings.push(why);
         None
     });
+    if !processes_are_known() {
+        warnings.push(
+            "this kernel doesn't say which process a client is (SO_PEERPIDFD, Linux 6.5): plain clients are not signalled at a flush; those of the library are"
+                .to_owned(),
+        );
+    }
     let mut reserve = Reserve::default();
     reserve.fill();
 
@@ -157,6 +163,7 @@ pub(crate) fn run(args: &Args) -> Result<(), StartError> {
         warnings,
         load: loader.as_ref().map_or(serde_json::Value::Null, Loader::facts),
         log: log.clone(),
+        inventory: Vec::new(),
     };
     let name = format!("{}-image", posix_name(directory.path()));
     // One that a killed daemon published; the lock is ours.
@@ -253,6 +260,12 @@ fn wants_console(args: &Args) -> bool {
     let foreground =
         rustix::termios::tcgetpgrp(stdin).is_ok_and(|group| group == rustix::process::getpgrp());
     args.console || rustix::termios::isatty(stdin) && foreground
+}
+
+/// Does the kernel give a pidfd of a socket's peer?
+fn processes_are_known() -> bool {
+    let pair = ipc::unix::pair(ipc::unix::Kind::Stream);
+    pair.is_ok_and(|(ours, _theirs)| ipc::peer::pidfd(ours).is_ok())
 }
 
 /// How many connections the descriptors allow.

@@ -33,6 +33,56 @@ impl Stage {
         ["orders", "feeds", "jobs", "upkeep", "publish", "send", "timers", "doors"];
 }
 
+/// Kinds of what wakes the loop.
+const KINDS: [&str; 19] = [
+    "listener",
+    "tcp-listener",
+    "client",
+    "console",
+    "console-room",
+    "file",
+    "signal",
+    "queue",
+    "fifo",
+    "fpm",
+    "kernel",
+    "kernel-answer",
+    "export",
+    "process",
+    "classic-listener",
+    "export-answer",
+    "export-done",
+    "fpm-listener",
+    "timer",
+];
+
+/// The place of the time itself in [`KINDS`].
+const TIMER: usize = KINDS.len() - 1;
+
+/// A wakeup's place in [`KINDS`].
+fn kind(wakeup: Wakeup) -> usize {
+    match wakeup {
+        Wakeup::UnixListener => 0,
+        Wakeup::TcpListener => 1,
+        Wakeup::Client(_) => 2,
+        Wakeup::ConsoleInput => 3,
+        Wakeup::ConsoleRoom => 4,
+        Wakeup::Loader => 5,
+        Wakeup::Signal => 6,
+        Wakeup::Queue => 7,
+        Wakeup::Fifo => 8,
+        Wakeup::Fpm(_) => 9,
+        Wakeup::Kernel => 10,
+        Wakeup::KernelAnswer => 11,
+        Wakeup::Export => 12,
+        Wakeup::Process(_) => 13,
+        Wakeup::ClassicListener => 14,
+        Wakeup::ExportAnswer => 15,
+        Wakeup::ExportDone => 16,
+        Wakeup::FpmListener => 17,
+    }
+}
+
 /// What is known of one stage.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct StageStats {
@@ -50,7 +100,7 @@ pub(crate) struct TurnStats {
     /// Whole turns, from waking up to sleeping.
     pub(crate) turns: Histogram,
     stages: [StageStats; Stage::COUNT],
-    wakeups: [u64; 15],
+    wakeups: [u64; KINDS.len()],
 }
 
 /// The clock of one turn.
@@ -91,46 +141,27 @@ impl TurnClock {
 impl TurnStats {
     /// Something woke the loop.
     pub(crate) fn woke(&mut self, wakeup: Wakeup) {
-        let kind = match wakeup {
-            Wakeup::UnixListener => 0,
-            Wakeup::TcpListener => 1,
-            Wakeup::Client(_) => 2,
-            Wakeup::ConsoleInput => 3,
-            Wakeup::ConsoleRoom => 4,
-            Wakeup::Loader => 5,
-            Wakeup::Signal => 6,
-            Wakeup::Queue => 7,
-            Wakeup::Fifo => 8,
-            Wakeup::FpmListener | Wakeup::Fpm(_) => 9,
-            Wakeup::Kernel => 10,
-            Wakeup::KernelAnswer => 11,
-            Wakeup::Export => 12,
-            Wakeup::Process(_) => 13,
-            Wakeup::ClassicListener => 14,
-        };
-        self.wakeups[kind] += 1;
+        self.wakeups[kind(wakeup)] += 1;
+    }
+
+    /// Its time woke the loop.
+    pub(crate) fn woke_in_time(&mut self) {
+        self.wakeups[TIMER] += 1;
+    }
+
+    /// How often this woke the loop, with all others of its kind.
+    pub(crate) fn wakeups_by(&self, wakeup: Wakeup) -> u64 {
+        self.wakeups[kind(wakeup)]
+    }
+
+    /// How often its time did.
+    pub(crate) fn wakeups_in_time(&self) -> u64 {
+        self.wakeups[TIMER]
     }
 
     /// Wakeups by kind of descriptor.
     pub(crate) fn wakeups(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
-        let names = [
-            "listener",
-            "tcp-listener",
-            "client",
-            "console",
-            "console-room",
-            "file",
-            "signal",
-            "queue",
-            "fifo",
-            "fpm",
-            "kernel",
-            "kernel-answer",
-            "export",
-            "process",
-            "classic-listener",
-        ];
-        names.into_iter().zip(self.wakeups)
+        KINDS.into_iter().zip(self.wakeups)
     }
 
     /// The stages, in their order.

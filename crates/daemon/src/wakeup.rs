@@ -59,8 +59,12 @@ pub(crate) enum Wakeup {
     Kernel,
     /// The kernel answers a request for a listing.
     KernelAnswer,
-    /// The export: an event, a line, an answer of its thread.
+    /// The kernel tells the export of changes.
     Export,
+    /// The kernel answers the export's request for a listing.
+    ExportAnswer,
+    /// The export's thread has done something.
+    ExportDone,
     /// A registered client's process ended.
     Process(ClientToken),
     /// A connection.
@@ -88,6 +92,8 @@ impl Wakeup {
             Wakeup::FpmListener => 10,
             Wakeup::Export => 11,
             Wakeup::ClassicListener => 12,
+            Wakeup::ExportAnswer => 13,
+            Wakeup::ExportDone => 14,
             Wakeup::Fpm(place) => FPM | u64::from(place),
             Wakeup::Process(token) => PROCESS | token.0,
             Wakeup::Client(token) => CLIENT | token.0,
@@ -110,6 +116,8 @@ impl Wakeup {
             10 => Wakeup::FpmListener,
             11 => Wakeup::Export,
             12 => Wakeup::ClassicListener,
+            13 => Wakeup::ExportAnswer,
+            14 => Wakeup::ExportDone,
             number if number & CLIENT != 0 => Wakeup::Client(ClientToken(number & !CLIENT)),
             number if number & PROCESS != 0 => Wakeup::Process(ClientToken(number & !PROCESS)),
             number if number & FPM != 0 => Wakeup::Fpm(number as u32),

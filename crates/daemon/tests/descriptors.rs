@@ -36,8 +36,8 @@ fn pipes_are_given_once_and_go_with_their_client() {
     admin.must("status");
     admin.must("route add 11.0.0.0/8 dev e");
     assert_eq!(rustix::io::read(&wake, &mut [0; 8]).unwrap(), 1);
-    // The socket and two write ends; no read end stays behind.
-    assert_eq!(open_files(&rtmd), before + 3);
+    // The socket, its process and two write ends; no read end stays behind.
+    assert_eq!(open_files(&rtmd), before + 4);
     drop(taker);
     let patience = Patience::new();
     while open_files(&rtmd) != before {

@@ -205,7 +205,7 @@ fn descriptors_are_never_taken() {
     }
     let mut welcome = [0; 256];
     assert!((&stream).read(&mut welcome).unwrap() > 0);
-    assert_eq!(count(), before + 1, "the connection, and nothing that came over it");
+    assert_eq!(count(), before + 2, "the connection and its process, nothing that came over it");
 }
 
 #[test]

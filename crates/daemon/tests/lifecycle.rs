@@ -244,3 +244,34 @@ fn a_file_is_loaded_while_others_are_served() {
     rtmd.wait_err("line 2: destination: 10.0.0.1/8: host bits are set");
     assert_eq!(Client::unix(&rtmd, "admin").json("route show --count")["count"], 1);
 }
+
+/// SIGPIPE never kills, and children that it was started with are reaped.
+#[test]
+fn signals_that_mean_nothing_to_it_end_nothing_and_children_are_reaped() {
+    let temp = support::temp();
+    let mut command = Command::new("sh");
+    command.env_clear().env("PATH", "/usr/bin:/bin");
+    let script = "sleep 0.1 & sleep 60 & exec \"$0\" \"$@\"";
+    command.args(["-c", script, env!("CARGO_BIN_EXE_rtmd")]);
+    command.arg("--runtime-dir").arg(temp.path()).args(["--config", "/dev/null"]);
+    let mut rtmd = Rtmd::spawn(command, temp.path());
+    let children = || {
+        let path = format!("/proc/{0}/task/{0}/children", rtmd.pid());
+        let text = std::fs::read_to_string(path).unwrap();
+        text.split_ascii_whitespace().map(|pid| pid.parse().unwrap()).collect::<Vec<u32>>()
+    };
+    let patience = Patience::new();
+    while children().len() != 1 {
+        patience.check("the first has ended and is reaped");
+    }
+    support::signal_pid(children()[0], libc::SIGKILL);
+    while !children().is_empty() {
+        patience.check("so is the one that was killed");
+    }
+    for signal in [libc::SIGPIPE, libc::SIGTTIN, libc::SIGTTOU, libc::SIGCONT] {
+        rtmd.signal(signal);
+    }
+    Client::unix(&rtmd, "admin").must("route add 10.0.0.0/8 dev a");
+    rtmd.signal(libc::SIGTERM);
+    assert_eq!(rtmd.finish().code(), Some(0));
+}

@@ -444,7 +444,12 @@ fn status_has_what_it_is_asked_for() {
     let rtmd = Rtmd::start(&[]);
     let mut admin = Client::unix(&rtmd, "admin");
     admin.must("route add 10.0.0.0/8 dev a");
-    let status = admin.json("status -d");
+    // Then each descriptor, its own among them.
+    let all = admin.must("status -d").json();
+    assert!(all[1..].iter().all(|row| row["kind"].is_string()), "{all:?}");
+    let own = all.iter().filter(|row| row["name"] == "unix admin").count();
+    assert_eq!(own, 1, "{all:?}");
+    let status = admin.json("status");
     assert_eq!(status["revision"], 1);
     assert_eq!(status["routes_v4"], 1);
     assert_eq!(status["pid"], rtmd.pid());

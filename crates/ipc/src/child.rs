@@ -12,7 +12,7 @@
 //! assert!(matches!(child::wait(pid), Err(child::Error::NoChild { .. }))); // reaped
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
-#![allow(unsafe_code)] // pre_exec
+#![allow(unsafe_code)] // pre_exec, fork
 use core::fmt;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -20,8 +20,8 @@ use std::process::Command;
 use rustix::process::{Pid, WaitId, WaitIdOptions, WaitIdStatus};
 
 use crate::error::operation_error;
-use crate::signal::Signal;
-use crate::{Errno, SystemError};
+use crate::signal::{self, Signal, SignalSet};
+use crate::{Errno, SystemError, sockopt};
 
 operation_error! {
     /// Why nothing is known of a child.
@@ -185,4 +185,62 @@ pub fn end_with_parent(command: &mut Command) -> &mut Command {
     // SAFETY: between fork and exec only two system calls are made, and nothing
     // is allocated or locked.
     unsafe { command.pre_exec(arm) }
+}
+
+/// Forks a copy of this process that executes nothing more of it: it holds what it
+/// inherited (descriptors, maps) and waits for a signal to end it. For `deadly`
+/// that is certain: it has its default action again, whatever handler the parent
+/// has. What holds on to things behind its parent's back is tried out with it.
+///
+/// With `with_parent` it ends with the thread that made it. It is a child like any
+/// other, to be reaped with [`wait`].
+///
+/// # Errors
+/// EAGAIN, ENOMEM; EINVAL if the default of `deadly` can't be set.
+///
+/// Source: [fork(2)](https://man7.org/linux/man-pages/man2/fork.2.html).
+#[doc(alias = "fork")]
+pub fn idle_copy(deadly: Signal, with_parent: bool) -> Result<Pid, SystemError> {
+    let parent = rustix::process::getpid();
+    // So that none reaches the copy while it still has the parent's handler.
+    let before = signal::block(&SignalSet::of(&[deadly]));
+    // SAFETY: the child only makes system calls, which may be made after a fork of
+    // several threads, and never returns.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        let kill = Some(rustix::process::Signal::KILL);
+        let armed = !with_parent
+            || rustix::process::set_parent_process_death_signal(kill).is_ok()
+                && rustix::process::getppid() == Some(parent);
+        if armed && signal::set_default(deadly).is_ok() {
+            signal::set_mask(&SignalSet::of(&[]));
+            loop {
+                // SAFETY: waits for a signal; handlers that are left are the parent's,
+                // as in any child.
+                unsafe { libc::pause() };
+            }
+        }
+        // SAFETY: ends the child without running what is the parent's.
+        unsafe { libc::_exit(1) };
+    }
+    let made = sockopt::check(child);
+    signal::set_mask(&before);
+    let pid = made.and_then(|pid| Pid::from_raw(pid).ok_or(Errno::SRCH));
+    pid.map_err(|errno| SystemError::new("fork", "process", errno))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_copy_lives_until_the_signal_that_it_is_said_to_end_by() {
+        for with_parent in [false, true] {
+            let copy = idle_copy(Signal::USR1, with_parent).unwrap();
+            assert_eq!(change(copy).unwrap(), None);
+            signal::send(copy, Signal::USR1).unwrap();
+            let end = wait(copy).unwrap();
+            assert_eq!(end, Change::Killed { signal: Signal::USR1, core: false });
+        }
+    }
 }

@@ -397,6 +397,9 @@ pub struct SignalFd {
 }
 
 impl SignalFd {
+    /// The bytes of one signal, as it is read.
+    pub const INFO_BYTES: usize = size_of::<libc::signalfd_siginfo>();
+
     /// Blocks `set` in this thread (call it before starting others) and makes a
     /// descriptor from which to read them.
     ///
@@ -424,7 +427,7 @@ impl SignalFd {
     #[doc(alias = "signalfd_siginfo")]
     pub fn read(&self) -> Result<Option<Info>, SystemError> {
         let mut raw = MaybeUninit::<libc::signalfd_siginfo>::zeroed();
-        let size = size_of::<libc::signalfd_siginfo>();
+        let size = SignalFd::INFO_BYTES;
         loop {
             // SAFETY: pointer and size describe `raw`.
             let n = unsafe { libc::read(self.fd.as_raw_fd(), raw.as_mut_ptr().cast(), size) };

@@ -1,13 +1,15 @@
 //! `rtm status`: what the daemon says of itself.
 //!
 //! The daemon gives one JSON object; here it becomes lines of `key: value`.
-//! What only `-d` shows are the members in [`DETAILS`].
+//! What only `-d` shows are the members in [`DETAILS`], and every descriptor of the
+//! daemon: an object each, behind the first; here they become a table, in JSON the
+//! member `descriptors`.
 
 use serde_json::Value;
 
 use crate::env::{Env, succeeded};
 use crate::failure::{Failure, Result};
-use crate::output::{Out, thousands};
+use crate::output::{Grid, Out, Side, thousands};
 
 /// Members of the answer that are shown with `-d` only.
 const DETAILS: [&str; 13] = [
@@ -26,6 +28,20 @@ const DETAILS: [&str; 13] = [
     "turns",
 ];
 
+/// The columns of the table of descriptors.
+const DESCRIPTORS: [(&str, &str, Side); 10] = [
+    ("kind", "KIND", Side::Left),
+    ("fd", "FD", Side::Right),
+    ("session", "SESSION", Side::Right),
+    ("pid", "PID", Side::Right),
+    ("wakeups", "WAKE-UPS", Side::Right),
+    ("bytes_in", "BYTES-IN", Side::Right),
+    ("bytes_out", "BYTES-OUT", Side::Right),
+    ("overruns", "OVERRUNS", Side::Right),
+    ("turns_max", "TURNS", Side::Right),
+    ("name", "NAME", Side::Left),
+];
+
 /// The bar of a histogram's largest count.
 const BAR_COLUMNS: u64 = 40;
 
@@ -33,9 +49,15 @@ pub(crate) fn run(env: &mut Env<'_>) -> Result<()> {
     let details = env.options.details > 0;
     let (values, done) = env.ask_json(if details { "status -d" } else { "status" })?;
     succeeded(done)?;
-    let Some(value) = values.into_iter().next() else {
+    let mut values = values.into_iter();
+    let Some(mut value) = values.next() else {
         return Err(Failure::refused("the daemon gave no status"));
     };
+    let descriptors: Vec<Value> = values.collect();
+    if env.options.json && details {
+        value["descriptors"] = Value::Array(descriptors);
+        return Ok(env.out.json(&value, env.options.pretty)?);
+    }
     if env.options.json {
         return Ok(env.out.json(&value, env.options.pretty)?);
     }
@@ -47,7 +69,16 @@ pub(crate) fn run(env: &mut Env<'_>) -> Result<()> {
             print(&mut env.out, 0, key, value)?;
         }
     }
-    Ok(())
+    if descriptors.is_empty() {
+        return Ok(());
+    }
+    let heading = env.out.heading("descriptors:");
+    env.out.line(heading)?;
+    let mut grid = Grid::new(&DESCRIPTORS.map(|(_, head, side)| (head, side)));
+    for descriptor in &descriptors {
+        grid.row(DESCRIPTORS.iter().map(|(key, ..)| super::cell(&descriptor[key])).collect());
+    }
+    Ok(grid.print(&mut env.out)?)
 }
 
 /// One member: a line, or a heading with lines under it.

@@ -325,7 +325,10 @@ pub(crate) const TOPICS: &[Topic] = &[
                 "--verify",
                 "at the end: digests anew from the copy, their line, and exit code 4 if they differ",
             ),
-            ("--count", "at the end: what was received"),
+            (
+                "--count",
+                "at the end: what was received (both before the goodbye, which clears the copy)",
+            ),
         ],
         example: "rtm client --once --verify",
     },
@@ -350,7 +353,10 @@ pub(crate) const TOPICS: &[Topic] = &[
         usage: &["[-d]"],
         about: "Shows the daemon: where it is, what it holds, who is connected",
         more: &[],
-        options: &[("-d", "with its limits and the times of its turns")],
+        options: &[(
+            "-d",
+            "with its limits, the times of its turns and stages, and every descriptor: wake-ups, bytes, overruns",
+        )],
         example: "rtm status -d",
     },
     Topic {

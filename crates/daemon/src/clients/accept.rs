@@ -15,8 +15,11 @@ use rtm_tables::{NONCE_BYTES, Peer, Transport};
 
 use super::{Clients, get};
 use crate::core::Core;
+use crate::inventory::Row;
+use crate::requests::status::Facts;
 use crate::roles::{self, Admins};
 use crate::time::since_1970;
+use crate::turn::TurnStats;
 use crate::wakeup::Wakeup;
 
 /// Connections accepted in one turn.
@@ -48,6 +51,17 @@ impl Listener {
             Listener::Unix(listener) | Listener::Classic(listener) => listener.accept(),
             Listener::Tcp(listener) => listener.accept().map(|(fd, _)| fd),
         }
+    }
+
+    /// Its descriptor, for `status -d`.
+    pub(crate) fn row(&self, facts: &Facts, turns: &TurnStats) -> Row {
+        let (name, at) = match self {
+            Listener::Unix(_) => ("unix", Some(facts.socket.clone())),
+            Listener::Tcp(_) => ("tcp", facts.tcp.clone()),
+            Listener::Classic(_) => ("classic", facts.classic.clone()),
+        };
+        let at = at.unwrap_or_default();
+        Row::new("listener", self, format!("{name} {at}")).woken(turns.wakeups_by(self.wakeup()))
     }
 
     /// Its wakeup.
@@ -84,6 +98,11 @@ impl Reserve {
                 Err(_) => return,
             }
         }
+    }
+
+    /// Those that are held, for `status -d`.
+    pub(crate) fn rows(&self) -> impl Iterator<Item = Row> + '_ {
+        self.spare.iter().map(|event| Row::new("reserve", event, ""))
     }
 }
 
@@ -173,6 +192,11 @@ impl Clients {
                 return;
             }
         };
+        let process = match peer.transport {
+            Transport::Tcp => None,
+            _ if kept => None,
+            _ => self.process_at_accept(&fd),
+        };
         let token = self.insert(fd, peer, kept, core);
         if kept {
             if let Some(client) = get(&mut self.slots, token) {
@@ -180,6 +204,8 @@ impl Clients {
             }
         }
         let Some(client) = get(&mut self.slots, token) else { return };
+        self.pipes += usize::from(process.is_some());
+        client.process = process;
         if peer.transport == Transport::Tcp && self.secret.is_some() {
             let mut nonce = [0; NONCE_BYTES];
             // Without random bytes nobody can be asked, and it stays a reader.

@@ -16,6 +16,7 @@ use rustix::io::Errno;
 
 use super::{Clients, get};
 use crate::core::Core;
+use crate::inventory::Row;
 use crate::wakeup::ClientToken;
 
 /// What goes with a DESCRIPTOR frame that waits to be written.
@@ -40,11 +41,24 @@ impl Attachment {
 pub(super) struct Pipes {
     signal: Option<OwnedFd>,
     wake: Option<OwnedFd>,
+    /// Bytes that were written into each.
+    signal_bytes: u64,
+    wake_bytes: u64,
 }
 
 impl Pipes {
     pub(super) fn count(&self) -> usize {
         usize::from(self.signal.is_some()) + usize::from(self.wake.is_some())
+    }
+
+    /// The ends that are held here, for `status -d`.
+    pub(super) fn rows(&self) -> impl Iterator<Item = Row> + '_ {
+        let ends = [
+            (&self.signal, "signal-pipe", self.signal_bytes),
+            (&self.wake, "image-pipe", self.wake_bytes),
+        ];
+        ends.into_iter()
+            .filter_map(|(end, kind, bytes)| Some(Row::new(kind, end.as_ref()?, "").written(bytes)))
     }
 
     /// Was a signal pipe given?
@@ -158,7 +172,14 @@ impl Clients {
         let Some(client) = get(&mut self.slots, token) else { return Told::NoPipe };
         let Some(Some(writer)) = client.pipes.of(kind) else { return Told::NoPipe };
         match rustix::io::write(&*writer, &[1]) {
-            Ok(_) | Err(Errno::AGAIN | Errno::INTR) => Told::Yes,
+            Ok(_) => {
+                match kind {
+                    DescriptorKind::SignalPipe => client.pipes.signal_bytes += 1,
+                    _ => client.pipes.wake_bytes += 1,
+                }
+                Told::Yes
+            }
+            Err(Errno::AGAIN | Errno::INTR) => Told::Yes,
             Err(_) => {
                 self.drop_pipe(token, kind);
                 Told::Gone

@@ -74,6 +74,8 @@ impl Clients {
                 Ok(0) => self.input_ended(token, core),
                 Ok(count) => {
                     core.counters.bytes_in += count as u64;
+                    client.flow.bytes_in += count as u64;
+                    client.waited.served(core.turn);
                     self.input(token, &buffer[..count], core);
                 }
                 Err(Errno::AGAIN | Errno::INTR) => {}
@@ -83,6 +85,12 @@ impl Clients {
             match read {
                 // All that was there; if more has come since, epoll says so.
                 Ok(count) if count == limit && count < share => share -= count,
+                Ok(count) if count == limit => {
+                    if let Some(client) = get(&mut self.slots, token) {
+                        client.flow.overruns += 1;
+                    }
+                    return;
+                }
                 _ => return,
             }
         }
@@ -250,6 +258,7 @@ impl Clients {
     pub(super) fn reply(&mut self, token: ClientToken, id: u64, reply: &Reply, core: &mut Core) {
         let Some(client) = get(&mut self.slots, token) else { return };
         client.session.done(&reply.frame(id, core));
+        core.counters.requests_refused += u64::from(reply.is_refusal());
         if client.kept {
             // It has had its say; for the next one there is as much time again.
             client.job_deadline = Some(core.now + core.config.limits.hello_timeout_s.0 * 1000);
@@ -342,6 +351,7 @@ impl Clients {
             Sent::All => client.blocked = false,
             Sent::Share => {
                 client.blocked = false;
+                client.flow.overruns += 1;
                 if !std::mem::replace(&mut client.queued.bulk, true) {
                     self.bulk.push_back(token);
                 }
@@ -399,6 +409,7 @@ fn write(client: &mut Client, core: &mut Core) -> Sent {
         }
         client.session.transmitted(written, core.now, &mut core.hub);
         core.counters.bytes_out += written as u64;
+        client.flow.bytes_out += written as u64;
         if written < wanted {
             return Sent::Full;
         }

@@ -32,6 +32,7 @@ use rtm_tables::wire::{GoodbyeReason, Role};
 use rtm_tables::{Millis, Peer, Secret, ServerSession, Transport};
 
 use crate::core::{Core, Requester};
+use crate::inventory::{Flow, Row, Waited};
 use crate::load::Load;
 use crate::requests::Job;
 use crate::wakeup::{ClientToken, Wakeup};
@@ -55,6 +56,9 @@ pub(crate) struct Client {
     /// The descriptor that goes with the frame of its last WANT.
     attachment: Option<descriptors::Attachment>,
     pipes: descriptors::Pipes,
+    /// Its process, as it was when it connected; none over TCP, on a kernel that
+    /// can't say, and where descriptors are short.
+    process: Option<OwnedFd>,
     /// It wants to be signalled at a whole flush.
     registration: Option<signals::Registration>,
     pub(crate) session: ServerSession,
@@ -82,11 +86,29 @@ pub(crate) struct Client {
     job_deadline: Option<Millis>,
     /// When it is closed at the latest, since it is saying goodbye.
     closing: Option<Millis>,
+    flow: Flow,
+    waited: Waited,
+    /// How often its process woke the loop.
+    process_wakeups: u64,
 }
 
 impl Client {
     fn requester(&self) -> Requester {
         Requester::Client(self.token)
+    }
+
+    /// Its descriptors, for `status -d`.
+    fn rows(&self, core: &Core) -> Vec<Row> {
+        let info = self.session.info(&core.hub, core.now);
+        let (peer, number) = (info.peer, info.session);
+        let name = format!("{} {}", peer.transport.name(), info.name);
+        let socket = Row::new("client", &self.fd, name.trim_end()).flow(self.flow);
+        let socket = socket.waited(self.waited);
+        let process = self.process.as_ref().map(|process| {
+            Row::new("process", process, "the client's").woken(self.process_wakeups)
+        });
+        let rows = [socket].into_iter().chain(process).chain(self.pipes.rows());
+        rows.map(|row| row.of(peer.pid, number)).collect()
     }
 }
 
@@ -131,7 +153,8 @@ pub(crate) struct Clients {
     orphans: Vec<steps::Orphan>,
     /// Descriptors there may be for connections.
     descriptors: usize,
-    /// Of these, the ends of pipes that the daemon holds for clients.
+    /// Of these, the ends of pipes and the processes that the daemon holds for
+    /// clients.
     pipes: usize,
     /// Who has a wake pipe, or had one.
     wakers: Vec<ClientToken>,
@@ -143,6 +166,9 @@ pub(crate) struct Clients {
     to_signal: VecDeque<ClientToken>,
     totals: SessionTotals,
     buffer: Vec<u8>,
+    /// The descriptors of the one that asks for all of them: it isn't in its place
+    /// while it is being answered.
+    pub(crate) own_rows: Vec<Row>,
 }
 
 impl Clients {
@@ -172,6 +198,7 @@ impl Clients {
             to_signal: VecDeque::new(),
             totals: SessionTotals::default(),
             buffer: vec![0; io::READ_BYTES],
+            own_rows: Vec::new(),
         }
     }
 
@@ -199,6 +226,12 @@ impl Clients {
     pub(crate) fn at(&self, place: usize) -> Option<Option<&ServerSession>> {
         let slot = self.slots.get(place)?;
         Some(slot.client.as_ref().map(|client| &client.session))
+    }
+
+    /// The descriptors of the client at a place; `None` beyond the last place.
+    pub(crate) fn rows_at(&self, place: usize, core: &Core) -> Option<Vec<Row>> {
+        let slot = self.slots.get(place)?;
+        Some(slot.client.as_ref().map_or_else(Vec::new, |client| client.rows(core)))
     }
 
     /// Tokens of the subscribers of this name.
@@ -275,6 +308,7 @@ impl Clients {
             fd,
             attachment: None,
             pipes: descriptors::Pipes::default(),
+            process: None,
             registration: None,
             session,
             token,
@@ -292,6 +326,9 @@ impl Clients {
             timer: None,
             job_deadline: None,
             closing: None,
+            flow: Flow::default(),
+            waited: Waited::default(),
+            process_wakeups: 0,
         }));
         self.count += 1;
         self.kept += usize::from(kept);
@@ -318,7 +355,7 @@ impl Clients {
         }
         self.pipes -= client.pipes.count();
         // Its end, too, is no longer watched: closing it sees to that.
-        self.pipes -= client.registration.as_ref().map_or(0, signals::Registration::descriptors);
+        self.pipes -= usize::from(client.process.is_some());
         self.totals.add(&client.session, core);
         let who = client.requester();
         if let Some((_, mut job)) = client.job.take() {
@@ -344,8 +381,9 @@ impl Clients {
     }
 
     /// Something happened at the socket.
-    pub(crate) fn woken(&mut self, token: ClientToken, event: ipc::epoll::Ready) {
+    pub(crate) fn woken(&mut self, token: ClientToken, event: ipc::epoll::Ready, turn: u64) {
         let Some(client) = get(&mut self.slots, token) else { return };
+        client.flow.wakeups += 1;
         if event.is_writable() && client.blocked {
             client.blocked = false;
             if !std::mem::replace(&mut client.queued.bulk, true) {
@@ -353,6 +391,7 @@ impl Clients {
             }
         }
         if event.is_readable() {
+            client.waited.reported(turn);
             // Nobody is there to take an answer, and what waits can't be read:
             // without this the loop would be told again and again.
             let stopped = client.paused

@@ -14,15 +14,16 @@
 //! **Whom.** A client that armed a pipe is signalled by a byte in it, which
 //! reaches nobody but who armed it, whatever user it is, and nobody at all after
 //! an exec: there is no second way for it. Any other is signalled through the
-//! pidfd of the connection's peer. The kernel keeps that process's identity with
-//! the socket from connect on (`SO_PEERPIDFD`), so no pid that was reused can be
-//! meant; that a process keeps its identity over an exec is what remains, and is
-//! documented.
+//! pidfd of the connection's peer, held from accept on. The kernel keeps that
+//! process's identity with the socket (`SO_PEERPIDFD`), so no pid that was reused
+//! can be meant; that a process keeps its identity over an exec is what remains,
+//! and is documented. A kernel before 6.5 can't give one: then only the pipe
+//! signals.
 //!
 //! **Until when.** The pidfd also tells of the process's end: session and
 //! registration go with it, even while a forked child holds the socket open.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use ipc::epoll::Interest;
 use ipc::signal::Signal;
@@ -42,8 +43,6 @@ pub(super) struct Registration {
     /// The pid that it sent.
     pid: u32,
     way: Way,
-    /// Its process; none on a kernel that can't say.
-    process: Option<OwnedFd>,
     sent: u64,
     /// A flush happened, and it wasn't signalled yet.
     due: bool,
@@ -57,26 +56,35 @@ enum Way {
     PipeClosed,
     Process,
     NotPermitted,
+    /// Nothing is held that names its process: the kernel is too old.
+    NoProcess,
 }
 
 impl Registration {
-    /// How many descriptors it holds.
-    pub(super) fn descriptors(&self) -> usize {
-        usize::from(self.process.is_some())
-    }
-
     fn info(&self) -> SignalInfo {
         let way = match self.way {
             Way::Pipe => SignalWay::Pipe.name(),
             Way::PipeClosed => "unsignalled (pipe closed)",
             Way::Process => SignalWay::Process.name(),
             Way::NotPermitted => SignalWay::NotPermitted.name(),
+            Way::NoProcess => "unsignalled (no pidfd)",
         };
         SignalInfo { pid: self.pid, way, sent: self.sent }
     }
 }
 
 impl Clients {
+    /// The process at the other end of a Unix socket, to be held from accept on, as
+    /// long as no more than half of the descriptors for connections are in use: a
+    /// place to connect is worth more to others. Who gets none now gets it when it
+    /// registers.
+    pub(super) fn process_at_accept(&self, socket: impl AsFd) -> Option<OwnedFd> {
+        if 2 * (self.count + self.pipes + 1) > self.descriptors {
+            return None;
+        }
+        ipc::peer::pidfd(socket).ok()
+    }
+
     /// A client sent its process id.
     pub(super) fn register(&mut self, token: ClientToken, pid: u32, core: &mut Core) {
         let (way, text) = match self.try_register(token, pid) {
@@ -117,44 +125,50 @@ impl Clients {
                 "register: pid {pid}: the peer's process is in a pid namespace that can't be seen from here"
             ));
         };
-        if !room {
-            return Err("register: no descriptor is left (RLIMIT_NOFILE)".to_owned());
+        if client.process.is_none() {
+            if !room {
+                return Err("register: no descriptor is left (RLIMIT_NOFILE)".to_owned());
+            }
+            client.process = ipc::peer::pidfd(&client.fd).ok();
+            self.pipes += usize::from(client.process.is_some());
         }
-        let process = ipc::peer::pidfd(&client.fd).ok();
         if peer != pid && pid_in_namespace(peer) != Some(pid) {
             return Err(format!(
                 "register: pid {pid}: not this connection's process; its own pid would be right"
             ));
         }
         // What /proc said is of the peer only if the peer still lives.
-        if process.as_ref().is_some_and(|process| ipc::pidfd::has_ended(process).unwrap_or(true)) {
+        let process = client.process.as_ref();
+        if process.is_some_and(|process| ipc::pidfd::has_ended(process).unwrap_or(true)) {
             return Err(format!("register: pid {pid}: the process has ended"));
         }
-        let way = match (&process, client.pipes.has_signal()) {
+        let way = match (process, client.pipes.has_signal()) {
             (_, true) => Way::Pipe,
             (Some(process), false) if may_signal(process) => Way::Process,
-            _ => Way::NotPermitted,
+            (Some(_), false) => Way::NotPermitted,
+            (None, false) => Way::NoProcess,
         };
-        if let Some(process) = &process {
+        if let Some(process) = process {
             let number = Wakeup::Process(token).number();
             if let Err(error) = self.epoll.add(process, number, Interest::READ) {
                 return Err(format!("register: {error}"));
             }
-            self.pipes += 1;
         }
-        let registration = Registration { pid, way, process, sent: 0, due: false };
+        let registration = Registration { pid, way, sent: 0, due: false };
         client.session.set_signal(Some(registration.info()));
         client.registration = Some(registration);
         Ok(match way {
             Way::Pipe | Way::PipeClosed => SignalWay::Pipe,
             Way::Process => SignalWay::Process,
-            Way::NotPermitted => SignalWay::NotPermitted,
+            Way::NotPermitted | Way::NoProcess => SignalWay::NotPermitted,
         })
     }
 
     /// A registered client's process has ended: its session goes with it.
     pub(crate) fn process_ended(&mut self, token: ClientToken) {
-        if get(&mut self.slots, token).is_some_and(|client| client.registration.is_some()) {
+        let Some(client) = get(&mut self.slots, token) else { return };
+        client.process_wakeups += 1;
+        if client.registration.is_some() {
             self.ended.push(token);
         }
     }
@@ -203,7 +217,7 @@ impl Clients {
                 }
             }
             Way::Process => {
-                let Some(process) = &registration.process else { return };
+                let Some(process) = &client.process else { return };
                 match ipc::pidfd::send(process, Signal::USR1) {
                     Ok(()) => registration.sent += 1,
                     // It changed its user since.
@@ -214,7 +228,7 @@ impl Clients {
                     Err(_) => {}
                 }
             }
-            Way::PipeClosed | Way::NotPermitted => {}
+            Way::PipeClosed | Way::NotPermitted | Way::NoProcess => {}
         }
         if let Some(client) = get(&mut self.slots, token) {
             let info = client.registration.as_ref().map(Registration::info);

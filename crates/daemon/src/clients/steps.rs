@@ -100,6 +100,9 @@ impl Clients {
             return;
         };
         let who = client.requester();
+        if matches!(*job, Job::Descriptors(_)) {
+            self.own_rows = client.rows(core);
+        }
         let mut around = Around { clients: self, turns, facts };
         let step = job.step(core, who, &mut around, &mut client.session);
         match step {

@@ -18,6 +18,7 @@ pub(crate) struct Input {
     line: Vec<u8>,
     /// The line at hand is too long: it is thrown away up to its end.
     too_long: bool,
+    bytes: u64,
 }
 
 /// What one read brought.
@@ -44,12 +45,17 @@ impl Input {
             Err(_) => relay()?,
         };
         let terminal = rustix::termios::isatty(stdin);
-        Some(Input { fd, terminal, line: Vec::new(), too_long: false })
+        Some(Input { fd, terminal, line: Vec::new(), too_long: false, bytes: 0 })
     }
 
     /// Is it a terminal?
     pub(crate) fn is_terminal(&self) -> bool {
         self.terminal
+    }
+
+    /// Bytes that were read.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// Is it a terminal that another process group has in the foreground?
@@ -71,6 +77,7 @@ impl Input {
                 Read::End(lines)
             }
             Ok(count) => {
+                self.bytes += count as u64;
                 for &byte in &buffer[..count] {
                     match byte {
                         b'\n' => self.end_line(&mut lines),

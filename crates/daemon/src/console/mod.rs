@@ -25,9 +25,11 @@ use self::menu::{LINE_BYTES_MAX, MENU, Menu, Order};
 use self::screen::{Screen, Style};
 use crate::clients::Clients;
 use crate::core::{Core, Requester};
+use crate::inventory::{Row, Waited};
 use crate::requests::status::Facts;
 use crate::requests::{Around, Begun, Job, Reply, Step, begin_command};
 use crate::turn::TurnStats;
+use crate::wakeup::Wakeup;
 use crate::writer::Writer;
 
 /// What of the output may wait: several pages, and several pieces of a long
@@ -67,6 +69,9 @@ pub(crate) struct Console {
     paging: bool,
     /// The administrator wants the daemon to stop.
     quit: bool,
+    /// How often a turn's lines were used up while there were more.
+    overruns: u64,
+    pub(crate) waited: Waited,
 }
 
 impl Console {
@@ -94,6 +99,8 @@ impl Console {
             waiting: false,
             paging: false,
             quit: false,
+            overruns: 0,
+            waited: Waited::default(),
         };
         console.show_menu();
         Ok(console)
@@ -114,6 +121,19 @@ impl Console {
     /// What tells that there is room again.
     pub(crate) fn room(&self) -> &Event {
         &self.room
+    }
+
+    /// Its descriptors, for `status -d`.
+    pub(crate) fn rows(&self, turns: &TurnStats) -> Vec<Row> {
+        let input = self.input.as_ref().map(|input| {
+            Row::new("console", input, "standard input")
+                .woken(turns.wakeups_by(Wakeup::ConsoleInput))
+                .read(input.bytes(), self.overruns)
+                .waited(self.waited)
+        });
+        let room = Row::new("event", &*self.room, "console: room to write")
+            .woken(turns.wakeups_by(Wakeup::ConsoleRoom));
+        input.into_iter().chain([room]).collect()
     }
 
     /// Does the administrator want the daemon to stop?
@@ -228,6 +248,7 @@ impl Console {
                 return;
             }
             let Some(line) = self.lines.pop_front() else { return };
+            self.waited.served(core.turn);
             if !self.screen.is_terminal() {
                 // Nobody's Enter has ended the prompt's line.
                 self.screen.show("\n");
@@ -243,12 +264,14 @@ impl Console {
             match order {
                 Ok(order) => self.carry_out(order, core),
                 Err(why) => {
+                    core.counters.requests_refused += 1;
                     self.menu = Menu::new();
                     self.screen.show(&format!("rtm: {why}\n"));
                     self.show_menu();
                 }
             }
         }
+        self.overruns += u64::from(!self.lines.is_empty() && self.takes_lines());
     }
 
     fn carry_out(&mut self, order: Order, core: &mut Core) {
@@ -353,7 +376,8 @@ impl Console {
         self.runnable = true;
     }
 
-    fn end(&mut self, reply: &Reply, what: Told, core: &Core) {
+    fn end(&mut self, reply: &Reply, what: Told, core: &mut Core) {
+        core.counters.requests_refused += u64::from(reply.is_refusal());
         let mut text = String::new();
         self.screen.end();
         if !reply.text.is_empty() {

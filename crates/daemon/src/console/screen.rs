@@ -219,8 +219,8 @@ impl Screen {
             if self.rows == 0 {
                 let _ = writeln!(
                     self.text,
-                    "{:<16} {:>7} {:>6} {:<5} {:<11} {:>10} {:>8}",
-                    "NAME", "PID", "UID", "BY", "STATE", "REVISION", "LAG"
+                    "{:<16} {:>7} {:>6} {:<7} {:<11} {:>10} {:>8} {:>7} SIGNAL",
+                    "NAME", "PID", "UID", "BY", "STATE", "REVISION", "LAG", "SIGPID"
                 );
             }
             let text = |key: &str| match &object[key] {
@@ -231,14 +231,17 @@ impl Screen {
             };
             let _ = writeln!(
                 self.text,
-                "{:<16} {:>7} {:>6} {:<5} {:<11} {:>10} {:>8}",
+                "{:<16} {:>7} {:>6} {:<7} {:<11} {:>10} {:>8} {:>7} {}",
                 text("name"),
                 text("pid"),
                 text("uid"),
                 text("transport"),
                 text("state"),
                 text("revision"),
-                text("lag_records")
+                text("lag_records"),
+                // The pid that it registered, and how it is signalled.
+                text("registered_pid"),
+                text("signal")
             );
         } else if let (Some(epoch), Some(routes)) = (object.get("epoch"), object.get("routes")) {
             let _ = writeln!(

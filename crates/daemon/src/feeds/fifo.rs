@@ -25,6 +25,8 @@ use rustix::io::Errno;
 
 use super::commands;
 use crate::core::{Core, Requester};
+use crate::inventory::{Row, Waited};
+use crate::turn::TurnStats;
 use crate::wakeup::Wakeup;
 
 /// The longest line, without its end.
@@ -51,6 +53,7 @@ pub(crate) struct Fifo {
     /// When the line at hand must have ended.
     partial: Option<Millis>,
     paused: bool,
+    pub(crate) waited: Waited,
 }
 
 impl Fifo {
@@ -80,12 +83,22 @@ impl Fifo {
             unread_from: 0,
             partial: None,
             paused: false,
+            waited: Waited::default(),
         })
     }
 
     /// Lets the loop watch it.
     pub(crate) fn watch(&self, epoll: &Epoll) -> Result<(), ipc::epoll::Error> {
         epoll.add(&self.reader, Wakeup::Fifo.number(), Interest::READ)
+    }
+
+    /// The end that is read, for `status -d`.
+    pub(crate) fn row(&self, core: &Core, turns: &TurnStats) -> Row {
+        let stats = &core.feeds.fifo;
+        Row::new("fifo", &self.reader, self.path.display().to_string())
+            .woken(turns.wakeups_by(Wakeup::Fifo))
+            .read(stats.bytes, stats.overruns)
+            .waited(self.waited)
     }
 
     /// When the end of a line must have come.
@@ -165,6 +178,7 @@ impl Fifo {
                 Some(Ok(line)) => {
                     self.partial = None;
                     commands::execute(core, RejectedBy::Fifo, 0, &line);
+                    self.waited.served(core.turn);
                 }
                 Some(Err(bytes)) => {
                     self.partial = None;

@@ -29,6 +29,8 @@ use rtm_tables::wire::RejectedBy;
 use super::commands;
 use crate::config::QueueConfig;
 use crate::core::{Core, Requester};
+use crate::inventory::{Row, Waited};
+use crate::turn::TurnStats;
 use crate::wakeup::Wakeup;
 
 /// Messages taken in one turn: few enough that other feeds wait a fraction of a
@@ -53,6 +55,7 @@ pub(crate) struct Queue {
     message_bytes: usize,
     /// It isn't watched: the tables are held by somebody.
     paused: bool,
+    pub(crate) waited: Waited,
 }
 
 impl Queue {
@@ -82,7 +85,16 @@ impl Queue {
         }
         let inode = queue.metadata().map_err(|error| error.to_string())?.st_ino;
         let buffer = queue.buffer().map_err(|error| error.to_string())?;
-        let made = Queue { queue, inode, memory, buffer, depth, message_bytes, paused: false };
+        let made = Queue {
+            queue,
+            inode,
+            memory,
+            buffer,
+            depth,
+            message_bytes,
+            paused: false,
+            waited: Waited::default(),
+        };
         if let Err(error) = write_memory(&made.memory, &name, inode) {
             let why = crate::runtime_dir::errno_text(&error);
             return Err(format!("{}: can't be written: {why}", made.memory.display()));
@@ -111,6 +123,15 @@ impl Queue {
         epoll.add(&self.queue, Wakeup::Queue.number(), Interest::READ)
     }
 
+    /// Its descriptor, for `status -d`.
+    pub(crate) fn row(&self, core: &Core, turns: &TurnStats) -> Row {
+        let stats = &core.feeds.queue;
+        Row::new("queue", &self.queue, self.name())
+            .woken(turns.wakeups_by(Wakeup::Queue))
+            .read(stats.bytes, stats.overruns)
+            .waited(self.waited)
+    }
+
     /// Takes messages until `until`, at least one. True: there is more.
     pub(crate) fn take_some(&mut self, core: &mut Core, epoll: &Epoll, until: Instant) -> bool {
         for _ in 0..PER_TURN {
@@ -124,6 +145,7 @@ impl Queue {
                 Ok(message) => {
                     let bytes = &self.buffer[..message.len];
                     commands::execute(core, RejectedBy::Queue, message.priority, bytes);
+                    self.waited.served(core.turn);
                 }
                 Err(mq::Error::Empty { .. } | mq::Error::Interrupted { .. }) => return false,
                 Err(error) => {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rtm_model::text;
 use rtm_tables::wire::{ItemFlags, ItemKind};
-use rtm_tables::{BarrierId, BarrierOutcome, BarrierReport, Millis};
+use rtm_tables::{BarrierEntry, BarrierId, BarrierOutcome, BarrierReport, Millis};
 use serde_json::Value;
 
 use super::{Answer, Around, CODE_TIMED_OUT, Reply, Step, Until, after, idle};
@@ -93,14 +93,13 @@ impl Barrier {
         // Those that somebody has to look after come first.
         let mut names = |outcome: BarrierOutcome, more: &[Box<str>]| -> Vec<String> {
             let entries = report.entries.iter().filter(|entry| entry.outcome == outcome);
-            let names = entries.map(|e| e.name.as_str()).chain(more.iter().map(|name| &**name));
+            let names = entries.map(called).chain(more.iter().map(|name| name.to_string()));
             names
                 .take_while(|name| {
                     let fits = room >= 2 * name.len() + 3;
                     room = room.saturating_sub(2 * name.len() + 3);
                     fits
                 })
-                .map(str::to_owned)
                 .collect()
         };
         let differing = names(BarrierOutcome::Differed, &[]);
@@ -129,6 +128,15 @@ impl Barrier {
         if let Some(id) = self.id() {
             core.hub.cancel_barrier(id);
         }
+    }
+}
+
+/// Its name; a classic client has none.
+fn called(entry: &BarrierEntry) -> String {
+    match entry.pid {
+        _ if !entry.name.is_empty() => entry.name.clone(),
+        Some(pid) => format!("pid {pid}"),
+        None => format!("session {}", entry.session),
     }
 }
 

@@ -8,6 +8,7 @@
 //! through an [`Answer`], which says when it has no room.
 
 pub(crate) mod barrier;
+pub(crate) mod descriptors;
 pub(crate) mod digest;
 pub(crate) mod flush;
 pub(crate) mod get;
@@ -64,6 +65,11 @@ impl Reply {
     /// Understood and refused.
     pub(crate) fn refused(text: impl Into<String>) -> Reply {
         Reply { code: CODE_REFUSED, failed: 0, text: text.into(), ..Reply::default() }
+    }
+
+    /// Was it not understood, or refused?
+    pub(crate) fn is_refusal(&self) -> bool {
+        matches!(self.code, CODE_USAGE | CODE_REFUSED)
     }
 
     /// As the frame that ends an answer.
@@ -144,6 +150,8 @@ pub(crate) enum Job {
     Reconcile(status::Reconcile),
     /// `status`.
     Status,
+    /// `status -d`.
+    Descriptors(descriptors::Descriptors),
     /// `status image`.
     StatusImage,
     /// `stat`.
@@ -250,6 +258,9 @@ pub(crate) fn begin_command(
         Command::ClientList => Job::Clients(sessions::List::new(options.details > 0)),
         Command::ClientKill(peer) => Job::Kill(sessions::Kill::new(peer)),
         Command::SourceList => Job::Sources(status::Sources::default()),
+        Command::Status if options.details > 0 => {
+            Job::Descriptors(descriptors::Descriptors::new(core))
+        }
         Command::Status => Job::Status,
         Command::StatusImage => Job::StatusImage,
         Command::Stat { .. } => Job::Stat,
@@ -388,6 +399,7 @@ impl Job {
             Job::Clients(job) => job.step(core, around, out),
             Job::Sources(job) => job.step(core, out),
             Job::Reconcile(job) => job.step(core, out),
+            Job::Descriptors(job) => job.step(core, around, out),
             Job::Status => status::status(core, around, out),
             Job::StatusImage => status::image(core, out),
             Job::Stat => status::stat(core, around, out),

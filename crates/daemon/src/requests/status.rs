@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::{Answer, Around, Reply, Step};
 use crate::core::Core;
 use crate::feeds::commands::FeedStats;
+use crate::inventory::Row;
 use crate::log::Log;
 use crate::time::utc;
 
@@ -39,6 +40,8 @@ pub(crate) struct Facts {
     pub(crate) load: Value,
     /// Its log.
     pub(crate) log: Log,
+    /// Its descriptors beside the connections', as they were when somebody asked.
+    pub(crate) inventory: Vec<Row>,
 }
 
 fn say(value: &Value, out: &mut dyn Answer) -> Step {
@@ -128,6 +131,7 @@ pub(crate) fn status(core: &Core, around: &Around<'_>, out: &mut dyn Answer) -> 
     value["kernel"] = core.kernel.facts();
     value["export"] = core.export.facts();
     value["proofs_refused"] = core.counters.proofs_refused.into();
+    value["requests_refused"] = core.counters.requests_refused.into();
     value["protocol_errors"] = core.counters.protocol_errors.into();
     value["fell_behind"] = core.counters.fell_behind.into();
     value["registrations_refused"] = core.counters.registrations_refused.into();
@@ -218,6 +222,7 @@ pub(crate) fn stat(core: &Core, around: &Around<'_>, out: &mut dyn Answer) -> St
         "bytes_out": counters.bytes_out,
         "accepted": counters.accepted,
         "refused_connections": counters.refused_connections,
+        "requests_refused": counters.requests_refused,
         "protocol_errors": counters.protocol_errors,
         "fell_behind": counters.fell_behind,
         "registrations_refused": counters.registrations_refused,

@@ -17,7 +17,10 @@ impl Export {
         loop {
             match self.events.receive(&mut buffer) {
                 Ok(datagram) if datagram.sender != netlink::KERNEL => {}
-                Ok(datagram) => self.events_in(core, &buffer[..datagram.len]),
+                Ok(datagram) => {
+                    self.read[0] += datagram.len as u64;
+                    self.events_in(core, &buffer[..datagram.len]);
+                }
                 Err(Error::WouldBlock {}) => break,
                 Err(_) => {
                     core.export.count("overruns");
@@ -25,6 +28,7 @@ impl Export {
                 }
             }
             if Instant::now() >= until {
+                self.overran += 1;
                 break;
             }
         }
@@ -115,6 +119,7 @@ impl Export {
         let received = self.dumps.receive(&mut buffer);
         let more = match received {
             Ok(datagram) if datagram.sender == netlink::KERNEL => {
+                self.read[1] += datagram.len as u64;
                 self.lines_in(core, &buffer[..datagram.len]);
                 true
             }

@@ -47,6 +47,8 @@ use serde_json::{Value, json};
 use super::kernel::program;
 use super::sockets;
 use crate::core::Core;
+use crate::inventory::Row;
+use crate::turn::TurnStats;
 use crate::wakeup::Wakeup;
 use worker::{Batch, Outcome, Worker};
 
@@ -230,6 +232,10 @@ pub(crate) struct Export {
     /// What an earlier daemon left may go.
     swept: bool,
     listed_once: bool,
+    /// Bytes of events and of listings; how often time was up before the events'
+    /// end.
+    read: [u64; 2],
+    overran: u64,
 }
 
 impl Export {
@@ -285,14 +291,31 @@ impl Export {
             denied: None,
             swept: false,
             listed_once: false,
+            read: [0; 2],
+            overran: 0,
         })
     }
 
     /// Lets the loop watch it.
     pub(crate) fn watch(&self, epoll: &Epoll) -> Result<(), ipc::epoll::Error> {
         epoll.add(&self.events, Wakeup::Export.number(), Interest::READ)?;
-        epoll.add(&self.dumps, Wakeup::Export.number(), Interest::READ)?;
-        epoll.add(self.worker.event(), Wakeup::Export.number(), Interest::READ)
+        epoll.add(&self.dumps, Wakeup::ExportAnswer.number(), Interest::READ)?;
+        epoll.add(self.worker.event(), Wakeup::ExportDone.number(), Interest::READ)
+    }
+
+    /// Its descriptors, for `status -d`.
+    pub(crate) fn rows(&self, turns: &TurnStats) -> [Row; 3] {
+        let [events, answers] = self.read;
+        [
+            Row::new("netlink", &self.events, "export: events")
+                .woken(turns.wakeups_by(Wakeup::Export))
+                .read(events, self.overran),
+            Row::new("netlink", &self.dumps, "export: listings")
+                .woken(turns.wakeups_by(Wakeup::ExportAnswer))
+                .read(answers, 0),
+            Row::new("event", self.worker.event(), "export: its thread")
+                .woken(turns.wakeups_by(Wakeup::ExportDone)),
+        ]
     }
 
     /// When something is due.

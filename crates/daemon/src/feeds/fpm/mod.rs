@@ -55,6 +55,8 @@ use serde_json::{Value, json};
 
 use crate::config::FpmConfig;
 use crate::core::{Core, Requester};
+use crate::inventory::{Flow, Row};
+use crate::turn::TurnStats;
 use crate::wakeup::Wakeup;
 use content::Content;
 pub(crate) use links::Links;
@@ -131,6 +133,7 @@ struct Line {
     /// The first message has been seen.
     begun: bool,
     logged: u32,
+    flow: Flow,
 }
 
 /// What `source list` tells of a peer.
@@ -230,7 +233,19 @@ impl Fpm {
         let peer = self.peers.iter_mut().find(|peer| peer.place == place);
         if let Some(line) = peer.and_then(|peer| peer.line.as_mut()) {
             line.readable = true;
+            line.flow.wakeups += 1;
         }
+    }
+
+    /// Its descriptors, for `status -d`.
+    pub(crate) fn rows(&self, turns: &TurnStats) -> Vec<Row> {
+        let listener = Row::new("listener", &self.listener, format!("fpm {}", self.address))
+            .woken(turns.wakeups_by(Wakeup::FpmListener));
+        let lines = self.peers.iter().filter_map(|peer| {
+            let line = peer.line.as_ref()?;
+            Some(Row::new("fpm", &line.socket, peer.name.clone()).flow(line.flow))
+        });
+        std::iter::once(listener).chain(lines).collect()
     }
 
     /// Lets in who waits.
@@ -313,6 +328,7 @@ impl Fpm {
             readable: true,
             begun: false,
             logged: 0,
+            flow: Flow::default(),
         });
         tracing::info!("{}: {address} is connected", peer.name);
     }
@@ -367,7 +383,12 @@ impl Fpm {
         for at in 0..self.peers.len() {
             match self.peers[at].read_some(core, &mut self.links, until) {
                 Read::All => {}
-                Read::More => more = true,
+                Read::More => {
+                    more = true;
+                    if let Some(line) = &mut self.peers[at].line {
+                        line.flow.overruns += 1;
+                    }
+                }
                 Read::Over(why) => self.lose(at, &why, core),
             }
         }
@@ -546,6 +567,7 @@ impl Peer {
                 Ok(0) => return Read::Over("the connection ended".to_owned()),
                 Ok(count) => {
                     line.end += count;
+                    line.flow.bytes_in += count as u64;
                     self.content.counts.bytes += count as u64;
                     self.heard = core.now;
                 }

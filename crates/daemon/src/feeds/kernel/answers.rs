@@ -76,6 +76,7 @@ impl Kernel {
             Ok(datagram) if datagram.sender != netlink::KERNEL => core.kernel.count("spoofed"),
             Ok(datagram) => {
                 core.kernel.last_message = Some(core.now);
+                self.read[1] += datagram.len as u64;
                 self.answer_in(core, &piece.buffer[..datagram.len]);
             }
             Err(error) => {

@@ -40,6 +40,8 @@ use serde_json::{Value, json};
 use super::sockets;
 use crate::config::KernelConfig;
 use crate::core::{Core, Requester};
+use crate::inventory::Row;
+use crate::turn::TurnStats;
 use crate::wakeup::Wakeup;
 pub(super) use filter::program;
 use listing::{Listing, Scope};
@@ -158,6 +160,10 @@ pub(crate) struct Kernel {
     paused: bool,
     /// Somebody else has the tables: what is due waits for the release.
     held: bool,
+    /// Bytes of events and of answers; how often time was up before the events'
+    /// end.
+    read: [u64; 2],
+    overran: u64,
 }
 
 impl Kernel {
@@ -216,6 +222,8 @@ impl Kernel {
             overruns_told: None,
             paused: false,
             held: false,
+            read: [0; 2],
+            overran: 0,
         })
     }
 
@@ -223,6 +231,20 @@ impl Kernel {
     pub(crate) fn watch(&self, epoll: &Epoll) -> Result<(), ipc::epoll::Error> {
         epoll.add(&self.events, Wakeup::Kernel.number(), Interest::READ)?;
         epoll.add(self.reader.event(), Wakeup::KernelAnswer.number(), Interest::READ)
+    }
+
+    /// Its descriptors, for `status -d`.
+    pub(crate) fn rows(&self, turns: &TurnStats) -> [Row; 3] {
+        let [events, answers] = self.read;
+        [
+            Row::new("netlink", &self.events, "kernel: events")
+                .woken(turns.wakeups_by(Wakeup::Kernel))
+                .read(events, self.overran),
+            // A thread of its own waits for it.
+            Row::new("netlink", self.reader.socket(), "kernel: listings").read(answers, 0),
+            Row::new("event", self.reader.event(), "kernel: its thread")
+                .woken(turns.wakeups_by(Wakeup::KernelAnswer)),
+        ]
     }
 
     /// The next time that something is due.
@@ -362,6 +384,7 @@ impl Kernel {
                 Ok(datagram) => {
                     core.kernel.last_message = Some(core.now);
                     core.kernel.count("events");
+                    self.read[0] += datagram.len as u64;
                     self.events_in(core, &buffer[..datagram.len]);
                 }
                 Err(Error::WouldBlock {}) => break,
@@ -375,6 +398,7 @@ impl Kernel {
             }
             if Instant::now() >= until {
                 drained = false;
+                self.overran += 1;
                 break;
             }
         }

@@ -58,6 +58,11 @@ impl Reader {
         self.socket.send(request)
     }
 
+    /// What the thread reads.
+    pub(super) fn socket(&self) -> &Socket {
+        &self.socket
+    }
+
     /// What tells of pieces.
     pub(super) fn event(&self) -> &Event {
         &self.event
