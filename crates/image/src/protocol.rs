@@ -123,14 +123,14 @@ impl std::error::Error for Busy {}
 /// Loads the version that is visible.
 #[inline(always)]
 pub fn observe<O: Orders>(words: &impl Words) -> u64 {
-    words.load(CURRENT, O::OBSERVE)
+    words.load_header(CURRENT, O::OBSERVE)
 }
 
 /// What is visible now, after everything that was read before.
 #[inline(always)]
 pub fn check<O: Orders>(words: &impl Words) -> u64 {
     fence(words, O::CHECK);
-    words.load(CURRENT, Ordering::Relaxed)
+    words.load_header(CURRENT, Ordering::Relaxed)
 }
 
 /// Is what was read from version `seen` whole, if `now` is visible afterwards?

@@ -165,7 +165,7 @@ impl<M: Memory> Store<M> {
 
     /// Copies words to a fresh block.
     #[inline(always)]
-    fn copy_words(&self, from: usize, to: usize, count: usize) {
+    pub(crate) fn copy_words(&self, from: usize, to: usize, count: usize) {
         self.mem.copy(from, to, count);
         if let Some(growth) = self.growth.as_ref().filter(|_| to < self.mirrored) {
             // All of it, wherever the copy has got to within the block.

@@ -118,6 +118,7 @@ pub(crate) fn status(core: &Core, around: &Around<'_>, out: &mut dyn Answer) -> 
     });
     let image = core.image.status();
     value["image_bytes"] = image.status.bytes.into();
+    value["image_behind"] = image.behind.into();
     value["image_name"] = image.name.into();
     value["queue"] = queue(core, facts);
     value["classic"] = json!(facts.classic);
@@ -189,6 +190,7 @@ pub(crate) fn image(core: &Core, out: &mut dyn Answer) -> Step {
         "free_bytes": usage.free,
         "version": status.version,
         "revision": image.revision.0,
+        "behind": image.behind,
         "tables": status.tables,
         "answers": status.answers,
         "name": image.name,
