@@ -235,3 +235,35 @@ fn others_are_served_while_a_million_routes_load() {
         (Some(0), Some(daemon.rtm(&["digest"]).trim()))
     );
 }
+
+/// The real update trace beside mapped readers: at each stop what one recomputes
+/// from the mapping is what the daemon says, and one follows the ring all the time.
+#[test]
+fn the_real_trace_through_a_mapping() {
+    let Some(folder) = require::data("the_real_trace_through_a_mapping") else { return };
+    let daemon = Daemon::start(&["--no-console"]);
+    let table = folder.join("full-table.txt.gz");
+    daemon.rtm(&["route", "load", table.to_str().unwrap(), "--spread"]);
+    let follower = daemon.spawn(&["-j", "client", "--mapped", "--futex", "--count"]);
+    follower.wait_stderr("attached: ");
+    let loaded = daemon.json(&["digest"])["revision"].as_u64().unwrap();
+    let trace = data::updates_as_batch(&folder);
+    let lines: Vec<&str> = trace.lines().collect();
+    for part in lines.chunks(lines.len().div_ceil(5)) {
+        let batch = daemon.directory().join("part.batch");
+        std::fs::write(&batch, part.join("\n")).unwrap();
+        // Withdrawals of absent prefixes fail, and nothing else does.
+        daemon.run(&["-batch", batch.to_str().unwrap(), "--force"]);
+        let digest = daemon.rtm(&["digest"]);
+        assert_eq!(daemon.rtm(&["client", "--mapped", "--once", "--verify"]), digest);
+    }
+    let digest = daemon.json(&["digest"]);
+    let revision = digest["revision"].as_u64().unwrap();
+    assert!(revision > loaded + 10_000, "{loaded} to {revision}");
+    follower.signal(libc::SIGTERM);
+    let output = follower.finish();
+    assert_eq!(output.code, Some(0), "{}", output.err);
+    let counts: serde_json::Value = serde_json::from_str(&output.out).unwrap();
+    assert_eq!((&counts["revision"], &counts["rereads"]), (&digest["revision"], &0.into()));
+    assert!(counts["records"].as_u64().unwrap() >= revision - loaded, "{counts}");
+}

@@ -283,10 +283,26 @@ fn prepare(admin: &mut Admin, script: Script) -> Result<(), rtm_client::Error> {
     Ok(())
 }
 
+/// A process, or this thread, stays on one processor.
 fn pin(pid: Option<Pid>, cpu: usize) {
     let mut set = CpuSet::new();
     set.set(cpu);
     rustix::thread::sched_setaffinity(pid, &set).expect("a processor");
+}
+
+/// This thread may run where it might before, from the drop on.
+struct Unpin(CpuSet);
+
+impl Unpin {
+    fn later() -> Unpin {
+        Unpin(rustix::thread::sched_getaffinity(None).expect("this thread runs"))
+    }
+}
+
+impl Drop for Unpin {
+    fn drop(&mut self) {
+        let _ = rustix::thread::sched_setaffinity(None, &self.0);
+    }
 }
 
 /// A reader on one processor; the daemon, and who changes its tables, on another.
@@ -301,6 +317,7 @@ fn every_answer_is_right_for_a_revision_that_was_visible() {
     let script = Script { bulk: 50_000 };
     prepare(&mut admin, script).unwrap();
     let mut reader = reader(&socket, Some(wanted));
+    let _unpin = Unpin::later();
     if is_long && std::thread::available_parallelism().is_ok_and(|count| count.get() > 1) {
         pin(Pid::from_raw(reader.pid() as i32), 0);
         pin(Pid::from_raw(daemon.process.pid() as i32), 1);
