@@ -153,6 +153,18 @@ fn every_kind_is_listed_with_what_it_counted() {
         let fd: u64 = entry.unwrap().file_name().to_str().unwrap().parse().unwrap();
         assert!(set.contains(&fd), "descriptor {fd} is not listed: {rows:#?}");
     }
+    // The console lists who registered, with the pid and the way.
+    daemon.process.write("9\n");
+    let shown = daemon.process.wait_stdout("SIGPID SIGNAL");
+    let line = |text: &str| text.lines().find(|line| line.starts_with("armed")).map(str::to_owned);
+    let begun = Instant::now();
+    let mut found = line(&shown);
+    while found.is_none() {
+        assert!(begun.elapsed() < PATIENCE, "{shown}");
+        found = line(&daemon.process.stdout());
+    }
+    let expected = format!(" {} pipe", armed.pid());
+    assert!(found.as_ref().is_some_and(|line| line.ends_with(&expected)), "{found:?}");
     // For people: a table.
     let text = daemon.rtm(&["status", "-d"]);
     let table = text.split("descriptors:\n").nth(1).unwrap_or_else(|| panic!("{text}"));

@@ -128,28 +128,18 @@ impl Row {
     }
 }
 
-/// Those of the process that nobody has named, by what the system says of them.
-pub(crate) fn unnamed(is_named: impl Fn(RawFd) -> bool) -> Vec<Row> {
-    let Ok(entries) = std::fs::read_dir("/proc/self/fd") else { return Vec::new() };
-    let mut rows = Vec::new();
-    for entry in entries.flatten() {
-        let number = entry.file_name().to_str().and_then(|text| text.parse().ok());
-        let Some(fd) = number.filter(|fd| !is_named(*fd)) else { continue };
-        // The directory that is being read is gone by then.
-        let Ok(target) = std::fs::read_link(entry.path()) else { continue };
-        let (kind, name) = kind(&target.to_string_lossy());
-        let name = match fd {
-            0 => "standard input".to_owned(),
-            1 => "standard output".to_owned(),
-            2 => "standard error".to_owned(),
-            _ => name,
-        };
-        if kind != "directory" {
-            rows.push(Row { kind, fd: Some(fd), name, ..Row::default() });
-        }
-    }
-    rows.sort_unstable_by_key(|row| row.fd);
-    rows
+/// One that nobody has named, by what the system says of it; `None`: there is none of
+/// this number.
+pub(crate) fn unnamed(fd: RawFd) -> Option<Row> {
+    let target = std::fs::read_link(format!("/proc/self/fd/{fd}")).ok()?;
+    let (kind, name) = kind(&target.to_string_lossy());
+    let name = match fd {
+        0 => "standard input".to_owned(),
+        1 => "standard output".to_owned(),
+        2 => "standard error".to_owned(),
+        _ => name,
+    };
+    Some(Row { kind, fd: Some(fd), name, ..Row::default() })
 }
 
 /// The kind of what a link in `/proc/self/fd` points to, and its name: of a file
@@ -160,8 +150,6 @@ fn kind(target: &str) -> (&'static str, String) {
         "anon_inode:[eventfd]" => plain("event"),
         "anon_inode:[eventpoll]" => plain("epoll"),
         "anon_inode:[pidfd]" => plain("process"),
-        "/proc/self/fd" => plain("directory"),
-        _ if target.ends_with("/fd") && target.starts_with("/proc/") => plain("directory"),
         _ if target.starts_with("pipe:") => plain("pipe"),
         _ if target.starts_with("socket:") => plain("socket"),
         _ if target.starts_with("pidfd:") => plain("process"),
@@ -176,15 +164,12 @@ mod tests {
 
     #[test]
     fn what_nobody_named_is_listed_by_what_it_is() {
-        let (reader, writer) = ipc::pipe::pipe().unwrap();
+        let (reader, _writer) = ipc::pipe::pipe().unwrap();
         let event = ipc::event::Event::new().unwrap();
-        let named = writer.as_raw_fd();
-        let rows = unnamed(|fd| fd == named);
-        let of = |fd: RawFd| rows.iter().find(|row| row.fd == Some(fd)).map(|row| row.kind);
+        let of = |fd: RawFd| unnamed(fd).map(|row| row.kind);
         assert_eq!(of(reader.as_raw_fd()), Some("pipe"));
         assert_eq!(of(event.as_fd().as_raw_fd()), Some("event"));
-        assert_eq!(of(named), None);
-        assert!(rows.iter().all(|row| row.kind != "directory"), "{rows:?}");
+        assert_eq!(of(1 << 20), None);
     }
 
     #[test]
@@ -207,7 +192,6 @@ mod tests {
             ("/memfd:rtm (deleted)", ("memory", "")),
             ("/run/rtm/rtmd.lock", ("file", "rtmd.lock")),
             ("/dev/null", ("file", "null")),
-            ("/proc/77/fd", ("directory", "")),
         ] {
             assert_eq!(kind(target), (expected.0, expected.1.to_owned()), "{target}");
         }

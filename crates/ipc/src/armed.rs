@@ -7,6 +7,20 @@
 //! `F_SETSIG`, `O_ASYNC`), as long as that end is open. After an exec it is
 //! closed, and the writer gets EPIPE.
 //!
+//! **Forks.** A child shares its parent's open files, and an armed one signals
+//! whoever armed it as long as anybody has it, also when the parent has long become
+//! another program. So what a child gets is never armed: it is disarmed before the
+//! fork, and the parent opens the pipe anew behind it and arms that. The child, as
+//! soon as it runs, puts something inert into the place.
+//!
+//! ```text
+//!   before     armed N ── file A (armed) ── pipe
+//!   fork       parent: N ── file A (not armed) ──┬─ pipe     child: N ── file A
+//!   after      parent: N ── file B (armed) ──────┘           child: N ── inert
+//! ```
+//!
+//! A byte that came in between is made up for.
+//!
 //! ```
 //! use ipc::armed::{ArmedPipe, Caught};
 //! use ipc::signal::Signal;
@@ -21,7 +35,9 @@
 #![allow(unsafe_code)] // sigaction, F_SETSIG and pthread_atfork are libc's alone
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Once;
-use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+
+use rustix::fs::{Mode, OFlags};
 
 use crate::signal::Signal;
 use crate::{Errno, SystemError, sockopt};
@@ -80,6 +96,90 @@ static ARMED: [AtomicI32; ARMED_MAX] = [const { AtomicI32::new(-1) }; ARMED_MAX]
 /// What takes their place in a child.
 static INERT: AtomicI32 = AtomicI32::new(-1);
 
+/// The signal of each.
+static SIGNALS: [AtomicI32; ARMED_MAX] = [const { AtomicI32::new(0) }; ARMED_MAX];
+
+/// Bytes that each held when a fork began.
+static UNREAD: [AtomicU64; ARMED_MAX] = [const { AtomicU64::new(0) }; ARMED_MAX];
+
+/// Held by who changes what is armed, and during a fork.
+static CHANGING: AtomicBool = AtomicBool::new(false);
+
+fn lock() {
+    while CHANGING.swap(true, Ordering::Acquire) {
+        std::thread::yield_now();
+    }
+}
+
+fn unlock() {
+    CHANGING.store(false, Ordering::Release);
+}
+
+/// What is armed, with its place.
+fn armed() -> impl Iterator<Item = (usize, libc::c_int)> {
+    let all = ARMED.iter().enumerate();
+    all.map(|(place, fd)| (place, fd.load(Ordering::Relaxed))).filter(|(_, fd)| *fd >= 0)
+}
+
+fn fcntl(fd: libc::c_int, command: libc::c_int, value: libc::c_int) -> Result<libc::c_int, Errno> {
+    // SAFETY: fcntl with three integers, none of which is an address for the commands
+    // that are used here (F_SETFD, F_SETSIG, F_SETOWN, F_GETFL, F_SETFL).
+    sockopt::check(unsafe { libc::fcntl(fd, command, value) })
+}
+
+/// Lets a descriptor signal this process, or no longer.
+fn set_armed(fd: libc::c_int, wanted: bool) -> Result<(), Errno> {
+    let flags = fcntl(fd, libc::F_GETFL, 0)? | libc::O_NONBLOCK;
+    let flags = if wanted { flags | libc::O_ASYNC } else { flags & !libc::O_ASYNC };
+    fcntl(fd, libc::F_SETFL, flags).map(drop)
+}
+
+fn set_signal(fd: libc::c_int, signal: libc::c_int) -> Result<(), (&'static str, Errno)> {
+    fcntl(fd, F_SETSIG, signal).map_err(|errno| ("fcntl(F_SETSIG)", errno))?;
+    let own = rustix::process::getpid().as_raw_nonzero().get();
+    fcntl(fd, libc::F_SETOWN, own).map_err(|errno| ("fcntl(F_SETOWN)", errno))?;
+    set_armed(fd, true).map_err(|errno| ("fcntl(F_SETFL)", errno))
+}
+
+fn unread(fd: libc::c_int) -> u64 {
+    // SAFETY: whoever armed it has it open: it is taken from the list, under the
+    // lock, before it is closed.
+    let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+    rustix::io::ioctl_fionread(fd).unwrap_or(0)
+}
+
+/// Runs before a fork.
+extern "C" fn disarm_before_fork() {
+    lock();
+    for (place, fd) in armed() {
+        UNREAD[place].store(unread(fd), Ordering::Relaxed);
+        let _ = set_armed(fd, false);
+    }
+}
+
+/// Runs in the parent after it.
+extern "C" fn arm_in_parent() {
+    for (place, fd) in armed() {
+        let signal = SIGNALS[place].load(Ordering::Relaxed);
+        // Where it can't be opened anew the child's is armed, too, until it runs.
+        let _ = open_anew(fd);
+        let _ = set_signal(fd, signal);
+        if unread(fd) > UNREAD[place].load(Ordering::Relaxed) {
+            // SAFETY: a signal to this very process, which has a handler for it.
+            unsafe { libc::kill(libc::getpid(), signal) };
+        }
+    }
+    unlock();
+}
+
+/// Puts an open file of our own into the place of one that a child shares.
+fn open_anew(fd: libc::c_int) -> Result<(), Errno> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let own = rustix::fs::open(format!("/proc/self/fd/{fd}"), flags, Mode::empty())?;
+    // SAFETY: three integers; the number stays its owner's and names the same pipe.
+    sockopt::check(unsafe { libc::dup3(own.as_raw_fd(), fd, libc::O_CLOEXEC) }).map(drop)
+}
+
 /// Runs in a forked child, before anything else of it.
 extern "C" fn disarm_in_child() {
     let inert = INERT.load(Ordering::Relaxed);
@@ -92,6 +192,7 @@ extern "C" fn disarm_in_child() {
             unsafe { libc::dup3(inert, armed, libc::O_CLOEXEC) };
         }
     }
+    unlock();
 }
 
 /// The read end of a pipe, armed: each byte written into the other end is a
@@ -117,25 +218,23 @@ impl ArmedPipe {
         let failed = |call| move |errno| SystemError::new(call, "pipe", errno);
         prepare_for_forks()?;
         let raw = fd.as_raw_fd();
-        let free = |place: &AtomicI32| {
-            place.compare_exchange(-1, raw, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        lock();
+        let place = ARMED.iter().position(|place| place.load(Ordering::Relaxed) < 0);
+        let result = match place {
+            None => Err(failed("arm")(Errno::MFILE)),
+            Some(place) => fcntl(raw, libc::F_SETFD, libc::FD_CLOEXEC)
+                .map_err(failed("fcntl(F_SETFD)"))
+                .and_then(|_| {
+                    set_signal(raw, signal.number()).map_err(|(call, errno)| failed(call)(errno))
+                })
+                .map(|()| {
+                    SIGNALS[place].store(signal.number(), Ordering::Relaxed);
+                    ARMED[place].store(raw, Ordering::Relaxed);
+                    Self { fd, place }
+                }),
         };
-        let place = ARMED.iter().position(free).ok_or(Errno::MFILE).map_err(failed("arm"))?;
-        // From here on dropping it gives the place back.
-        let pipe = Self { fd, place };
-        let set = |command, value: libc::c_int| {
-            // SAFETY: fcntl with three integers, on a descriptor that lives.
-            let result = unsafe { libc::fcntl(raw, command, value) };
-            sockopt::check(result)
-        };
-        set(libc::F_SETFD, libc::FD_CLOEXEC).map_err(failed("fcntl(F_SETFD)"))?;
-        set(F_SETSIG, signal.number()).map_err(failed("fcntl(F_SETSIG)"))?;
-        let own = rustix::process::getpid().as_raw_nonzero().get();
-        set(libc::F_SETOWN, own).map_err(failed("fcntl(F_SETOWN)"))?;
-        let flags = set(libc::F_GETFL, 0).map_err(failed("fcntl(F_GETFL)"))?;
-        set(libc::F_SETFL, flags | libc::O_ASYNC | libc::O_NONBLOCK)
-            .map_err(failed("fcntl(F_SETFL)"))?;
-        Ok(pipe)
+        unlock();
+        result
     }
 
     /// Takes the bytes out, so that there is room for the next ones. False: the
@@ -163,7 +262,9 @@ impl Drop for ArmedPipe {
     fn drop(&mut self) {
         // In a child the place is empty already, and may be another's by now.
         let raw = self.fd.as_raw_fd();
+        lock();
         let _ = ARMED[self.place].compare_exchange(raw, -1, Ordering::Relaxed, Ordering::Relaxed);
+        unlock();
     }
 }
 
@@ -182,8 +283,12 @@ fn prepare_for_forks() -> Result<(), SystemError> {
         }
     }
     ONCE.call_once(|| {
-        // SAFETY: the handler only uses atomics and dup3.
-        unsafe { libc::pthread_atfork(None, None, Some(disarm_in_child)) };
+        // SAFETY: the child's handler only uses atomics and dup3; the other two run in
+        // the parent, where a fork leaves everything as it is.
+        unsafe {
+            let (before, parent) = (Some(disarm_before_fork as _), Some(arm_in_parent as _));
+            libc::pthread_atfork(before, parent, Some(disarm_in_child))
+        };
     });
     Ok(())
 }

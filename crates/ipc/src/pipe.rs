@@ -52,7 +52,9 @@ pub fn pipe() -> Result<(OwnedFd, OwnedFd), SystemError> {
 
 /// A new pipe whose *write end only* is non-blocking: for waking a process that
 /// holds the read end. (The two ends are two open file descriptions: what the
-/// reader does to its own can't make our writes block.)
+/// reader does to its own can't make our writes block.) Whoever holds the read end,
+/// of whatever user, may open it anew to read, under `/proc/self/fd`; nobody but
+/// this one's user may open it to write.
 ///
 /// # Errors
 /// EMFILE, ENFILE.
@@ -63,6 +65,8 @@ pub fn wake_pipe() -> Result<(OwnedFd, OwnedFd), SystemError> {
     let (reader, writer) = pipe()?;
     rustix::io::ioctl_fionbio(&writer, true)
         .map_err(|errno| SystemError::new("ioctl(FIONBIO)", "pipe", errno))?;
+    rustix::fs::fchmod(&reader, rustix::fs::Mode::from_raw_mode(0o444))
+        .map_err(|errno| SystemError::new("fchmod", "pipe", errno))?;
     Ok((reader, writer))
 }
 

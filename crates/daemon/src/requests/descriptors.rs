@@ -12,14 +12,18 @@ use crate::inventory::{Row, unnamed};
 /// Places looked at in one step.
 const STEP: usize = 128;
 
+/// Numbers that are looked at beyond those that are named: the kernel gives the
+/// lowest that is free, and what was inherited is hardly above this.
+const LOOKED_AT: RawFd = 1024;
+
 /// Where it stands.
 enum At {
     /// The status; then what is the daemon's own, and the session's that asks.
     Status,
     /// At this client's place.
     Clients(usize),
-    /// What nobody has named.
-    Unnamed,
+    /// What nobody has named: this number is next.
+    Unnamed(RawFd),
 }
 
 /// The listing. It holds a place among the clients, and the numbers that it told.
@@ -28,13 +32,15 @@ pub(crate) struct Descriptors {
     /// Rows that wait to be told, the next one last.
     rows: Vec<Row>,
     named: HashSet<RawFd>,
+    /// The last number that is looked at.
+    highest: RawFd,
 }
 
 impl Descriptors {
     /// The loop is asked for what only it knows.
     pub(crate) fn new(core: &mut Core) -> Descriptors {
         core.inventory_asked = true;
-        Descriptors { at: At::Status, rows: Vec::new(), named: HashSet::new() }
+        Descriptors { at: At::Status, rows: Vec::new(), named: HashSet::new(), highest: LOOKED_AT }
     }
 
     pub(crate) fn step(&mut self, core: &Core, around: &Around<'_>, out: &mut dyn Answer) -> Step {
@@ -47,7 +53,10 @@ impl Descriptors {
                 ) {
                     return Step::NoRoom;
                 }
-                self.named.extend(row.fd());
+                if let Some(fd) = row.fd() {
+                    self.named.insert(fd);
+                    self.highest = self.highest.max(fd);
+                }
                 self.rows.pop();
             }
             self.rows = match self.at {
@@ -65,11 +74,18 @@ impl Descriptors {
                         rows
                     }
                     None => {
-                        self.at = At::Unnamed;
-                        unnamed(|fd| self.named.contains(&fd))
+                        self.at = At::Unnamed(0);
+                        Vec::new()
                     }
                 },
-                At::Unnamed => return Step::Done(Reply::done()),
+                At::Unnamed(fd) => {
+                    if fd > self.highest {
+                        return Step::Done(Reply::done());
+                    }
+                    self.at = At::Unnamed(fd + 1);
+                    let is_named = self.named.contains(&fd);
+                    if is_named { Vec::new() } else { unnamed(fd).into_iter().collect() }
+                }
             };
             self.rows.reverse();
         }
