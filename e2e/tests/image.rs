@@ -89,16 +89,17 @@ fn load(daemon: &Daemon, count: u32, more: &[&str]) {
 /// object is begun: a change that finds no room is refused, and nothing is lost.
 #[test]
 fn what_the_control_group_leaves_is_the_limit() {
-    let Some(group) = MemoryGroup::new("what_the_control_group_leaves_is_the_limit", 32 << 20)
+    let Some(group) = MemoryGroup::new("what_the_control_group_leaves_is_the_limit", 50 << 20)
     else {
         return;
     };
     let directory = tempfile::Builder::new().prefix("rtm-e2e-").tempdir().unwrap();
     let config = directory.path().join("test.toml");
-    std::fs::write(&config, "[limits]\njournal_bytes = \"1 MiB\"\n").unwrap();
+    std::fs::write(&config, "[limits]\njournal_bytes = \"1 MiB\"\nimage_ring_bytes = \"8 MiB\"\n")
+        .unwrap();
     let args = ["--no-console", "--config", config.to_str().unwrap()];
     let daemon = Daemon::start_by(group.command(&binary("rtmd")), directory, &args);
-    let lines: String = (0..200_000_u32)
+    let lines: String = (0..300_000_u32)
         .map(|n| {
             let prefix = std::net::Ipv4Addr::from(0x0a00_0000 + (n << 8));
             format!("route replace {prefix}/24 via 10.255.0.{} dev Ethernet{}\n", n % 200, n % 32)
@@ -125,7 +126,7 @@ fn what_the_control_group_leaves_is_the_limit() {
     group.set_limit(1 << 30);
     let whole = load();
     assert_eq!(whole.code, Some(0), "{}", whole.err);
-    assert_eq!(daemon.json(&["status", "image"])["routes_v4"], 200_000);
+    assert_eq!(daemon.json(&["status", "image"])["routes_v4"], 300_000);
     let digest = daemon.rtm(&["digest"]);
     assert_eq!(daemon.rtm(&["client", "--mapped", "--once", "--verify"]), digest);
 }

@@ -470,7 +470,7 @@ fn client(cursor: &mut Cursor<'_, '_>) -> Result<Command, TextError> {
         return Ok(command);
     }
     if let (Some(word), false) = (futex, run.mapped) {
-        let right = "client --mapped --futex";
+        let right = "client --mapped --futex would be right";
         return Err(TextError::new("client", word, "only with --mapped", right));
     }
     run.futex = futex.is_some();
