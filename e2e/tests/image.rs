@@ -359,6 +359,18 @@ fn status_shows_what_the_image_is_made_of() {
     assert!(number(&tree["height"]) >= 2 && number(&tree["leaves"]) >= 3000 / 42, "{tree}");
     let nodes = (number(&tree["inner"]) + number(&tree["leaves"])) * 1024;
     assert_eq!(number(&tree["bytes"]), nodes);
+    // The lookup structures: a trie from its first bit on, and a table of one route.
+    let levels = rows("lookups");
+    let level = |family: &str, from: u64, kind: &str| {
+        let is = |level: &&serde_json::Value| {
+            level["family"] == family && level["from_bit"] == from && level["kind"] == kind
+        };
+        levels.iter().find(is).unwrap_or_else(|| panic!("{family} {from} {kind}: {levels:?}"))
+    };
+    assert_eq!(number(&level("IPv4", 0, "page")["nodes"]), 1);
+    assert_eq!(number(&level("IPv4", 18, "runs")["below"]), 0);
+    assert!(number(&level("IPv4", 18, "runs")["leaves"]) >= 3000, "{levels:?}");
+    assert_eq!(number(&level("IPv6", 0, "intervals")["leaves"]), 3);
     let sum = |name: &str| rows("nodes").iter().map(|part| number(&part[name])).sum::<u64>();
     let [used, retired] = ["used_bytes", "retired_bytes"].map(|name| number(&status[name]));
     assert_eq!(sum("bytes"), used + retired);

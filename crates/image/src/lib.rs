@@ -66,6 +66,7 @@ mod testing;
 pub use answers::Answer;
 pub use heap::{Part, Usage};
 pub use iterate::{Entries, TableCounts};
+pub use lpm::census::LookupLevel;
 pub use object::{CreateError, Object, open_name, remove_name};
 pub use protocol::{Busy, REPEATS_MAX};
 pub use reader::{AttachError, GATHER_MAX, Header, Reader, State, WriterState};

@@ -1,6 +1,10 @@
 //! What the tables look like inside: how high each tree is and how many nodes it
-//! has, counted through the mapping by who asks, at no cost to the writer.
-use crate::layout::{Root, TreeRoot};
+//! has, and the lookup structures level by level; counted through the mapping by
+//! who asks, at no cost to the writer.
+use rtm_model::{Family, TABLE_MAIN};
+
+use crate::layout::{Root, TableRoot, TreeRoot, UNIT_WORDS};
+use crate::lpm::census::{self, LookupLevel};
 use crate::protocol::Busy;
 use crate::reader::Reader;
 use crate::tree::{NODE_WORDS, Tree};
@@ -43,6 +47,36 @@ impl Reader {
                 shape::<1, 3>("links", words, links),
                 shape::<1, 3>("tables", words, tables),
             ]
+        })
+    }
+}
+
+impl Reader {
+    /// The lookup structures of all tables, level by level, kind by kind.
+    ///
+    /// # Errors
+    /// [`Busy`]: it changed under the counting, each time: a full table is counted
+    /// for some ten milliseconds.
+    pub fn lookup_levels(&self) -> Result<Vec<LookupLevel>, Busy> {
+        self.read_root(|words, _, root| {
+            let mut levels = Vec::new();
+            // No two nodes lie in one unit.
+            let mut left = words.len() / UNIT_WORDS;
+            let mut both = |roots: [TableRoot; 2]| {
+                for (family, root) in [Family::V4, Family::V6].into_iter().zip(roots) {
+                    census::count(words, family, root.entry, &mut levels, &mut left);
+                }
+            };
+            both(root.main);
+            let tables = Tree::<1, 3>::new(root.tables);
+            tables.scan(words, &[0], words.len() / NODE_WORDS, |[table], [v4, v6, _]| {
+                if table != u64::from(TABLE_MAIN) {
+                    both([TableRoot::unpack(v4), TableRoot::unpack(v6)]);
+                }
+                true
+            });
+            levels.sort_by_key(|level| (level.family, level.from, level.bits, level.kind));
+            levels
         })
     }
 }

@@ -5,7 +5,7 @@
 //! readers write nothing, neither into the mapping nor to the daemon, so each
 //! counts for itself (`Reader::busy`, `busy` of librtm's `rtm_state`).
 
-use rtm_client::{Busy, Reader, TableCounts};
+use rtm_client::{LookupLevel, Reader, TableCounts};
 use serde_json::{Map, Value, json};
 
 use super::status;
@@ -48,7 +48,8 @@ pub(crate) fn run(env: &mut Env<'_>) -> Result<()> {
             all.insert(name, value);
         }
     }
-    all.insert("trees".to_owned(), trees(&image)?);
+    all.insert("lookups".to_owned(), lookups(&image));
+    all.insert("trees".to_owned(), trees(&image));
     all.insert("routing_tables".to_owned(), tables(&image)?);
     all.insert("repeats".to_owned(), image.repeats().into());
     all.insert("busy".to_owned(), image.busy().into());
@@ -58,13 +59,27 @@ pub(crate) fn run(env: &mut Env<'_>) -> Result<()> {
 /// Members that are shown with `-d` only.
 const DETAILS: [&str; 1] = ["routing_tables"];
 
-/// How high the trees are and how many nodes they have.
-fn trees(image: &Reader) -> Result<Value> {
-    let shapes = match image.shapes() {
-        Ok(shapes) => shapes,
-        // It changes too fast for so much to be read at once: the rest stands.
-        Err(Busy) => return Ok(Value::Null),
+/// The lookup structures, level by level; null if they change too fast to be
+/// counted in one state.
+fn lookups(image: &Reader) -> Value {
+    let Ok(levels) = image.lookup_levels() else { return Value::Null };
+    let level = |level: LookupLevel| {
+        json!({
+            "family": level.family.to_string(),
+            "from_bit": level.from,
+            "bits": level.bits,
+            "kind": level.kind,
+            "nodes": level.nodes,
+            "leaves": level.leaves,
+            "below": level.below,
+        })
     };
+    levels.into_iter().map(level).collect()
+}
+
+/// How high the trees are and how many nodes they have; null likewise.
+fn trees(image: &Reader) -> Value {
+    let Ok(shapes) = image.shapes() else { return Value::Null };
     let shapes = shapes.into_iter().filter(|shape| shape.height > 0).map(|shape| {
         json!({
             "name": shape.name,
@@ -75,7 +90,7 @@ fn trees(image: &Reader) -> Result<Value> {
             "bytes": shape.bytes,
         })
     });
-    Ok(shapes.collect())
+    shapes.collect()
 }
 
 fn tables(image: &Reader) -> Result<Value> {

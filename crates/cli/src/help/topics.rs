@@ -364,9 +364,9 @@ pub(crate) const TOPICS: &[Topic] = &[
         usage: &[""],
         about: "Shows the tables in shared memory: layout, sizes, revision, writer, free space",
         more: &[
-            "'nodes' are the blocks in the heap by size, 'trees' what stands behind listings and",
-            "neighbours. 'repeats' and 'busy' are of this very process: readers write nothing, so",
-            "nobody can tell how often others had to repeat.",
+            "'nodes' are the blocks in the heap by size, 'lookups' the tries level by level, 'trees' what",
+            "stands behind listings and neighbours. 'repeats' and 'busy' are this very process's: readers",
+            "write nothing, so nobody can tell how often others had to repeat.",
         ],
         options: &[("-d", "with the routing tables, each with its routes")],
         example: "rtm status image",

@@ -46,6 +46,7 @@
 //! prefixes of length ≤ L; one that goes hands those of length L to the longest
 //! prefix around it. No list of prefixes per node is needed.
 pub(crate) mod ahead;
+pub(crate) mod census;
 pub(crate) mod node;
 pub(crate) mod paint;
 pub(crate) mod small;
@@ -155,6 +156,18 @@ mod tests {
         if let Some(wide) = wide.take() {
             root = wide.into_pages(&mut store).unwrap();
         }
+        // The counts level by level are those of the book.
+        for _ in 0..3 {
+            version += 1;
+            store.committed(version);
+        }
+        let (mut levels, mut left) = (Vec::new(), usize::MAX);
+        census::count(store.mem(), family, root, &mut levels, &mut left);
+        let parts = store.parts();
+        let nodes = parts.iter().filter(|part| part.name.starts_with("lookup nodes"));
+        let counted = levels.iter().map(|level| level.nodes).sum::<u64>();
+        assert_eq!(counted, nodes.map(|part| part.count).sum());
+        assert_eq!(counted, 1 + levels.iter().map(|level| level.below).sum::<u64>());
         let everything: Vec<(u128, u8)> = model.keys().copied().collect();
         for (bits, len) in everything {
             model.remove(&(bits, len));

@@ -4,6 +4,7 @@ use core::cmp::Ordering;
 use super::paint::Slot;
 use crate::layout::{tag, word_of};
 use crate::store::{Full, Memory, Store, entry16, entry32};
+use crate::words::Words;
 
 /// A run: entries from `start` to the next run's start are this.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -22,6 +23,12 @@ pub(crate) const TAIL: u32 = 1 << 15;
 const SIX_ENTRIES: usize = 4;
 /// The most words of a node of six bits: all its entries are in the tail.
 const SIX_WORDS_MAX: usize = 1 + 64 / 4 + 64 / 2;
+
+/// An entry of a node of six bits, counted from the last run on.
+pub(crate) fn six_entry(words: &impl Words, at: usize, index: usize) -> u32 {
+    let found = entry16(words, at, SIX_ENTRIES + index);
+    if found & TAIL == 0 { found | tag::LEAF } else { entry32(words, at, (found & !TAIL) as usize) }
+}
 
 /// The bitmaps of where runs begin.
 fn maps_of<M: Memory>(store: &Store<M>, entry: u32) -> ([u64; 4], usize) {
@@ -64,12 +71,7 @@ fn stored<M: Memory>(store: &Store<M>, entry: u32, index: usize, count: usize) -
     if entry & tag::KIND == tag::OCTET {
         return entry32(store.mem(), at + OCTET_HEAD, index);
     }
-    let found = entry16(store.mem(), at, place16(index, count));
-    if found & TAIL == 0 {
-        found | tag::LEAF
-    } else {
-        entry32(store.mem(), at, (found & !TAIL) as usize)
-    }
+    six_entry(store.mem(), at, count - 1 - index)
 }
 
 /// A run within its node.

@@ -18,7 +18,7 @@ use crate::words::Words;
 /// A table with more prefixes of a family than this has a trie.
 pub(crate) const PREFIXES_MAX: usize = 512;
 /// n prefixes cut the addresses into at most 2n + 1 intervals.
-const INTERVALS_MAX: usize = 2 * PREFIXES_MAX + 1;
+pub(crate) const INTERVALS_MAX: usize = 2 * PREFIXES_MAX + 1;
 
 /// The answer's number for an IPv4 address.
 pub(crate) fn find4(words: &impl Words, block: usize, address: u32) -> u32 {
