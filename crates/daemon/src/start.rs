@@ -39,6 +39,10 @@ const SOCKET_MODE: u32 = 0o666;
 /// Descriptors left for threads, for /proc, for files: beyond those in use.
 const SLACK: usize = 8;
 
+/// The heap grows by this much at once: a few huge pages, of which what isn't used
+/// takes no memory.
+const HEAP_STEP_BYTES: i32 = 32 << 20;
+
 /// Bytes of the journal of each filter.
 const FILTER_JOURNAL_BYTES: usize = 1 << 20;
 
@@ -189,6 +193,7 @@ pub(crate) fn run(args: &Args) -> Result<(), StartError> {
         }
     }
     let mut daemon = Daemon {
+        heap: ipc::heap::Heap::growing_by(HEAP_STEP_BYTES),
         clients: Clients::new(Rc::clone(&epoll), descriptors(limit)),
         epoll,
         start: Instant::now(),
@@ -326,6 +331,7 @@ fn hub_limits(config: &Config) -> HubLimits {
         session_output_bytes: limits.session_output_bytes.0 as usize,
         frame_bytes_max: limits.frame_bytes_max.0 as usize,
         filters_max: limits.filters_max.0 as usize,
+        filters_per_uid_max: limits.filters_per_uid_max.0 as usize,
         hello_timeout_ms: limits.hello_timeout_s.0 * 1000,
         heartbeat_ms: limits.heartbeat_s.0 * 1000,
         dead_ms: limits.dead_s.0 * 1000,
