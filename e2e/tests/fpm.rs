@@ -550,36 +550,52 @@ fn rubbish_and_floods_leave_the_daemon_as_it_was() {
 }
 
 #[test]
-fn what_an_object_cant_keep_is_counted() {
+fn an_encapsulation_is_kept_and_what_an_object_cant_keep_is_counted() {
     let world = World::new(SLOW);
     let mut zebra = world.connect();
-    let mut encapsulated = Builder::default();
-    encapsulated.begin(
-        kind::NEWNEXTHOP,
-        flag::CREATE | flag::REPLACE,
-        0,
-        &[2, 0, 0, 0, 0, 0, 0, 0],
-    );
-    // NHA_ID, NHA_GATEWAY, NHA_ENCAP_TYPE (MPLS) and NHA_ENCAP.
-    encapsulated.u32(1, 20);
-    encapsulated.address(6, "192.0.2.1".parse().unwrap());
-    encapsulated.attribute(7, &1_u16.to_ne_bytes());
-    encapsulated.attribute(8, &[8, 0, 1, 0, 0, 0x01, 0x01, 0x40]);
-    encapsulated.end();
+    let encapsulated = |label: u8| {
+        let mut message = Builder::default();
+        let flags = flag::CREATE | flag::REPLACE;
+        message.begin(kind::NEWNEXTHOP, flags, 0, &[2, 0, 0, 0, 0, 0, 0, 0]);
+        // NHA_ID, NHA_GATEWAY, NHA_ENCAP_TYPE (MPLS) and NHA_ENCAP.
+        message.u32(1, 20);
+        message.address(6, "192.0.2.1".parse().unwrap());
+        message.attribute(7, &1_u16.to_ne_bytes());
+        message.attribute(8, &[8, 0, 1, 0, 0, label, 0x01, 0x40]);
+        message.end();
+        message.bytes().to_vec()
+    };
     zebra.send(&[
-        encapsulated.bytes().to_vec(),
+        encapsulated(1),
         object(22, &hop("192.0.2.2")),
         group(21, &[(20, 1), (22, 300)]),
         by_object("10.1.0.0/16", 21),
+        by_object("10.2.0.0/16", 20),
     ]);
-    world.wait_routes(&[
+    let lines = [
         "10.1.0.0/16 nhid 21 proto bgp metric 20",
         "\tnexthop via 192.0.2.1 weight 1",
         "\tnexthop via 192.0.2.2 weight 256",
-    ]);
+        "10.2.0.0/16 nhid 20 via 192.0.2.1 proto bgp metric 20",
+    ];
+    world.wait_routes(&lines);
     let peer = world.source("fpm:127.0.0.1")["fpm"].clone();
-    assert_eq!(peer["encapsulations_left_out"], 1, "{peer}");
+    assert_eq!(peer["encapsulations_left_out"], 0, "{peer}");
     assert_eq!(peer["weights_cut"], 1, "{peer}");
+    // The encapsulation goes with the routes, as bytes: of one next hop, and of
+    // one of several.
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("dump");
+    world.daemon.rtm(&["route", "save", file.to_str().unwrap(), "--format", "ip-dump"]);
+    let label = [8, 0, 1, 0, 0, 1, 0x01, 0x40];
+    let dump = std::fs::read(&file).unwrap();
+    assert_eq!(dump.windows(8).filter(|bytes| *bytes == label).count(), 2, "{dump:x?}");
+    // Another one in an object in use can't be told to its routes: counted.
+    zebra.send(&[encapsulated(2), by_object("10.3.0.0/16", 20)]);
+    world.wait("it is counted", |world| {
+        let peer = world.source("fpm:127.0.0.1")["fpm"].clone();
+        peer["encapsulations_left_out"] == 1 && peer["frames"] == 7
+    });
 }
 
 #[test]

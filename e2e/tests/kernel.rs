@@ -374,3 +374,37 @@ fn gateways_of_one_route_may_differ_in_more() {
         mirror::await_equal(&namespace, &daemon, "without the first gateway");
     }
 }
+
+#[test]
+fn a_prefix_in_doubt_is_listed_alone() {
+    if !require::root("a_prefix_in_doubt_is_listed_alone") {
+        return;
+    }
+    let namespace = Namespace::with_links();
+    namespace.settle();
+    let mut lines = String::new();
+    for number in 0..2_500 {
+        let (b, c) = (16 + number / 250, number % 250);
+        let _ = writeln!(lines, "route add 172.{b}.{c}.0/24 via 192.168.1.9");
+    }
+    batch(&namespace, &lines);
+    for prefix in ["a", "b"] {
+        // To the kernel the gateways are routes of their own.
+        let route = format!("2001:db8:{prefix}::/48");
+        namespace.ip(&format!("-6 route add {route} via 2001:db8:2::5 proto 99"));
+        namespace.ip(&format!("-6 route append {route} via 2001:db8:2::7 src 2001:db8:2::2"));
+    }
+    let daemon = Daemon::start_within(&namespace, "", &["--kernel"]);
+    mirror::await_equal(&namespace, &daemon, "at the start");
+    let listings = count(&daemon, "listings");
+    // What the other gateway has isn't told when the first goes.
+    namespace.ip("-6 route append 2001:db8:a::/48 via 2001:db8:2::8");
+    namespace.ip("-6 route del 2001:db8:a::/48 via 2001:db8:2::5");
+    mirror::await_equal(&namespace, &daemon, "without the first gateway");
+    namespace.ip("-6 route append 2001:db8:b::/48 via 2001:db8:2::8");
+    namespace.ip("-6 route del 2001:db8:b::/48 via 2001:db8:2::5");
+    mirror::await_equal(&namespace, &daemon, "without the other's");
+    assert!(count(&daemon, "listings of prefixes") > 0, "{}", daemon.json(&["status"])["kernel"]);
+    assert_eq!(count(&daemon, "listings"), listings, "and never everything");
+    assert_eq!(daemon.rtm(&["source", "reconcile", "kernel"]).trim(), "nothing differed");
+}

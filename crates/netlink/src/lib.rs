@@ -61,4 +61,4 @@ pub use message::{Body, Malformed, Message, Messages, flag, kind, messages};
 pub use neighbour::{NeighbourMessage, NeighbourSkip};
 pub use next_hop::{Member, NextHopMessage, Object};
 pub use request::{RouteFilter, request_dump, request_neighbours, request_routes};
-pub use route::{RouteMessage, RouteSkip, Unencodable};
+pub use route::{RouteMessage, RouteSkip, Unencodable, attributes_of_hops};

@@ -16,6 +16,9 @@ const NHA_GATEWAY: u16 = 6;
 const NHA_ENCAP_TYPE: u16 = 7;
 const NHA_ENCAP: u16 = 8;
 const NHA_FDB: u16 = 11;
+/// As routes have them.
+const RTA_ENCAP_TYPE: u16 = 21;
+const RTA_ENCAP: u16 = 22;
 /// Bytes of `nhmsg` and of `nexthop_grp`.
 const FIXED: usize = 8;
 const MEMBER: usize = 8;
@@ -81,6 +84,17 @@ impl<'a> NextHopMessage<'a> {
     /// ours has no place for it.)
     pub fn is_encapsulated(&self) -> bool {
         self.unknown.iter().any(|(number, _)| *number == NHA_ENCAP)
+    }
+
+    /// The encapsulation, as the attributes that a route's next hop has for it
+    /// (`RTA_ENCAP_TYPE`, `RTA_ENCAP`); empty: there is none.
+    pub fn encapsulation(&self) -> Vec<(u16, Vec<u8>)> {
+        let number = |number| match number {
+            NHA_ENCAP_TYPE => Some(RTA_ENCAP_TYPE),
+            NHA_ENCAP => Some(RTA_ENCAP),
+            _ => None,
+        };
+        self.unknown.iter().filter_map(|(n, value)| Some((number(*n)?, value.to_vec()))).collect()
     }
 
     pub(crate) fn decode(

@@ -107,6 +107,39 @@ pub enum Unencodable {
     TooLong,
 }
 
+/// Attributes of next hops as [`RouteAttrs::opaque`] has them: those of the only
+/// one, or of several, each with its place among them, under `RTA_MULTIPATH`.
+/// None: there are none.
+#[must_use]
+pub fn attributes_of_hops(hops: &[&[(u16, Vec<u8>)]]) -> Vec<(u16, Vec<u8>)> {
+    if let [only] = hops {
+        return only.to_vec();
+    }
+    let mut kept = Vec::new();
+    for (place, attributes) in hops.iter().enumerate() {
+        let begin = kept.len();
+        for (number, value) in *attributes {
+            keep(&mut kept, begin, place, *number, value);
+        }
+    }
+    if kept.is_empty() { Vec::new() } else { vec![(RTA_MULTIPATH, kept)] }
+}
+
+/// Adds an attribute of the next hop at `place` to its `rtnexthop`, which begins
+/// at `begin`.
+fn keep(kept: &mut Vec<u8>, begin: usize, place: usize, number: u16, value: &[u8]) {
+    if kept.len() == begin {
+        kept.extend_from_slice(&[0; HOP]);
+        kept[begin + 4..].copy_from_slice(&(place as u32).to_ne_bytes());
+    }
+    kept.extend_from_slice(&((value.len() + 4) as u16).to_ne_bytes());
+    kept.extend_from_slice(&number.to_ne_bytes());
+    kept.extend_from_slice(value);
+    kept.resize(kept.len().next_multiple_of(4), 0);
+    let len = (kept.len() - begin) as u16;
+    kept[begin..begin + 2].copy_from_slice(&len.to_ne_bytes());
+}
+
 impl<'a> RouteMessage<'a> {
     #[inline]
     pub(crate) fn decode(message: Message<'a>, gone: bool) -> Result<RouteMessage<'a>, Malformed> {
@@ -243,29 +276,15 @@ impl<'a> RouteMessage<'a> {
                 return Err(RouteSkip::Limits);
             }
             let mut gateway = None;
-            let begin = kept.len();
+            let (place, begin) = (hops.len(), kept.len());
             for attribute in attributes(&rest[HOP..len]) {
                 let Ok(attribute) = attribute else { return Err(RouteSkip::Limits) };
                 match attribute.number {
                     RTA_GATEWAY => gateway = attribute.address(),
                     RTA_VIA => gateway = via(attribute.value),
                     RTA_PAD => {}
-                    number => {
-                        if kept.len() == begin {
-                            kept.extend_from_slice(&[0; HOP]);
-                            kept[begin + 4..].copy_from_slice(&(hops.len() as u32).to_ne_bytes());
-                        }
-                        let len = (attribute.value.len() + 4) as u16;
-                        kept.extend_from_slice(&len.to_ne_bytes());
-                        kept.extend_from_slice(&number.to_ne_bytes());
-                        kept.extend_from_slice(attribute.value);
-                        kept.resize(kept.len().next_multiple_of(4), 0);
-                    }
+                    number => keep(&mut kept, begin, place, number, attribute.value),
                 }
-            }
-            if kept.len() > begin {
-                let len = (kept.len() - begin) as u16;
-                kept[begin..begin + 2].copy_from_slice(&len.to_ne_bytes());
             }
             let flags = HopFlags(rest[2] & HopFlags::ALL.0);
             hops.push(hop(gateway, u32_at(rest, 4), u16::from(rest[3]) + 1, flags));

@@ -62,7 +62,12 @@ static void put(const char *message, size_t len) {
         sem_post(&to_s->full);
         break;
     case SIGNALS: {
-        siginfo_t info = { .si_signo = SIGRTMIN, .si_code = SI_QUEUE, .si_pid = getpid(), .si_uid = getuid(), .si_value.sival_int = 7 };
+        /* as sigqueue(3) fills it; one after the other: the fields are of one union,
+         * and of an initialiser only the last would stay */
+        siginfo_t info = { .si_signo = SIGRTMIN, .si_code = SI_QUEUE };
+        info.si_pid = getpid();
+        info.si_uid = getuid();
+        info.si_value.sival_int = 7;
         if (syscall(SYS_pidfd_send_signal, pidfd, SIGRTMIN, &info, 0)) die("pidfd_send_signal");
     }
     }

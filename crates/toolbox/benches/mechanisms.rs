@@ -1,6 +1,15 @@
 //! `ipc bench` against the same loops in bare C, in the same run, interleaved;
-//! medians of several rounds (the ring's twin is in `speed`). Words: `rounds=N` (5), `trips=N`, `messages=N`,
-//! `only=MECHANISM`. `scripts/bench-mechanisms` writes the page with it.
+//! medians of several rounds (the ring's twin is in `speed`). Words: `rounds=N`
+//! (5), `trips=N`, `messages=N`, `only=MECHANISM`. `scripts/bench-mechanisms`
+//! writes the page with it.
+//!
+//! One way between two cores has two speeds for several mechanisms, as the
+//! receiver finds the next message there or falls asleep before each: both
+//! programs change from one to the other between rounds, so that the median of
+//! few says nothing. Hence many rounds of many messages. And who comes first
+//! changes each round: how deep a core sleeps between round trips depends on
+//! what it did just before.
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 const MECHANISMS: &[&str] = &[
@@ -29,24 +38,38 @@ fn printed(command: &mut Command) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// p50 in nanoseconds and messages a second.
-fn ours(mechanism: &str, bytes: &str, core: &str, trips: &str, messages: &str) -> (f64, f64) {
+/// p50 in nanoseconds and messages a second, on one core and on two.
+fn ours(mechanism: &str, bytes: &str, trips: &str, messages: &str) -> Vec<(f64, f64)> {
     let text = printed(
         Command::new(env!("CARGO_BIN_EXE_ipc"))
             .args(["bench", "--json", "--only", mechanism, "--sizes", bytes])
             .args(["--trips", trips, "--messages", messages]),
     );
     let value: serde_json::Value = serde_json::from_str(&text).unwrap();
-    let all = value["bench"].as_array().unwrap();
-    let row = all.iter().find(|row| row["core"] == core).expect("two cores");
-    (row["p50-us"].as_f64().unwrap() * 1000.0, row["msg/s"].as_f64().unwrap())
+    let rows = value["bench"].as_array().unwrap().iter();
+    rows.map(|row| (row["p50-us"].as_f64().unwrap() * 1000.0, row["msg/s"].as_f64().unwrap()))
+        .collect()
+}
+
+/// The same of bare C, the other process on core `other`.
+fn theirs(
+    program: &Path,
+    words: [&str; 2],
+    other: &str,
+    trips: &str,
+    messages: &str,
+) -> (f64, f64) {
+    let [mechanism, bytes] = words;
+    let text = printed(Command::new(program).args([mechanism, bytes, "0", other, trips, messages]));
+    let (p50, rate) = text.trim().split_once(' ').unwrap();
+    (p50.parse().unwrap(), rate.parse().unwrap())
 }
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     let word = |name: &str| arguments.iter().find_map(|a| a.strip_prefix(name)?.strip_prefix('='));
     let rounds: usize = word("rounds").map_or(5, |n| n.parse().unwrap());
-    let (trips, messages) = (word("trips").unwrap_or("5000"), word("messages").unwrap_or("20000"));
+    let (trips, messages) = (word("trips").unwrap_or("5000"), word("messages").unwrap_or("50000"));
     let directory = tempfile::tempdir().unwrap();
     let program = directory.path().join("mechanisms");
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/mechanisms.c");
@@ -69,31 +92,32 @@ fn main() {
         let sizes: &[&str] =
             if ["eventfd", "signal"].contains(mechanism) { &["8"] } else { &["64", "4096"] };
         for bytes in sizes {
-            for (core, other) in [("same", "0"), ("other", "1")] {
-                if core == "other" && cores < 2 {
-                    continue;
+            let kinds = &[("same", "0"), ("other", "1")][..cores.min(2)];
+            let (mut mine, mut c) = (vec![Vec::new(); 2], vec![Vec::new(); 2]);
+            for round in 0..rounds {
+                for ours_now in [round % 2 == 0, round % 2 != 0] {
+                    if ours_now {
+                        let both = ours(mechanism, bytes, trips, messages);
+                        mine.iter_mut().zip(both).for_each(|(list, figures)| list.push(figures));
+                        continue;
+                    }
+                    for (list, (_, other)) in c.iter_mut().zip(kinds) {
+                        list.push(theirs(&program, [mechanism, bytes], other, trips, messages));
+                    }
                 }
-                let (mut mine, mut theirs) = (Vec::new(), Vec::new());
-                for _ in 0..rounds {
-                    mine.push(ours(mechanism, bytes, core, trips, messages));
-                    let text = printed(
-                        Command::new(&program)
-                            .args([mechanism, bytes, "0", other, trips, messages]),
-                    );
-                    let (p50, rate) = text.trim().split_once(' ').unwrap();
-                    theirs.push((p50.parse::<f64>().unwrap(), rate.parse::<f64>().unwrap()));
-                }
+            }
+            for (n, (core, _)) in kinds.iter().enumerate() {
                 let of = |list: &[(f64, f64)], which: fn(&(f64, f64)) -> f64| {
                     median(list.iter().map(which).collect())
                 };
-                let (a, b) = (of(&mine, |f| f.0), of(&theirs, |f| f.0));
-                let (c, d) = (of(&mine, |f| f.1), of(&theirs, |f| f.1));
+                let (trip, trip_c) = (of(&mine[n], |f| f.0), of(&c[n], |f| f.0));
+                let (rate, rate_c) = (of(&mine[n], |f| f.1), of(&c[n], |f| f.1));
                 println!(
-                    "| {mechanism} | {bytes} | {core} | {:.1} | {:.1} | {:.2} | {c:.0} | {d:.0} | {:.2} |",
-                    a / 1000.0,
-                    b / 1000.0,
-                    a / b,
-                    d / c
+                    "| {mechanism} | {bytes} | {core} | {:.1} | {:.1} | {:.2} | {rate:.0} | {rate_c:.0} | {:.2} |",
+                    trip / 1000.0,
+                    trip_c / 1000.0,
+                    trip / trip_c,
+                    rate_c / rate
                 );
             }
         }

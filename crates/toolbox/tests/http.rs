@@ -305,6 +305,11 @@ fn over_a_unix_socket() {
     std::fs::write(top.path().join("a"), "over a socket\n").unwrap();
     let path = top.path().join("s");
     let line = format!("http serve {} --listen unix:{}", top.path().display(), path.display());
+    let mut killed = Running::start(&line);
+    killed.until_in(&[232, 281, 441]);
+    killed.0.kill().unwrap();
+    killed.0.wait().unwrap();
+    assert!(path.exists(), "a killed server leaves its name, which the next removes");
     let server = Running::start(&line);
     server.until_in(&[232, 281, 441]);
     let path = path.display();

@@ -1,8 +1,8 @@
 //! What a feed needs that mirrors a table which somebody else changes (the
 //! kernel's): its own routes as they stand, and *listings*.
 //!
-//! A listing is a look at all that the other table holds, or at all that uses
-//! one link. It begins with a stamp; what the feed offers from then on carries
+//! A listing is a look at all that the other table holds, at all that uses one
+//! link, or at some prefixes. It begins with a stamp; what the feed offers from then on carries
 //! it, whether it came from the listing or from an event meanwhile; and at the
 //! end goes what carries an older one. Several may follow each other before
 //! one ends: who isn't sure of a listing makes another, and ends with the stamp
@@ -194,6 +194,23 @@ impl Table {
             Family::V4 => Some(StaleCursor { family: Family::V6, at: 0 }),
             Family::V6 => None,
         }
+    }
+
+    /// The routes of `source` of one table and prefix that were offered last
+    /// before `since`: what a listing of that prefix lacked.
+    pub fn stale_of(
+        &self,
+        source: SourceId,
+        table: u32,
+        prefix: Prefix,
+        since: Stamp,
+    ) -> Vec<OwnRoute> {
+        let mut own = self.own_routes(source, table, prefix);
+        own.retain(|own| {
+            let offer = self.store.find_route(&own.key).and_then(|no| self.offer_of(no, source));
+            offer.is_some_and(|offer| offer.stamp < since.0)
+        });
+        own
     }
 
     /// The groups that have a next hop over a link, ascending.

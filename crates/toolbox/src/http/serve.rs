@@ -19,7 +19,7 @@ use std::time::{Instant, SystemTime};
 
 use clap::Args;
 use ipc::Errno;
-use ipc::epoll::{Epoll, Events, Interest};
+use ipc::epoll::{Events, Interest};
 use ipc::socket::AcceptError;
 use rustix::net::{RecvFlags, SendFlags, Shutdown};
 
@@ -27,8 +27,7 @@ use super::files::{Found, Root, encoded, file_name};
 use super::request::{HEAD_BYTES_MAX, Parsed, Refusal, Request, content_type, parse, reason};
 use crate::argument;
 use crate::failure::{Failure, line};
-use crate::sock::{self, Address, Endpoint, Kind, ended_by, ending_signals, step};
-use crate::table::Names;
+use crate::sock::{self, Address, FREE, Gate, Kind, LISTENER, SIGNALS, step};
 
 /// Connections at once: each costs a descriptor (two while a file is sent) of
 /// the usual 1024.
@@ -102,41 +101,21 @@ struct Connection {
 struct Server<'a> {
     options: &'a Serve,
     root: Root,
-    endpoint: Endpoint,
-    epoll: Epoll,
+    gate: Gate,
     connections: BTreeMap<u64, Connection>,
     next: u64,
     answered: u64,
-    listening: bool,
-    names: Names,
 }
-
-const LISTENER: u64 = 0;
-const SIGNALS: u64 = 1;
 
 pub(crate) fn run(options: &Serve) -> Result<(), Failure> {
     let root = Root::open(&options.directory)?;
-    let signals = ending_signals()?;
-    let endpoint = Endpoint::bind(&options.listen, Kind::Stream, options.mode)?;
-    let local = endpoint.local(&options.listen);
-    match local.strip_prefix("tcp:") {
+    let gate = Gate::open(&options.listen, Kind::Stream, options.mode, false)?;
+    match gate.local.strip_prefix("tcp:") {
         Some(address) => line(format!("http://{address}/"))?,
-        None => line(&local)?,
+        None => line(&gate.local)?,
     }
-    let epoll = Epoll::new()?;
-    epoll.add(&endpoint, LISTENER, Interest::READ)?;
-    epoll.add(&signals, SIGNALS, Interest::READ)?;
-    let mut server = Server {
-        options,
-        root,
-        endpoint,
-        epoll,
-        connections: BTreeMap::new(),
-        next: SIGNALS + 1,
-        answered: 0,
-        listening: true,
-        names: Names::load(),
-    };
+    let mut server =
+        Server { options, root, gate, connections: BTreeMap::new(), next: FREE, answered: 0 };
     let mut events = Events::with_capacity(64);
     loop {
         let done = options.count.is_some_and(|count| server.answered >= count);
@@ -144,20 +123,16 @@ pub(crate) fn run(options: &Serve) -> Result<(), Failure> {
             return Ok(());
         }
         if done {
-            server.listen(false)?;
+            server.gate.listen(false)?;
         }
         let now = Instant::now();
         let next = server.connections.values().map(|c| c.deadline).min();
-        server.epoll.wait(&mut events, next.map(|at| at.saturating_duration_since(now)))?;
+        server.gate.epoll.wait(&mut events, next.map(|at| at.saturating_duration_since(now)))?;
         let ready: Vec<u64> = events.iter().map(|event| event.token).collect();
         for token in ready {
             match token {
                 LISTENER => server.accept()?,
-                SIGNALS => {
-                    if let Some(ended) = ended_by(&signals)? {
-                        return Err(ended);
-                    }
-                }
+                SIGNALS => server.gate.ended()?,
                 number => server.go_on(number)?,
             }
         }
@@ -166,45 +141,30 @@ pub(crate) fn run(options: &Serve) -> Result<(), Failure> {
 }
 
 impl Server<'_> {
-    fn listen(&mut self, on: bool) -> Result<(), Failure> {
-        if self.listening != on {
-            self.listening = on;
-            let interest = if on { Interest::READ } else { Interest::NONE };
-            self.epoll.modify(&self.endpoint, LISTENER, interest)?;
-        }
-        Ok(())
-    }
-
     fn accept(&mut self) -> Result<(), Failure> {
         // Some in a turn; the others' turn comes in between.
         for _ in 0..16 {
             if self.connections.len() >= CONNECTIONS_MAX && !self.make_room() {
-                return self.listen(false); // all are being answered
+                return self.gate.listen(false); // all are being answered
             }
-            let accepted = match &self.endpoint {
-                Endpoint::Unix(listener) => listener.accept().map(|fd| (fd, None)),
-                Endpoint::Tcp(listener) => listener.accept().map(|(fd, from)| (fd, Some(from))),
-                Endpoint::Udp(_) => unreachable!("only streams are asked for"),
-            };
-            let (fd, from) = match accepted {
-                Ok(accepted) => accepted,
-                Err(AcceptError::WouldBlock {}) => return Ok(()),
+            let (fd, from) = match self.gate.accept() {
+                Ok(Some(accepted)) => accepted,
+                Ok(None) => return Ok(()),
                 Err(AcceptError::Exhausted { .. }) if !self.connections.is_empty() => {
                     if !self.make_room() {
-                        return self.listen(false);
+                        return self.gate.listen(false);
                     }
                     continue;
                 }
                 Err(error) => return Err(error.into()),
             };
-            let peer = match from {
-                Some(from) => from.to_string(),
-                None if self.options.verbose => sock::who(&fd, &self.names),
-                None => String::new(),
+            let peer = match self.options.verbose {
+                true => self.gate.who(&fd, from),
+                false => String::new(),
             };
             let number = self.next;
             self.next += 1;
-            self.epoll.add(&fd, number, Interest::READ)?;
+            self.gate.epoll.add(&fd, number, Interest::READ)?;
             let deadline = Instant::now() + HEAD_WAIT;
             let (input, state) = (Vec::new(), State::Reading);
             self.connections.insert(number, Connection { fd, peer, input, state, deadline });
@@ -224,7 +184,7 @@ impl Server<'_> {
 
     fn close(&mut self, number: u64) -> Result<(), Failure> {
         self.connections.remove(&number);
-        self.listen(true)
+        self.gate.listen(true)
     }
 
     /// Ends what has taken too long.
@@ -331,7 +291,7 @@ impl Server<'_> {
         self.answered += 1;
         connection.deadline = Instant::now() + SEND_WAIT + Duration::from_secs(len / SPEED_LEAST);
         connection.state = State::Sending(response);
-        self.epoll.modify(&connection.fd, number, Interest::WRITE)?;
+        self.gate.epoll.modify(&connection.fd, number, Interest::WRITE)?;
         self.send(number)
     }
 
@@ -372,7 +332,7 @@ impl Server<'_> {
             return Ok(());
         }
         let keep = response.keep;
-        self.epoll.modify(&connection.fd, number, Interest::READ)?;
+        self.gate.epoll.modify(&connection.fd, number, Interest::READ)?;
         if keep {
             connection.state = State::Reading;
             connection.deadline = Instant::now() + HEAD_WAIT;

@@ -2,6 +2,7 @@
 //! loop over listener, clients and console; the client is here.
 mod address;
 mod display;
+mod gate;
 mod server;
 
 use core::time::Duration;
@@ -21,7 +22,8 @@ use crate::argument;
 use crate::failure::{Failure, WAITED, output};
 use crate::table::Names;
 
-pub(crate) use address::{Address, Endpoint, Kind, address, connect};
+pub(crate) use address::{Address, Kind, address, connect};
+pub(crate) use gate::{FREE, Gate, LISTENER, SIGNALS};
 
 /// Most that is taken from a socket or standard input at once; a longer record
 /// is cut, and that is said.
@@ -110,7 +112,7 @@ pub(crate) fn step(verbose: bool, text: impl core::fmt::Display) {
 }
 
 /// Who is at the other end of a Unix socket, in words.
-pub(crate) fn who(socket: impl AsFd, names: &Names) -> String {
+fn who(socket: impl AsFd, names: &Names) -> String {
     let Ok(peer) = peer::credentials(socket) else { return "an unknown peer".to_owned() };
     let process = match peer.pid {
         Some(pid) => {

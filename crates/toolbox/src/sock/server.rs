@@ -9,11 +9,11 @@
 //! nobody is stopped by him.
 use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use clap::Args;
 use ipc::descriptors;
-use ipc::epoll::{Epoll, Events, Interest, Ready};
+use ipc::epoll::{Events, Interest, Ready};
 use ipc::socket::AcceptError;
 use ipc::timer::Deadline;
 use ipc::{Errno, unix};
@@ -21,10 +21,10 @@ use rustix::net::{SendFlags, SocketAddrAny};
 
 use super::address::{self, Address, Endpoint, Kind};
 use super::display::{Display, printable};
-use super::{READ_BYTES_MAX, ended_by, ending_signals, step, who};
+use super::gate::{FREE, Gate, LISTENER, SIGNALS};
+use super::{READ_BYTES_MAX, step};
 use crate::argument;
 use crate::failure::{Failure, WAITED, line, output};
-use crate::table::Names;
 
 /// A line of a client may have so many bytes; with a longer one it is closed.
 const LINE_BYTES_MAX: usize = 4096;
@@ -85,11 +85,9 @@ struct Part {
     display: bool,
 }
 
-const LISTENER: u64 = 0;
-const CONSOLE: u64 = 1;
-const SIGNALS: u64 = 2;
+const CONSOLE: u64 = FREE;
 /// Tokens of clients: their number, counted from 1, and this.
-const FIRST: u64 = 2;
+const FIRST: u64 = CONSOLE;
 
 /// One client: a connection, or (datagrams) an address that has sent something.
 struct Client {
@@ -108,15 +106,12 @@ struct Client {
 struct Server<'a> {
     options: &'a Listen,
     kind: Kind,
-    endpoint: Endpoint,
-    epoll: Epoll,
+    gate: Gate,
     clients: BTreeMap<u64, Client>,
     /// Number of the newest client.
     last: u64,
     gone: u64,
-    listening: bool,
     display: Display,
-    names: Names,
     console: Vec<u8>,
     stopped: bool,
 }
@@ -124,32 +119,11 @@ struct Server<'a> {
 pub(crate) fn run(options: &Listen) -> Result<(), Failure> {
     let kind = options.address.kind(options.kind)?;
     let verbose = options.verbose;
-    let signals = ending_signals()?;
-    if let Address::Unix(unix::Address::Path(path)) = &options.address {
-        if unix::remove_stale(path)? {
-            step(verbose, format!("unlink: {}: a name left behind by another", path.display()));
-        }
-    }
-    let endpoint = Endpoint::bind(&options.address, kind, options.mode)?;
-    let number = endpoint.as_fd().as_raw_fd();
-    let family = options.address.c_family();
-    step(verbose, format!("socket: {family}, {}: descriptor {number}", kind.c_name()));
-    let mode = match &options.address {
-        Address::Unix(unix::Address::Path(_)) => format!(", mode {:04o}", options.mode),
-        _ => String::new(),
-    };
-    let local = endpoint.local(&options.address);
-    step(verbose, format!("bind: {local}{mode}"));
-    if kind != Kind::Dgram {
-        step(verbose, format!("listen: up to {} may wait", unix::BACKLOG));
-    }
+    let gate = Gate::open(&options.address, kind, options.mode, verbose)?;
     if matches!(&options.address, Address::Tcp(text) | Address::Udp(text) if text.ends_with(":0")) {
-        line(&local)?; // the port that was chosen
+        line(&gate.local)?; // the port that was chosen
     }
-    let epoll = Epoll::new()?;
-    epoll.add(&endpoint, LISTENER, Interest::READ)?;
-    epoll.add(&signals, SIGNALS, Interest::READ)?;
-    match epoll.add(std::io::stdin(), CONSOLE, Interest::READ) {
+    match gate.epoll.add(std::io::stdin(), CONSOLE, Interest::READ) {
         // A file or /dev/null is no console.
         Ok(()) | Err(ipc::epoll::Error::NotPollable { .. }) => {}
         Err(error) => return Err(error.into()),
@@ -157,18 +131,15 @@ pub(crate) fn run(options: &Listen) -> Result<(), Failure> {
     let mut server = Server {
         options,
         kind,
-        endpoint,
-        epoll,
+        gate,
         clients: BTreeMap::new(),
         last: 0,
         gone: 0,
-        listening: true,
         display: Display::default(),
-        names: Names::load(),
         console: Vec::new(),
         stopped: false,
     };
-    let result = server.serve(&signals);
+    let result = server.serve();
     for (number, _) in core::mem::take(&mut server.clients) {
         if server.kind != Kind::Dgram {
             step(verbose, format!("close: client {number}"));
@@ -184,7 +155,7 @@ pub(crate) fn run(options: &Listen) -> Result<(), Failure> {
 }
 
 impl Server<'_> {
-    fn serve(&mut self, signals: &ipc::signal::SignalFd) -> Result<(), Failure> {
+    fn serve(&mut self) -> Result<(), Failure> {
         let mut events = Events::with_capacity(64);
         loop {
             let done = self.options.count.is_some_and(|count| self.gone >= count);
@@ -192,7 +163,7 @@ impl Server<'_> {
                 return Ok(());
             }
             let deadline = Deadline::after(self.options.timeout);
-            self.epoll.wait(&mut events, deadline.left())?;
+            self.gate.epoll.wait(&mut events, deadline.left())?;
             if events.is_empty() && deadline.passed() {
                 let after = self.options.timeout.unwrap_or_default();
                 let text = format!("{}: nothing happened for {after:?}", self.options.address);
@@ -204,11 +175,7 @@ impl Server<'_> {
                     LISTENER if self.kind == Kind::Dgram => self.datagrams()?,
                     LISTENER => self.accept()?,
                     CONSOLE => self.console()?,
-                    SIGNALS => {
-                        if let Some(ended) = ended_by(signals)? {
-                            return Err(ended);
-                        }
-                    }
+                    SIGNALS => self.gate.ended()?,
                     token => self.client(token - FIRST, event)?,
                 }
             }
@@ -219,49 +186,31 @@ impl Server<'_> {
         step(self.options.verbose, text);
     }
 
-    /// Listens while there is room for one more.
-    fn listen(&mut self, on: bool) -> Result<(), Failure> {
-        if self.listening != on {
-            self.listening = on;
-            let interest = if on { Interest::READ } else { Interest::NONE };
-            self.epoll.modify(&self.endpoint, LISTENER, interest)?;
-        }
-        Ok(())
-    }
-
     fn accept(&mut self) -> Result<(), Failure> {
         while self.clients.len() < self.options.at_once.max(1) {
-            let accepted = match &self.endpoint {
-                Endpoint::Unix(listener) => listener.accept().map(|fd| (fd, None)),
-                Endpoint::Tcp(listener) => listener.accept().map(|(fd, from)| (fd, Some(from))),
-                Endpoint::Udp(_) => unreachable!("datagrams have no connections"),
-            };
-            let (fd, from) = match accepted {
-                Ok(accepted) => accepted,
-                Err(AcceptError::WouldBlock {}) => return Ok(()),
+            let (fd, from) = match self.gate.accept() {
+                Ok(Some(accepted)) => accepted,
+                Ok(None) => return Ok(()),
                 Err(error @ AcceptError::Exhausted { .. }) if !self.clients.is_empty() => {
                     // It waits until one of the others has gone.
                     eprintln!("{error}");
-                    return self.listen(false);
+                    return self.gate.listen(false);
                 }
                 Err(error) => return Err(error.into()),
             };
             self.last += 1;
             let number = self.last;
-            let peer = match from {
-                Some(from) => from.to_string(),
-                None => who(&fd, &self.names),
-            };
+            let peer = self.gate.who(&fd, from);
             let descriptor = fd.as_raw_fd();
             self.say(format!("accept: client {number} by descriptor {descriptor}, from {peer}"));
-            self.epoll.add(&fd, number + FIRST, Interest::READ)?;
+            self.gate.epoll.add(&fd, number + FIRST, Interest::READ)?;
             self.clients.insert(number, Client::new(Some(fd), None));
             if self.options.part.chat {
                 self.tell_others(number, &format!("* client {number} has come"))?;
             }
         }
         // Full: the listener is heard again when one has gone.
-        self.listen(false)
+        self.gate.listen(false)
     }
 
     /// Takes what datagrams are there, but lets others come in between.
@@ -271,18 +220,18 @@ impl Server<'_> {
             if self.options.count.is_some_and(|count| self.gone >= count) {
                 return Ok(());
             }
-            let received = match descriptors::receive(&self.endpoint, &mut buffer, DESCRIPTORS_MAX)
-            {
-                Ok(received) => received,
-                Err(error) if error.errno() == Errno::AGAIN => return Ok(()),
-                // An answer to somebody who is gone comes back as an error.
-                Err(error) if error.errno() == Errno::CONNREFUSED => continue,
-                Err(descriptors::Error::Truncated { .. }) => {
-                    eprintln!("more than {DESCRIPTORS_MAX} descriptors came; none was taken");
-                    continue;
-                }
-                Err(error) => return Err(error.into()),
-            };
+            let received =
+                match descriptors::receive(&self.gate.endpoint, &mut buffer, DESCRIPTORS_MAX) {
+                    Ok(received) => received,
+                    Err(error) if error.errno() == Errno::AGAIN => return Ok(()),
+                    // An answer to somebody who is gone comes back as an error.
+                    Err(error) if error.errno() == Errno::CONNREFUSED => continue,
+                    Err(descriptors::Error::Truncated { .. }) => {
+                        eprintln!("more than {DESCRIPTORS_MAX} descriptors came; none was taken");
+                        continue;
+                    }
+                    Err(error) => return Err(error.into()),
+                };
             self.gone += 1;
             let from = received.source.as_ref().and_then(address::source);
             let number = self.sender(received.source, from.as_deref());
@@ -369,7 +318,8 @@ impl Server<'_> {
         }
         let mut buffer = vec![0; READ_BYTES_MAX];
         let fd = client.connection.as_ref().expect("only connections are watched");
-        let expected = if matches!(self.endpoint, Endpoint::Unix(_)) { DESCRIPTORS_MAX } else { 0 };
+        let expected =
+            if matches!(self.gate.endpoint, Endpoint::Unix(_)) { DESCRIPTORS_MAX } else { 0 };
         let received = match descriptors::receive(fd, &mut buffer, expected) {
             Ok(received) => received,
             Err(error) if error.errno() == Errno::AGAIN => return Ok(()),
@@ -489,7 +439,7 @@ impl Server<'_> {
             return Ok(()); // without a name there is nowhere to send to
         }
         let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-        match rustix::net::sendto(&self.endpoint, bytes, flags, &source) {
+        match rustix::net::sendto(&self.gate.endpoint, bytes, flags, &source) {
             Ok(count) => self.say(format!("write: {count} bytes to client {to}")),
             Err(Errno::AGAIN) => self.say(format!("client {to} has no room: a datagram is lost")),
             Err(errno) => {
@@ -532,7 +482,7 @@ impl Server<'_> {
             (true, false) => Interest::WRITE,
             (false, false) => Interest::READ_WRITE,
         };
-        self.epoll.modify(fd, number + FIRST, interest)?;
+        self.gate.epoll.modify(fd, number + FIRST, interest)?;
         let ended = client.ended && done;
         if sent > 0 {
             self.say(format!("write: {sent} bytes to client {number}"));
@@ -568,7 +518,7 @@ impl Server<'_> {
         if self.options.part.chat {
             self.tell_others(number, &format!("* client {number} has gone"))?;
         }
-        self.listen(true)
+        self.gate.listen(true)
     }
 
     fn console(&mut self) -> Result<(), Failure> {
@@ -576,7 +526,7 @@ impl Server<'_> {
         match rustix::io::read(std::io::stdin(), &mut buffer[..]) {
             Ok(0) | Err(Errno::IO) => {
                 // The console's end is not the server's.
-                self.epoll.delete(std::io::stdin())?;
+                self.gate.epoll.delete(std::io::stdin())?;
                 if self.console.is_empty() {
                     return Ok(());
                 }

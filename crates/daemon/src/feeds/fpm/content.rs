@@ -36,7 +36,8 @@ pub(crate) struct Counts {
     pub(crate) skipped: u64,
     /// Attributes that nobody here knows; those of routes are kept.
     pub(crate) unknown: u64,
-    /// Next-hop objects whose encapsulation has no place in the table.
+    /// Encapsulations that changed in an object in use, or were too long: the
+    /// routes by it keep what they had.
     pub(crate) encapsulated: u64,
     /// Groups with weights beyond the table's, which are cut to its largest.
     pub(crate) cut: u64,
@@ -160,6 +161,17 @@ impl Content {
                 }
             }
         }
+        if let Hops::Named(id) = spec.hops {
+            let kept = self.objects.kept(id);
+            if !kept.is_empty() {
+                let mut attrs = spec.attrs.decode();
+                attrs.opaque.extend(kept);
+                match attrs.encode() {
+                    Ok(attrs) => spec.attrs = attrs,
+                    Err(_) => self.counts.encapsulated += 1,
+                }
+            }
+        }
         let metrics = &mut self.metrics[usize::from(spec.prefix.family() == Family::V6)];
         match *metrics {
             Metrics::None => *metrics = Metrics::One(spec.metric),
@@ -205,7 +217,6 @@ impl Content {
         same_host: bool,
     ) -> Result<(), String> {
         self.counts.unknown += told.unknown.len() as u64;
-        self.counts.encapsulated += u64::from(told.is_encapsulated());
         let mut members = told.object.members();
         self.counts.cut += u64::from(members.any(|member| member.weight > u32::from(WEIGHT_MAX)));
         if told.id == 0 {
@@ -225,6 +236,7 @@ impl Content {
                 return Ok(());
             }
         };
+        let other = self.objects.set_kept(told.id, told.encapsulation());
         let dependent = match object {
             Some(object) => {
                 let dependent = self.objects.set(told.id, object);
@@ -235,6 +247,9 @@ impl Content {
             }
             None => self.objects.remove(told.id),
         };
+        if other && !told.gone && dependent.iter().any(|id| self.named.contains(id)) {
+            self.counts.encapsulated += 1;
+        }
         for id in dependent {
             self.object_changed(id, transaction)?;
         }

@@ -8,7 +8,10 @@
 use std::collections::{BTreeSet, HashMap};
 
 use rtm_model::{HOPS_MAX, HopSpec, WEIGHT_MAX};
-use rtm_netlink::Member;
+use rtm_netlink::{Member, attributes_of_hops};
+
+/// A next hop's attributes beyond those of the table, as routes have them.
+pub(super) type Kept = Vec<(u16, Vec<u8>)>;
 
 /// An object, as the peer told it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -34,6 +37,8 @@ pub(super) enum Resolved {
 #[derive(Debug, Default)]
 pub(super) struct Objects {
     objects: HashMap<u32, Object>,
+    /// Encapsulations of single next hops; of most there is none.
+    kept: HashMap<u32, Kept>,
     /// (member, group).
     groups_of: BTreeSet<(u32, u32)>,
 }
@@ -53,11 +58,36 @@ impl Objects {
         self.dependent(id)
     }
 
+    /// Takes over an object's encapsulation; whether it is another than before.
+    pub(super) fn set_kept(&mut self, id: u32, kept: Kept) -> bool {
+        let before = match kept.is_empty() {
+            true => self.kept.remove(&id),
+            false => self.kept.insert(id, kept),
+        };
+        before.as_ref() != self.kept.get(&id)
+    }
+
+    /// The attributes that a route has by way of this object.
+    pub(super) fn kept(&self, id: u32) -> Kept {
+        if self.kept.is_empty() {
+            return Kept::new();
+        }
+        let of = |id: &u32| self.kept.get(id).map_or(&[][..], Vec::as_slice);
+        match self.objects.get(&id) {
+            Some(Object::Group(members)) => {
+                let each: Vec<_> = members.iter().map(|member| of(&member.id)).collect();
+                attributes_of_hops(&each)
+            }
+            _ => of(&id).to_vec(),
+        }
+    }
+
     /// It is gone, also from the groups that it was in; what depended on it.
     pub(super) fn remove(&mut self, id: u32) -> Vec<u32> {
         let dependent = self.dependent(id);
         self.forget_members(id);
         self.objects.remove(&id);
+        self.kept.remove(&id);
         for group in &dependent {
             if let Some(Object::Group(members)) = self.objects.get_mut(group) {
                 members.retain(|member| member.id != id);

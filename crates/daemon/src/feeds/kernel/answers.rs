@@ -1,6 +1,8 @@
 //! What is listed: requests one after the other, their answers' lines, and at
 //! the end what the kernel no longer has.
 
+use std::collections::BTreeSet;
+
 use ipc::netlink;
 use rtm_model::{Family, LinkRef, RouteSpec};
 use rtm_netlink::{Answer, Body, RouteMessage, messages};
@@ -16,7 +18,8 @@ impl Kernel {
     pub(super) fn begin(&mut self, core: &mut Core) {
         self.wanted.at = None;
         if let Some(mut listing) = self.repeat.take() {
-            if self.wanted.all || !self.wanted.links.is_empty() {
+            if self.wanted.all || !self.wanted.links.is_empty() || !self.wanted.prefixes.is_empty()
+            {
                 self.wanted.at = Some(core.now + self.settle_ms);
             }
             let stamp = core.table.begin_listing();
@@ -24,15 +27,22 @@ impl Kernel {
             self.listing = Some(listing);
             return self.ask(core);
         }
+        let mut prefixes = BTreeSet::new();
         let scope = if std::mem::take(&mut self.wanted.all) {
             self.wanted.links.clear();
+            self.wanted.prefixes.clear();
             Scope::All
-        } else {
-            let Some(ifindex) = self.wanted.links.pop_first() else { return };
-            if !self.wanted.links.is_empty() {
+        } else if let Some(ifindex) = self.wanted.links.pop_first() {
+            if !self.wanted.links.is_empty() || !self.wanted.prefixes.is_empty() {
                 self.wanted.at = Some(core.now);
             }
             Scope::Link(ifindex)
+        } else {
+            prefixes = std::mem::take(&mut self.wanted.prefixes);
+            if prefixes.is_empty() {
+                return;
+            }
+            Scope::Prefixes
         };
         let empty = core
             .table
@@ -43,8 +53,12 @@ impl Kernel {
             core.table.begin_generation(self.source);
         }
         let stamp = core.table.begin_listing();
-        core.kernel.count(if scope == Scope::All { "listings" } else { "listings of links" });
-        self.listing = Some(Listing::new(scope, &self.tables, stamp, empty));
+        core.kernel.count(match scope {
+            Scope::All => "listings",
+            Scope::Link(_) => "listings of links",
+            Scope::Prefixes => "listings of prefixes",
+        });
+        self.listing = Some(Listing::new(scope, prefixes, &self.tables, stamp, empty));
         self.ask(core);
     }
 
@@ -145,6 +159,13 @@ impl Kernel {
     }
 
     fn route_line(&mut self, core: &mut Core, route: &RouteMessage<'_>) {
+        let wanted = |listing: &Listing| {
+            listing.scope != Scope::Prefixes
+                || route.prefix().is_ok_and(|prefix| listing.wants(route.table, prefix))
+        };
+        if !self.listing.as_ref().is_some_and(wanted) {
+            return;
+        }
         let Some(spec) = self.route_of(core, route) else { return };
         let Some(listing) = &mut self.listing else { return };
         let same = listing.lines.last().is_some_and(|last| ListKey::of(last) == ListKey::of(&spec));
@@ -185,7 +206,7 @@ impl Kernel {
                     }
                 }
                 Outcome::Nothing => {}
-                Outcome::Doubtful => doubtful += 1,
+                Outcome::Doubtful | Outcome::Incomplete => doubtful += 1,
                 Outcome::Refused(error) => failed.push((spec.prefix.to_string(), error)),
             }
         });
@@ -202,6 +223,9 @@ impl Kernel {
             listing.changed += changed;
             // A link or a group of it came after it was asked for.
             listing.disturbed |= doubtful > 0;
+            if doubtful > 0 && listing.scope == Scope::Prefixes {
+                self.want_all(core.now); // Links and groups aren't asked for here.
+            }
         }
     }
 
@@ -296,6 +320,13 @@ impl Kernel {
                 }
             }
             Scope::Link(ifindex) => core.table.end_link_listing(self.source, ifindex, since),
+            Scope::Prefixes => {
+                for (table, prefix) in listing.prefixes {
+                    for own in core.table.stale_of(self.source, table, prefix, since) {
+                        routes::gone(core, self.source, &own.key);
+                    }
+                }
+            }
         }
     }
 

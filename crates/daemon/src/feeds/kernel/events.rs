@@ -10,7 +10,7 @@ use rtm_tables::ChangeError;
 
 use super::listing::Step;
 use super::routes::{self, ListKey, Outcome};
-use super::{Kernel, Known, SMALL, refused};
+use super::{Kernel, Known, refused};
 use crate::core::Core;
 
 impl Kernel {
@@ -40,9 +40,7 @@ impl Kernel {
     }
 
     fn want_small(&mut self, core: &Core) {
-        let mut sources = core.table.sources();
-        let own = sources.find(|source| source.id == self.source);
-        if own.is_some_and(|source| source.routes <= SMALL) {
+        if self.is_small(core) {
             self.want_all(core.now);
         }
     }
@@ -54,7 +52,7 @@ impl Kernel {
             listing.lists.insert(ListKey::of(&spec));
             listing.disturbed |= listing.concerns_routes(family) || listing.is_crowded();
         }
-        let place = spec.prefix;
+        let (table, place) = (spec.table, spec.prefix);
         let outcome = if route.gone {
             routes::removed(core, self.source, &mut self.mixed, spec)
         } else {
@@ -63,6 +61,10 @@ impl Kernel {
         match outcome {
             Outcome::Applied | Outcome::Nothing => {}
             Outcome::Doubtful => {
+                core.kernel.count("doubtful");
+                self.want_prefix(core, table, place);
+            }
+            Outcome::Incomplete => {
                 core.kernel.count("doubtful");
                 self.want_all(core.now);
             }

@@ -7,10 +7,10 @@
 //! goes. One during which the socket overran says nothing at all: it is made
 //! again until one goes through.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::time::Instant;
 
-use rtm_model::{Family, RouteSpec};
+use rtm_model::{Family, Prefix, RouteSpec};
 use rtm_netlink::{Builder, RouteFilter, kind, request_dump, request_neighbours, request_routes};
 use rtm_tables::Stamp;
 
@@ -28,6 +28,11 @@ pub(super) enum Scope {
     All,
     /// Next-hop objects, and the routes over one link.
     Link(u32),
+    /// The routes of some prefixes. The kernel's dumps have no filter by prefix
+    /// (`ip_valid_fib_dump_req` in net/ipv4/fib_frontend.c refuses a length of
+    /// the destination, and RTM_GETROUTE by an address gives one route): their
+    /// tables are asked for, and of the lines only theirs are looked at.
+    Prefixes,
 }
 
 /// One request.
@@ -42,6 +47,8 @@ pub(super) enum Step {
 /// A listing under way.
 pub(super) struct Listing {
     pub(super) scope: Scope,
+    /// Of [`Scope::Prefixes`].
+    pub(super) prefixes: BTreeSet<(u32, Prefix)>,
     /// What is left to ask.
     pub(super) steps: VecDeque<Step>,
     /// What is being answered, and under which number.
@@ -76,10 +83,17 @@ pub(super) struct Listing {
 pub(super) const TOUCHED_MAX: usize = 1 << 17;
 
 impl Listing {
-    pub(super) fn new(scope: Scope, tables: &[u32], stamp: Stamp, fresh: bool) -> Listing {
+    pub(super) fn new(
+        scope: Scope,
+        prefixes: BTreeSet<(u32, Prefix)>,
+        tables: &[u32],
+        stamp: Stamp,
+        fresh: bool,
+    ) -> Listing {
         Listing {
             scope,
-            steps: steps(scope, tables),
+            steps: steps(scope, &prefixes, tables),
+            prefixes,
             current: None,
             stamp,
             before: None,
@@ -109,7 +123,7 @@ impl Listing {
         }
         self.round += 1;
         self.stamp = stamp;
-        self.steps = steps(self.scope, tables);
+        self.steps = steps(self.scope, &self.prefixes, tables);
         self.current = None;
         (self.disturbed, self.overrun, self.fresh) = (false, false, false);
         self.lists.clear();
@@ -144,13 +158,18 @@ impl Listing {
         self.current.is_some_and(|(_, step)| is(&step))
     }
 
+    /// Is a line about a route of this prefix looked at?
+    pub(super) fn wants(&self, table: u32, prefix: Prefix) -> bool {
+        self.scope != Scope::Prefixes || self.prefixes.contains(&(table, prefix))
+    }
+
     /// Too much was spoken of.
     pub(super) fn is_crowded(&self) -> bool {
         self.lists.len() + self.neighbours.len() > TOUCHED_MAX
     }
 }
 
-fn steps(scope: Scope, tables: &[u32]) -> VecDeque<Step> {
+fn steps(scope: Scope, prefixes: &BTreeSet<(u32, Prefix)>, tables: &[u32]) -> VecDeque<Step> {
     let mut steps = VecDeque::new();
     let ifindex = match scope {
         Scope::All => {
@@ -158,6 +177,15 @@ fn steps(scope: Scope, tables: &[u32]) -> VecDeque<Step> {
             0
         }
         Scope::Link(ifindex) => ifindex,
+        Scope::Prefixes => {
+            let mut asked: Vec<_> = prefixes.iter().map(|(id, p)| (*id, p.family().af())).collect();
+            asked.sort_unstable();
+            asked.dedup();
+            steps.extend(asked.into_iter().map(|(table, family)| {
+                Step::Routes(RouteFilter { family, table, ..RouteFilter::default() })
+            }));
+            return steps;
+        }
     };
     steps.push_back(Step::Objects);
     for family in [Family::V4, Family::V6] {

@@ -32,7 +32,7 @@ use std::time::{Duration, Instant};
 
 use ipc::epoll::{Epoll, Interest};
 use ipc::netlink::{self, Error, Socket};
-use rtm_model::HopSpec;
+use rtm_model::{HopSpec, Prefix};
 use rtm_netlink::{Builder, LinkState, Member, number};
 use rtm_tables::{ChangeError, Millis, SourceId, SourceSpec, StaleCursor, Stamp};
 use serde_json::{Value, json};
@@ -56,6 +56,8 @@ const AUDIT_MS: Millis = 300_000;
 const AUDIT_SHARE: u32 = 100;
 /// Up to this many routes a whole listing is as cheap as one link's.
 const SMALL: usize = 2_000;
+/// Prefixes in doubt; with more, everything is.
+const PREFIXES_MAX: usize = 1_024;
 /// Neighbours whose time has come, in one turn.
 const TIMEOUTS: usize = 256;
 /// Entries looked at in one turn for what a listing lacks.
@@ -114,6 +116,8 @@ enum Known {
 struct Wanted {
     all: bool,
     links: BTreeSet<u32>,
+    /// Of these it isn't known which routes there are, or in which order.
+    prefixes: BTreeSet<(u32, Prefix)>,
     /// Not before then.
     at: Option<Millis>,
 }
@@ -207,7 +211,7 @@ impl Kernel {
             objects: HashMap::new(),
             joined: neighbours::Joined::default(),
             mixed: routes::Mixed::default(),
-            wanted: Wanted { all: true, links: BTreeSet::new(), at: Some(0) },
+            wanted: Wanted { all: true, at: Some(0), ..Wanted::default() },
             listing: None,
             repeat: None,
             search: None,
@@ -348,16 +352,27 @@ impl Kernel {
         self.want(now);
     }
 
+    /// Is a whole listing as cheap as a part?
+    fn is_small(&self, core: &Core) -> bool {
+        let mut sources = core.table.sources();
+        let own = sources.find(|source| source.id == self.source);
+        own.is_some_and(|source| source.routes <= SMALL)
+    }
+
     fn want_link(&mut self, core: &Core, ifindex: u32) {
-        let small = core
-            .table
-            .sources()
-            .find(|source| source.id == self.source)
-            .is_some_and(|source| source.routes <= SMALL);
-        if small {
+        if self.is_small(core) {
             self.wanted.all = true;
         } else {
             self.wanted.links.insert(ifindex);
+        }
+        self.want(core.now);
+    }
+
+    fn want_prefix(&mut self, core: &Core, table: u32, prefix: Prefix) {
+        if self.is_small(core) || self.wanted.prefixes.len() == PREFIXES_MAX {
+            self.wanted.all = true;
+        } else {
+            self.wanted.prefixes.insert((table, prefix));
         }
         self.want(core.now);
     }

@@ -10,7 +10,7 @@
 
 use std::collections::HashSet;
 
-use rtm_model::{Attrs, Change, Family, HopSpec, Hops, Prefix, RouteSpec, Verb};
+use rtm_model::{Attrs, Change, Family, HopSpec, Hops, Prefix, RouteKey, RouteSpec, Verb};
 use rtm_netlink::flag;
 use rtm_tables::{Applied, ChangeError, OwnRoute, SourceId, Table};
 
@@ -45,8 +45,10 @@ pub(super) enum Outcome {
     Applied,
     /// It was as it is already, or was known to be gone.
     Nothing,
-    /// It doesn't fit what is known: something was missed.
+    /// It doesn't fit what is known of its prefix, or doesn't tell all.
     Doubtful,
+    /// A link or a group that it needs was missed.
+    Incomplete,
     /// The tables refuse it.
     Refused(ChangeError),
 }
@@ -57,7 +59,7 @@ impl Outcome {
             Ok(Applied::Changed(_)) => Outcome::Applied,
             Ok(Applied::Unchanged) => Outcome::Nothing,
             // Links and groups come before their routes: one was missed.
-            Err(ChangeError::NoLink { .. } | ChangeError::NoGroup { .. }) => Outcome::Doubtful,
+            Err(ChangeError::NoLink { .. } | ChangeError::NoGroup { .. }) => Outcome::Incomplete,
             Err(error) => Outcome::Refused(error),
         }
     }
@@ -158,11 +160,7 @@ pub(super) fn removed(
     };
     let exact = own.iter().filter(fits).find(|own| own.value.attrs == spec.attrs);
     let Some(found) = exact.or_else(|| own.iter().find(fits)) else { return Outcome::Doubtful };
-    let mut gone = RouteSpec::new(spec.prefix);
-    gone.table = spec.table;
-    gone.tos = spec.tos;
-    gone.metric = Some(found.key.metric);
-    gone.ordinal = Some(found.key.ordinal);
+    let mut gone = spec_of(&found.key);
     let whole = v4 || core.table.group_has(source, found.value.group, &spec.hops);
     // Another is first now: what it has wasn't told.
     let unknown = !whole
@@ -177,6 +175,19 @@ pub(super) fn removed(
         Outcome::Applied if unknown => Outcome::Doubtful,
         outcome => outcome,
     }
+}
+
+/// A route of ours that a listing of its prefix lacked.
+pub(super) fn gone(core: &mut Core, source: SourceId, key: &RouteKey) {
+    let _ = core.apply(source, &Change::Route(Verb::Delete, spec_of(key)));
+}
+
+/// The key, as a change spells it.
+fn spec_of(key: &RouteKey) -> RouteSpec {
+    let mut spec = RouteSpec::new(key.prefix);
+    (spec.table, spec.tos) = (key.table, key.tos);
+    (spec.metric, spec.ordinal) = (Some(key.metric), Some(key.ordinal));
+    spec
 }
 
 /// Takes a whole list, as a listing has it.
