@@ -518,12 +518,18 @@ impl<M: Memory> Writer<M> {
             return Ok(());
         }
         let mut batch = core::mem::take(&mut self.batch);
-        batch.look_ahead(&self.store, &self.routes4, &self.routes6, |table, family| {
-            let tables = self.tables.get(&table);
-            tables.map_or(tag::LEAF, |tables| tables[index_of(family)].root.entry)
-        });
+        batch.sort();
+        let (mut at, mut ahead) = (0, 0);
         let mut result = Ok(());
-        for queued in batch.queued.drain(..) {
+        while let Some(&queued) = batch.queued.get(at) {
+            if at == ahead {
+                let (store, routes4, routes6) = (&self.store, &self.routes4, &self.routes6);
+                ahead += batch.look_ahead(at, store, routes4, routes6, |table, family| {
+                    let tables = self.tables.get(&table);
+                    tables.map_or(tag::LEAF, |tables| tables[index_of(family)].root.entry)
+                });
+            }
+            at += 1;
             result = match queued {
                 Queued::Route4(key, value) => {
                     self.route4(&key, value.map(|value| (value, &[][..])))
@@ -537,6 +543,7 @@ impl<M: Memory> Writer<M> {
                 break;
             }
         }
+        batch.queued.clear();
         self.batch = batch;
         result
     }
