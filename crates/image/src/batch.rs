@@ -10,10 +10,6 @@
 //!
 //! What is found on the way is used for nothing else: a change may make it
 //! wrong for the next one, and is right all the same.
-//!
-//! They are made in the order of their keys, of each key only the last: what a table
-//! shows depends on what its routes are in the end, not on the order in which they came
-//! to be. So neighbours in the order find their way in the cache.
 use rtm_model::{Family, Prefix, RouteType};
 
 use crate::keys::RouteWords;
@@ -21,11 +17,9 @@ use crate::lpm::ahead::{self, Way};
 use crate::store::{Memory, Store};
 use crate::tree::Tree;
 
-/// Changes that wait together, to be put in order.
-pub(crate) const BATCH: usize = 1024;
-/// Of these, what is looked at ahead at once: enough to keep the processor's reads
-/// busy, few enough for their leaves (1 KiB each) to stay in the first-level cache.
-const AHEAD: usize = 32;
+/// Changes that wait together: enough to keep the processor's reads busy, few
+/// enough for their leaves (1 KiB each) to stay in the first-level cache.
+pub(crate) const BATCH: usize = 32;
 /// So few are not worth it.
 const BATCH_WORTH: usize = 4;
 
@@ -76,14 +70,6 @@ impl Queued {
         })
     }
 
-    /// In the order of the trees: IPv4 first.
-    fn order(&self) -> (bool, [u64; 4]) {
-        match self {
-            Queued::Route4(key, _) => (false, [key[0], key[1], 0, 0]),
-            Queued::Route6(key, _) => (true, *key),
-        }
-    }
-
     /// The upper bits: what is close in them is close in memory.
     fn place(&self) -> u64 {
         match self {
@@ -108,35 +94,21 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
-    /// Puts what waits in order; of changes of the same key only the last stays.
-    pub(crate) fn sort(&mut self) {
-        self.queued.sort_by_key(Queued::order);
-        self.queued.dedup_by(|later, kept| {
-            let same = later.order() == kept.order();
-            if same {
-                *kept = *later;
-            }
-            same
-        });
-    }
-
-    /// The changes from `at` on that are looked at ahead together, and what they will
-    /// need is asked for. `root` says what lookups in a table begin with.
+    /// Asks for what the waiting changes will need. `root` says what lookups in
+    /// a table begin with.
     pub(crate) fn look_ahead<M: Memory>(
         &mut self,
-        at: usize,
         store: &Store<M>,
         routes4: &Tree<2, 1>,
         routes6: &Tree<4, 1>,
         root: impl Fn(u32, Family) -> u32,
-    ) -> usize {
-        let queued = &self.queued[at..self.queued.len().min(at + AHEAD)];
-        if queued.len() < BATCH_WORTH || is_in_order(queued) {
-            return queued.len();
+    ) {
+        if self.queued.len() < BATCH_WORTH || self.is_in_order() {
+            return;
         }
         self.keys4.clear();
         self.keys6.clear();
-        for queued in queued {
+        for queued in &self.queued {
             match queued {
                 Queued::Route4(key, _) => self.keys4.push(*key),
                 Queued::Route6(key, _) => self.keys6.push(*key),
@@ -156,13 +128,12 @@ impl Batch {
         ahead::touch(store, Family::V4, &mut self.ways);
         self.ways = ways(&self.keys6, &root);
         ahead::touch(store, Family::V6, &mut self.ways);
-        self.keys4.len() + self.keys6.len()
     }
-}
 
-/// Is most of what follows another change close to it? Then its way is in the cache
-/// already.
-fn is_in_order(queued: &[Queued]) -> bool {
-    let near = |pair: &&[Queued]| (pair[0].place() ^ pair[1].place()) < 1 << 16;
-    queued.windows(2).filter(near).count() * 2 >= queued.len()
+    /// Is most of what follows another change close to it? Then its way is in
+    /// the cache already.
+    fn is_in_order(&self) -> bool {
+        let near = |pair: &&[Queued]| (pair[0].place() ^ pair[1].place()) < 1 << 16;
+        self.queued.windows(2).filter(near).count() * 2 >= self.queued.len()
+    }
 }

@@ -518,18 +518,12 @@ impl<M: Memory> Writer<M> {
             return Ok(());
         }
         let mut batch = core::mem::take(&mut self.batch);
-        batch.sort();
-        let (mut at, mut ahead) = (0, 0);
+        batch.look_ahead(&self.store, &self.routes4, &self.routes6, |table, family| {
+            let tables = self.tables.get(&table);
+            tables.map_or(tag::LEAF, |tables| tables[index_of(family)].root.entry)
+        });
         let mut result = Ok(());
-        while let Some(&queued) = batch.queued.get(at) {
-            if at == ahead {
-                let (store, routes4, routes6) = (&self.store, &self.routes4, &self.routes6);
-                ahead += batch.look_ahead(at, store, routes4, routes6, |table, family| {
-                    let tables = self.tables.get(&table);
-                    tables.map_or(tag::LEAF, |tables| tables[index_of(family)].root.entry)
-                });
-            }
-            at += 1;
+        for queued in batch.queued.drain(..) {
             result = match queued {
                 Queued::Route4(key, value) => {
                     self.route4(&key, value.map(|value| (value, &[][..])))
@@ -543,7 +537,6 @@ impl<M: Memory> Writer<M> {
                 break;
             }
         }
-        batch.queued.clear();
         self.batch = batch;
         result
     }
