@@ -647,7 +647,7 @@ impl Follower {
                     let applied = match &mut self.replica {
                         None => {
                             for record in records {
-                                count(&record, &mut self.counts);
+                                self.counts.record(&record);
                             }
                             Ok(())
                         }
@@ -801,11 +801,6 @@ impl fmt::Debug for Follower {
     }
 }
 
-fn count(record: &WireRecord<'_>, counts: &mut Counts) {
-    counts.records += 1;
-    counts.deletes += u64::from(record.op == RecordOp::Delete);
-}
-
 /// How many records are applied at once: enough that their cache misses
 /// overlap, few enough that they stay in the first cache.
 const BATCH: usize = 128;
@@ -819,7 +814,7 @@ fn in_batches(
     loop {
         batch.clear();
         for record in records.by_ref().take(BATCH) {
-            count(&record, counts);
+            counts.record(&record);
             batch.push(ReplicaRecord { op: record.op, kind: record.kind, body: record.body });
         }
         if batch.is_empty() {
@@ -837,7 +832,7 @@ fn one_by_one(
     tell: Sink<'_>,
 ) -> Result<(), String> {
     for record in records {
-        count(&record, counts);
+        counts.record(&record);
         let WireRecord { revision, last, op, kind, body } = record;
         if let Some(mac) = record.mac() {
             tell(Event::Key { revision, mac, gone: op == RecordOp::Delete });

@@ -23,6 +23,9 @@
 //! came for a moment. So a key that changed ten times meanwhile is written once, and
 //! those who follow the changes have the processors first.
 //! Who asks for it waits until it is up to date; from then on it never is behind.
+//! It only falls behind where what it isn't told finds room many times over: long
+//! before room gets scarce it catches up faster than changes come, and where a
+//! control group limits memory, so that room is what others leave, it never is behind.
 //!
 //! ```text
 //!              a large turn, and nobody has it
@@ -43,13 +46,14 @@
 //! new one finds no room either, changes that add something are refused, and it is
 //! tried again later.
 //!
-//! **The second copy** (`--publish-name`) is a writer of its own over an object
-//! that has a POSIX name. If it fails, it is given up, and `status` says so; the
-//! first one goes on.
+//! **The second copy** (`--publish-name`) is in `named`. If it fails, `status`
+//! says so, the first one goes on, and it is made anew.
+
+mod named;
 
 use std::os::fd::BorrowedFd;
 
-use rtm_image::{CreateError, Full, Object, Settings, Status, WriteError, Writer};
+use rtm_image::{CreateError, Full, Object, Part, Settings, Status, WriteError, Writer};
 use rtm_model::{Digests, Entity, GroupId, LinkId, NeighbourKey};
 use rtm_tables::wire::DaemonFrame;
 use rtm_tables::{
@@ -58,6 +62,7 @@ use rtm_tables::{
 };
 
 use crate::config::Limits;
+use named::Named;
 
 /// The smallest object: the smallest ring and the smallest heap fit.
 const OBJECT_BYTES_MIN: u64 = 8 << 20;
@@ -78,14 +83,20 @@ const LEISURE_MS: Millis = 200;
 /// Entities that it catches up with in one turn, while nobody waits for it.
 const CATCH_UP: u64 = 512;
 /// And while somebody does; with half as many again as the turn brought, so that it
-/// gets there however fast changes come.
+/// gets there however fast changes come: at most two more come for each that it
+/// wasn't told.
 const CATCH_UP_URGENT: u64 = 1024;
+/// It makes haste when what it wasn't told would no longer fit in so many times:
+/// that and the two more come, and one to spare.
+const LAG_FITS: u64 = 4;
+/// Where not even so many changes find room, it isn't left behind.
+const LAG_ROOM: u64 = 64 << 10;
 
 /// The image and what goes with it.
 pub(crate) struct Image {
     writer: Writer<Object>,
-    /// With its name; `None`: not asked for, or given up.
-    named: Option<(String, Writer<Object>)>,
+    /// The second copy, if there is to be one.
+    named: Option<Named>,
     epoch: Epoch,
     /// The newest revision that it shows.
     revision: Revision,
@@ -191,8 +202,10 @@ fn read_again(from: Revision, table: &Table) -> Vec<u8> {
 pub(crate) struct ImageStatus<'a> {
     /// Of the image that the socket hands out.
     pub(crate) status: Status,
-    /// The POSIX name of the second copy.
+    /// The POSIX name of the second copy, while it is published.
     pub(crate) name: Option<&'a str>,
+    /// Why it isn't, with its name.
+    pub(crate) name_failed: Option<String>,
     /// The newest revision that it shows.
     pub(crate) revision: Revision,
     /// Records that it has yet to be told, as nobody has it.
@@ -246,18 +259,9 @@ impl Image {
         let object = Object::create(settings.bytes).map_err(|error| format!("image: {error}"))?;
         let writer = Writer::new(object, &settings).map_err(|error| format!("image: {error}"))?;
         let mut warnings = Vec::new();
-        let named = name.and_then(|name| {
-            let writer = Object::create_named(name, settings.bytes)
-                .map_err(|error| error.to_string())
-                .and_then(|object| Writer::new(object, &settings).map_err(|e| e.to_string()));
-            match writer {
-                Ok(writer) => Some((name.to_owned(), writer)),
-                Err(error) => {
-                    warnings.push(format!("--publish-name: {name}: {error}"));
-                    None
-                }
-            }
-        });
+        let named = name.map(|name| Named::new(name, &settings));
+        let failed = named.as_ref().and_then(Named::failed);
+        warnings.extend(failed.map(|why| format!("--publish-name: {why}")));
         Ok(Image {
             writer,
             named,
@@ -279,16 +283,22 @@ impl Image {
 
     /// Somebody wants it. True: it may be given away, and is kept in step from
     /// here on. False: it isn't up to date yet, and will be soon.
-    pub(crate) fn give(&mut self) -> bool {
-        self.is_wanted = !self.is_up_to_date();
+    ///
+    /// # Errors
+    /// One line that says why there is none.
+    pub(crate) fn give(&mut self) -> Result<bool, String> {
+        if let (false, None, Some(why)) = (self.is_public, &self.rebuild, &self.failed) {
+            return Err(format!("the image can't be written: {why}"));
+        }
+        self.is_wanted = self.is_pending();
         self.is_public |= !self.is_wanted;
-        self.is_public
+        Ok(self.is_public)
     }
 
-    /// Does it show what the table held at the last publish? One that somebody has
-    /// is handed out as it is, also while it is made anew.
-    pub(crate) fn is_up_to_date(&self) -> bool {
-        self.is_public || self.lag.is_none() && self.rebuild.is_none()
+    /// Has who asks for it to wait until it shows what the table holds? One that
+    /// somebody has is handed out as it is, also while it is made anew.
+    pub(crate) fn is_pending(&self) -> bool {
+        !self.is_public && (self.lag.is_some() || self.rebuild.is_some())
     }
 
     /// The descriptor for readers.
@@ -306,10 +316,8 @@ impl Image {
             return self.room_behind(records, table);
         }
         self.writable()?.reserve(records).map_err(|error| full(&error))?;
-        if let Some((_, writer)) = &mut self.named {
-            if let Err(error) = writer.reserve(records) {
-                self.give_up_name(&error.to_string());
-            }
+        if let Some(named) = &mut self.named {
+            named.reserve(records);
         }
         Ok(())
     }
@@ -327,19 +335,13 @@ impl Image {
 
     /// The same while it is behind, when nothing need grow yet.
     fn room_behind(&mut self, records: u64, table: &Table) -> Result<(), String> {
-        /// The writer estimates high, for changes anywhere; of many in one commit
-        /// that many find room for certain.
-        const HIGH: u64 = 4;
         let Some(lag) = &mut self.lag else { return Ok(()) };
         let counts = table.store().counts();
         let entities = counts.routes4 + counts.routes6 + counts.neighbours + counts.groups;
         // Each key is written once.
         let untold = lag.records.min((entities + counts.links) as u64) + records;
-        if self.writer.would_fit(untold).is_ok() {
-            return Ok(());
-        }
-        lag.is_urgent = true;
-        self.writer.would_fit(untold / HIGH).map_err(|error| full(&error))
+        lag.is_urgent |= self.writer.would_fit(untold * LAG_FITS).is_err();
+        self.writer.would_fit(untold).map_err(|error| full(&error))
     }
 
     /// A change found no room, and was refused.
@@ -410,7 +412,11 @@ impl Image {
                 let due = self.is_wanted || lag.is_urgent || lag.from <= now;
                 due && !table.is_staging()
             }
-            (None, None) => self.failed.is_none() && self.writer.is_growing(),
+            (None, None) if self.failed.is_some() => false,
+            (None, None) => {
+                let named = self.named.as_ref().is_some_and(Named::has_work);
+                self.writer.is_growing() || named && !table.is_staging()
+            }
         }
     }
 
@@ -430,11 +436,10 @@ impl Image {
         }
         let before = self.revision;
         if table.revision() == before {
-            let named = self.named.as_mut().map(|(_, writer)| writer);
-            let growing = [Some(&mut self.writer), named].into_iter().flatten();
-            if growing.into_iter().any(|writer| writer.is_growing()) {
+            if self.writer.is_growing() || self.named.as_ref().is_some_and(Named::has_work) {
                 self.each(|writer| Ok(writer.tend()?));
             }
+            self.tend_name(table);
             return false;
         }
         self.commit(table);
@@ -446,7 +451,7 @@ impl Image {
         if std::mem::take(&mut self.leapt) || !hub.unpublished(&mut |_| {}) {
             again = read_again(before, table);
         }
-        let named = self.named.as_mut().map(|(_, writer)| writer);
+        let named = self.named.as_mut().and_then(Named::writer);
         for writer in [Some(&mut self.writer), named].into_iter().flatten() {
             if again.is_empty() {
                 hub.unpublished(&mut |frames| writer.ring_append(frames));
@@ -455,10 +460,17 @@ impl Image {
             }
             writer.ring_publish();
         }
-        if came > LARGE_TURN && !self.is_public && !table.is_staging() {
+        self.tend_name(table);
+        if came > LARGE_TURN && !self.is_public && !table.is_staging() && self.may_fall_behind() {
             self.fall_behind(table, now);
         }
         true
+    }
+
+    /// Is there room for what it would not be told, whatever that is?
+    fn may_fall_behind(&self) -> bool {
+        self.writer.would_fit(LAG_ROOM * LAG_FITS).is_ok()
+            && ipc::cgroup::memory_headroom().is_none()
     }
 
     /// It is at the table's revision, and won't be told what comes next.
@@ -549,10 +561,8 @@ impl Image {
             return self.fail(&error.into());
         }
         self.revision = revision;
-        if let Some((_, writer)) = &mut self.named {
-            if let Err(error) = writer.commit(epoch, revision.0, &digests) {
-                self.give_up_name(&error.to_string());
-            }
+        if let Some(named) = &mut self.named {
+            named.commit(epoch, revision.0, &digests);
         }
     }
 
@@ -569,10 +579,8 @@ impl Image {
         if let Err(error) = change(&mut self.writer) {
             return self.fail(&error);
         }
-        if let Some((_, writer)) = &mut self.named {
-            if let Err(error) = change(writer) {
-                self.give_up_name(&error.to_string());
-            }
+        if let Some(named) = &mut self.named {
+            named.change(&change);
         }
     }
 
@@ -581,7 +589,9 @@ impl Image {
         debug_assert!(self.lag.is_none(), "it isn't told anything while it is behind");
         tracing::error!("the image can't be written: {error}; it is made anew from the table");
         self.failed = Some(error.to_string());
-        self.give_up_name("the image failed");
+        if let Some(named) = &mut self.named {
+            named.give_up("the image failed");
+        }
         self.begin_rebuild();
     }
 
@@ -643,12 +653,12 @@ impl Image {
         true
     }
 
-    fn give_up_name(&mut self, why: &str) {
-        if let Some((name, mut writer)) = self.named.take() {
-            tracing::warn!("{name} is no longer published: {why}");
-            writer.close();
-            let _ = rtm_image::remove_name(&name);
-            self.warnings.push(format!("--publish-name: {name}: {why}"));
+    /// Goes on with a second copy that is made anew: of what the first one shows.
+    fn tend_name(&mut self, table: &Table) {
+        let Some(named) = &mut self.named else { return };
+        if self.failed.is_none() && !table.is_staging() {
+            let bytes = self.writer.status().bytes;
+            named.step(table, &Settings { bytes, ..self.settings });
         }
     }
 
@@ -660,25 +670,30 @@ impl Image {
             rebuild.writer.set_bytes_max(limits.image_bytes_max.0);
         }
         self.writer.set_bytes_max(limits.image_bytes_max.0);
-        if let Some((_, writer)) = &mut self.named {
-            writer.set_bytes_max(limits.image_bytes_max.0);
+        if let Some(named) = &mut self.named {
+            named.set_bytes_max(limits.image_bytes_max.0);
         }
     }
 
     /// The daemon stops in order: readers are told, the name goes.
     pub(crate) fn close(&mut self) {
         self.writer.close();
-        if let Some((name, mut writer)) = self.named.take() {
-            writer.close();
-            let _ = rtm_image::remove_name(&name);
+        if let Some(mut named) = self.named.take() {
+            named.close();
         }
+    }
+
+    /// The image by kinds of blocks.
+    pub(crate) fn parts(&self) -> Vec<Part> {
+        self.writer.parts()
     }
 
     /// How it is.
     pub(crate) fn status(&self) -> ImageStatus<'_> {
         ImageStatus {
             status: self.writer.status(),
-            name: self.named.as_ref().map(|(name, _)| name.as_str()),
+            name: self.named.as_ref().and_then(Named::published),
+            name_failed: self.named.as_ref().and_then(Named::failed),
             revision: self.revision,
             behind: self.lag.as_ref().map_or(0, |lag| lag.records),
             refused: self.refused,
@@ -826,7 +841,7 @@ mod tests {
                 world.change(&format!("neigh add 10.0.{b}.{c} lladdr 02:00:00:00:00:01 dev e"));
             }
         }
-        assert!(world.image.give(), "somebody has it");
+        assert_eq!(world.image.give(), Ok(true), "somebody has it");
         assert!(world.turn());
         world.compare();
         let (before, revision) = (world.attach(), world.table.revision().0);
@@ -919,10 +934,10 @@ mod tests {
                 stage(&format!("route replace 172.16.{n}.0/24 via 198.51.100.{} dev f", n % 9 + 1));
             }
         });
-        assert!(!world.image.give(), "it isn't up to date");
+        assert_eq!(world.image.give(), Ok(false), "it isn't up to date");
         // Asked for, it gets there however fast changes come.
         let mut gateway = 9;
-        while !world.image.is_up_to_date() {
+        while world.image.is_pending() {
             add(&mut world, 0, 4 * large, gateway);
             gateway += 1;
             world.turn();
@@ -930,7 +945,7 @@ mod tests {
         }
         world.compare();
         // Somebody has it now: in step, however large the turns are.
-        assert!(world.image.give());
+        assert_eq!(world.image.give(), Ok(true));
         for gateway in 1..4 {
             add(&mut world, 0, 4 * large, gateway);
             assert!(world.turn());
@@ -954,14 +969,14 @@ mod tests {
         routes(&mut world, "del", "");
         routes(&mut world, "add", " via 192.0.2.2 dev f");
         assert!(!world.turn());
-        assert!(!world.image.give());
+        assert_eq!(world.image.give(), Ok(false));
         let mut turns = 0;
-        while !world.image.is_up_to_date() {
+        while world.image.is_pending() {
             world.change(&format!("route add 192.0.2.{turns}/32 dev e"));
             world.turn();
             turns += 1;
         }
-        assert!(world.image.give());
+        assert_eq!(world.image.give(), Ok(true));
         world.compare();
         assert!(matches!(old.writer().unwrap(), WriterState::Moved { .. }));
         world.change("route add 198.51.100.0/24 dev e");
@@ -969,38 +984,57 @@ mod tests {
         world.compare();
     }
 
-    /// Near its limit room is counted exactly, and a change that finds none is
-    /// refused.
+    /// Long before its limit it makes haste, so that nothing is accepted that finds
+    /// no room later; near it, it isn't left behind at all.
     #[test]
-    fn behind_and_near_its_limit_it_catches_up_before_anything_is_refused() {
+    fn near_its_limit_it_is_in_step() {
         let mut world = World::new();
         let mut limits = Config::default().limits;
-        limits.image_bytes_max.0 = OBJECT_BYTES_MIN;
+        limits.image_bytes_max.0 = 128 << 20;
         world.image.configure(&limits);
-        let (mut refused, mut behind, mut n) = (0, 0, 0);
+        let (mut refused, mut behind, mut urgent, mut n) = (0, 0, 0, 0_u32);
         while refused < 10 {
-            for _ in 0..LARGE_TURN + 1 {
+            for _ in 0..2000 {
                 match world.image.room_for(5, &world.table) {
                     Ok(()) => {
-                        let [_, a, b, c] = u32::to_be_bytes(n);
-                        world.change(&format!("route add 10.{a}.{b}.{c}/32 dev e"));
+                        // Far from each other, which takes the most room.
+                        let net = std::net::Ipv4Addr::from(n.reverse_bits() >> 3 | 1 << 30);
+                        world.change(&format!("route add {net}/32 dev e"));
                         n += 1;
                     }
                     Err(why) => {
                         assert!(why.contains("limits.image_bytes_max"), "{why}");
+                        assert!(world.image.lag.is_none(), "it was behind, {n} routes");
                         refused += 1;
                     }
                 }
             }
             world.turn();
             behind += usize::from(world.image.lag.is_some());
+            urgent += usize::from(world.image.lag.as_ref().is_some_and(|lag| lag.is_urgent));
             assert_eq!(world.image.failed, None);
         }
-        assert!(behind > 0 && n > 20_000, "{behind} turns behind, {n} routes");
-        world.now += LEISURE_MS;
-        while !world.image.is_up_to_date() {
+        assert!(behind > 0 && urgent > 0 && n > 50_000, "{behind}, {urgent} turns, {n} routes");
+        world.compare();
+    }
+
+    /// What can't be made isn't handed out half made.
+    #[test]
+    fn one_that_failed_before_anybody_had_it_is_not_handed_out() {
+        let mut world = World::new();
+        for n in 0..100 {
+            world.change(&format!("route add 10.0.{n}.0/24 dev e"));
+        }
+        assert!(world.turn());
+        world.image.fail(&full());
+        assert_eq!(world.image.give(), Ok(false), "it is made anew");
+        world.image.rebuild_failed(&full());
+        assert!(world.image.give().unwrap_err().contains("can't be written"));
+        world.image.configure(&Config::default().limits);
+        for _ in 0..10 {
             world.turn();
         }
+        assert_eq!(world.image.give(), Ok(true));
         world.compare();
     }
 
@@ -1010,7 +1044,7 @@ mod tests {
         for n in 0..100 {
             world.change(&format!("route add 10.0.{n}.0/24 dev e"));
         }
-        assert!(world.image.give(), "somebody has it");
+        assert_eq!(world.image.give(), Ok(true), "somebody has it");
         assert!(world.turn());
         let before = world.attach();
         world.image.fail(&full());
@@ -1029,5 +1063,63 @@ mod tests {
         }
         assert_eq!(world.image.room_for(1, &world.table), Ok(()));
         world.compare();
+    }
+
+    /// A copy by name that can't be written loses its name, is made anew, and has
+    /// the name again when it shows what the table holds.
+    #[test]
+    fn a_name_that_failed_is_published_again() {
+        let name = format!("/rtm-test-{}-image", std::process::id());
+        let mut world = World::new();
+        let limits = Config::default().limits;
+        world.image = Image::new(&limits, &world.table, [1, 2], Some(&name)).unwrap();
+        for n in 0..3000_u32 {
+            let (b, c) = (n / 256, n % 256);
+            world.change(&format!("route add 10.{b}.{c}.0/24 via 192.0.2.{} dev e", 1 + n % 7));
+        }
+        assert!(world.turn());
+        let open = || rtm_image::open_name(&name).map(|fd| Reader::attach(fd).unwrap());
+        let shown = |reader: Reader| reader.state().map(|state| (state.revision, state.digests));
+        let first = open().unwrap();
+        assert_eq!(first.state().unwrap().revision, world.table.revision().0);
+        for round in 0..2 {
+            world.image.named.as_mut().unwrap().give_up("no room");
+            let status = world.image.status();
+            assert_eq!((status.name, status.failed), (None, None), "the first copy goes on");
+            assert!(status.name_failed.unwrap().contains("no room"));
+            assert_eq!(first.writer().unwrap(), WriterState::Closed);
+            let mut turns = 0;
+            while world.image.status().name.is_none() {
+                assert!(open().is_err(), "it isn't there before it shows everything");
+                world.change(&format!("route replace 10.0.{turns}.0/24 dev e{round}"));
+                world.turn();
+                turns += 1;
+                assert!(turns < 1000);
+            }
+            assert!(turns > 5, "{turns} turns: {REBUILD_ENTITIES} entities each");
+            let expected = (world.table.revision().0, world.table.digests());
+            assert_eq!(shown(open().unwrap()), Ok(expected));
+            world.compare();
+        }
+        // And it is told what comes.
+        world.change("route add 203.0.113.0/24 dev e");
+        assert!(world.turn());
+        let key = RouteKey::main("203.0.113.0/24".parse().unwrap());
+        assert!(open().unwrap().route(&key).unwrap().is_some());
+        // Tried in vain it waits, until the limits change.
+        let named = world.image.named.as_mut().unwrap();
+        named.give_up("no room");
+        named.give_up("no room for a new one either");
+        for _ in 0..100 {
+            world.turn();
+        }
+        assert_eq!(world.image.status().name, None);
+        world.image.configure(&limits);
+        for _ in 0..20 {
+            world.turn();
+        }
+        assert_eq!(world.image.status().name, Some(name.as_str()));
+        world.image.close();
+        assert!(open().is_err());
     }
 }

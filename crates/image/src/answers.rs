@@ -2,36 +2,40 @@
 //!
 //! A lookup says what to do with a packet: the route's type and its next-hop
 //! group. A million routes share a few hundred such pairs, so each gets a small
-//! number. Answer n stands in two words of an array: group, type; and where the
-//! group's next hops are. When a group's next hops change, its answers' second
-//! words change with it, and no route and no leaf does.
+//! number. Answer n stands in word n of two arrays: group and type; and where the
+//! group's next hops are. When a group's next hops change, its answers' words of
+//! the second array change with it, and no route and no leaf does.
 //!
 //! ```text
 //! answer   0 | group u32                 | type  | zero 2  | 0x80 |   0: no answer
-//!          8 | block u32                 | words of the block u32 |
+//!
+//! place    0 | block u32                 | words of the block u32 |
 //!
 //! group    0 | id u32                    | nhid u32              |
 //!          8 | next hops u32             | their weight u32      |   of those alive
 //!         16 | per next hop: 24 canonical bytes, then            |
 //!            | the weight of the living ones up to it, u64       |
 //! ```
+//!
+//! The first numbers ([`none`]) are no routes' own: what they stand for is a copy
+//! of the answer of one of table main's shortest prefixes, of which there are at
+//! most 255 in a family. So a default route, or a 128.0.0.0/1, is changed by
+//! changing a page of answers, whatever the size of the table.
 use core::num::NonZeroU64;
 use std::collections::HashMap;
 
 use foldhash::fast::RandomState;
 use rtm_model::canonical::encode_group;
-use rtm_model::{Group, GroupId, HopFlags, NextHop, RouteType};
+use rtm_model::{Family, Group, GroupId, HopFlags, NextHop, RouteType};
 
-use crate::layout::word_of;
+use crate::layout::{none, word_of};
 use crate::pages::{Pages, page_at};
 use crate::store::{Full, Memory, Store};
 use crate::words::Words;
 
-/// Words of a page: 16 KiB, a slab, so that most tables' answers are in the
+/// Answers in a page: 16 KiB, a slab, so that most tables' answers are in the
 /// first one, which readers know the place of.
-const PAGE_WORDS: usize = 2048;
-/// Answers in a page.
-pub(crate) const PER_PAGE: usize = PAGE_WORDS / 2;
+pub(crate) const PER_PAGE: usize = 2048;
 /// Set in the first word of every answer.
 const PRESENT: u64 = 1 << 63;
 
@@ -72,17 +76,57 @@ impl core::fmt::Debug for Answer {
     }
 }
 
-/// The words of answer `number`.
+/// The word of answer `number` in the array under `top`.
 #[inline(always)]
 pub(crate) fn answer_at(number: u32, words: &impl Words, top: u32) -> usize {
     let number = number as usize;
-    page_at(words, top, number / PER_PAGE) + number % PER_PAGE * 2
+    page_at(words, top, number / PER_PAGE) + number % PER_PAGE
+}
+
+/// Table main's prefixes of fewer than [`none::SHORT_BITS`] bits in both families,
+/// the default routes among them.
+#[derive(Debug)]
+pub(crate) struct Short {
+    /// Answers by family and place: one of length n at 2^n + its bits; 0: none.
+    numbers: [[u32; PARTS]; 2],
+    changed: bool,
+}
+
+/// Parts of the addresses that no short prefix cuts.
+const PARTS: usize = 1 << none::SHORT_BITS;
+
+impl Short {
+    pub(crate) fn new() -> Short {
+        Short { numbers: [[0; PARTS]; 2], changed: false }
+    }
+
+    /// The prefix has this answer; 0: it is gone.
+    pub(crate) fn set(&mut self, family: Family, bits: u128, len: u8, number: u32) {
+        let place = 1 << len | bits.checked_shr(128 - u32::from(len)).unwrap_or(0) as usize;
+        self.numbers[usize::from(family == Family::V6)][place] = number;
+        self.changed = true;
+    }
+
+    /// All are gone.
+    pub(crate) fn clear(&mut self) {
+        self.numbers = [[0; PARTS]; 2];
+        self.changed = true;
+    }
+
+    /// The answer of the longest one around a part of the addresses; 0: none.
+    fn around(&self, family: usize, part: usize) -> u32 {
+        let places = (1..=none::SHORT_BITS).map(|up| (PARTS | part) >> up);
+        places.map(|place| self.numbers[family][place]).find(|&number| number != 0).unwrap_or(0)
+    }
 }
 
 /// The writer's book of answers.
 #[derive(Debug)]
 pub(crate) struct Answers {
-    pub(crate) pages: Pages<PAGE_WORDS>,
+    pages: Pages<PER_PAGE>,
+    places: Pages<PER_PAGE>,
+    /// A place was written since the copies for short prefixes were made.
+    moved: bool,
     numbers: HashMap<Answer, u32, RandomState>,
     /// Per number: the pair, and how many prefixes have it.
     entries: Vec<(Answer, u32)>,
@@ -102,6 +146,8 @@ impl Answers {
     pub(crate) fn new<M: Memory>(store: &mut Store<M>) -> Result<Answers, Full> {
         let mut answers = Answers {
             pages: Pages::default(),
+            places: Pages::default(),
+            moved: false,
             numbers: HashMap::default(),
             entries: Vec::new(),
             free: Vec::new(),
@@ -112,14 +158,60 @@ impl Answers {
     }
 
     fn first_page<M: Memory>(&mut self, store: &mut Store<M>) -> Result<(), Full> {
-        // 0: nothing found. Its pair is never asked for.
-        self.entries.push((Answer::new(GroupId::NONE, RouteType::Throw), 0));
-        self.pages.push(store)
+        // Nobody's: their pairs are never asked for.
+        let nobody = (Answer::new(GroupId::NONE, RouteType::Throw), 0);
+        self.entries.resize(none::FIRST as usize, nobody);
+        self.pages.push(store)?;
+        self.places.push(store)
+    }
+
+    /// The tops of both arrays, as a root has them.
+    pub(crate) fn tops(&self) -> [u32; 2] {
+        [self.pages.top, self.places.top]
+    }
+
+    /// Both words of answer `number` are this now.
+    fn put<M: Memory>(
+        &mut self,
+        store: &mut Store<M>,
+        number: u32,
+        answer: u64,
+        place: u64,
+    ) -> Result<(), Full> {
+        let (page, at) = (number as usize / PER_PAGE, number as usize % PER_PAGE);
+        let first = self.pages.own(store, page)?;
+        store.put(first + at, answer);
+        let first = self.places.own(store, page)?;
+        store.put(first + at, place);
+        Ok(())
+    }
+
+    /// Brings what stands for table main's short prefixes up to date: before each
+    /// commit.
+    pub(crate) fn finish<M: Memory>(
+        &mut self,
+        store: &mut Store<M>,
+        short: &mut Short,
+    ) -> Result<(), Full> {
+        if !core::mem::take(&mut short.changed) & !core::mem::take(&mut self.moved) {
+            return Ok(());
+        }
+        for part in 0..2 * PARTS {
+            let number = short.around(part / PARTS, part % PARTS);
+            let word = |top| store.get(answer_at(number, store.mem(), top));
+            let wanted = if number == 0 { [0; 2] } else { self.tops().map(word) };
+            let found = self.tops().map(|top| store.get(answer_at(part as u32, store.mem(), top)));
+            if found != wanted {
+                self.put(store, part as u32, wanted[0], wanted[1])?;
+            }
+        }
+        Ok(())
     }
 
     /// Forgets every answer: no route is left. Groups stay.
     pub(crate) fn clear<M: Memory>(&mut self, store: &mut Store<M>) -> Result<(), Full> {
         self.pages.clear(store);
+        self.places.clear(store);
         self.numbers.clear();
         self.entries.clear();
         self.free.clear();
@@ -155,6 +247,7 @@ impl Answers {
             None => {
                 if self.entries.len() == self.pages.count as usize * PER_PAGE {
                     self.pages.push(store)?;
+                    self.places.push(store)?;
                 }
                 self.entries.push((answer, 0));
                 self.entries.len() as u32 - 1
@@ -169,10 +262,7 @@ impl Answers {
             state.answers.push(number);
             block = u64::from(state.block) | u64::from(state.words) << 32;
         }
-        let at =
-            self.pages.own(store, number as usize / PER_PAGE)? + number as usize % PER_PAGE * 2;
-        store.put(at, answer.0.get());
-        store.put(at + 1, block);
+        self.put(store, number, answer.0.get(), block)?;
         Ok(number)
     }
 
@@ -238,8 +328,9 @@ impl Answers {
         let packed = u64::from(block) | u64::from(words) << 32;
         for &number in &state.answers {
             let number = number as usize;
-            let at = self.pages.own(store, number / PER_PAGE)? + number % PER_PAGE * 2;
-            store.put(at + 1, packed);
+            let at = self.places.own(store, number / PER_PAGE)? + number % PER_PAGE;
+            store.put(at, packed);
+            self.moved = true;
         }
         Ok(packed)
     }

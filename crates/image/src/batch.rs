@@ -13,6 +13,7 @@
 use rtm_model::{Family, Prefix, RouteType};
 
 use crate::keys::RouteWords;
+use crate::lpm::Wide;
 use crate::lpm::ahead::{self, Way};
 use crate::store::{Memory, Store};
 use crate::tree::Tree;
@@ -101,6 +102,7 @@ impl Batch {
         store: &Store<M>,
         routes4: &Tree<2, 1>,
         routes6: &Tree<4, 1>,
+        wide: Option<&Wide>,
         root: impl Fn(u32, Family) -> u32,
     ) {
         if self.queued.len() < BATCH_WORTH || self.is_in_order() {
@@ -125,9 +127,9 @@ impl Batch {
             keys.iter().map(way).collect()
         }
         self.ways = ways(&self.keys4, &root);
-        ahead::touch(store, Family::V4, &mut self.ways);
+        ahead::touch(store, Family::V4, wide, &mut self.ways);
         self.ways = ways(&self.keys6, &root);
-        ahead::touch(store, Family::V6, &mut self.ways);
+        ahead::touch(store, Family::V6, None, &mut self.ways);
     }
 
     /// Is most of what follows another change close to it? Then its way is in

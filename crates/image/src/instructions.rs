@@ -10,7 +10,7 @@
 //! foreseen, each wrong guess costs as much as a dozen levels of a lookup, and the
 //! compiler takes a branch when it pleases.
 #![allow(unsafe_code)] // instructions, written down
-use crate::layout::tag;
+use crate::layout::{tag, wide};
 
 /// `entry` if it is a leaf, else `below`, which was read under it.
 #[inline(always)]
@@ -38,35 +38,35 @@ pub(crate) fn keep(entry: u32, below: u32) -> u32 {
     }
 }
 
-/// `value`, or `other` if that is 0.
+/// `entry` of a wide root if it is a number, else `below`, which was read under it.
 #[inline(always)]
-pub(crate) fn or_if_zero(value: u32, other: u32) -> u32 {
+pub(crate) fn keep_number(entry: u32, below: u64) -> u64 {
+    const { assert!(wide::NODE == 1 << 31) }
     #[cfg(target_arch = "x86_64")]
     {
-        let mut chosen = value;
+        let mut kept = below;
         // SAFETY: registers and flags only.
         unsafe {
             core::arch::asm!(
-                "test {chosen:e}, {chosen:e}",
-                "cmovz {chosen:e}, {other:e}",
-                chosen = inout(reg) chosen,
-                other = in(reg) other,
+                "test {entry:e}, {entry:e}",
+                "cmovns {kept:e}, {entry:e}",
+                entry = in(reg) entry,
+                kept = inout(reg) kept,
                 options(pure, nomem, nostack),
             );
         }
-        chosen
+        kept
     }
     #[cfg(not(target_arch = "x86_64"))]
     {
-        let none = ((i64::from(value) - 1) >> 63) as u32;
-        value | other & none
+        if entry & wide::NODE == 0 { entry.into() } else { below }
     }
 }
 
 /// A way to count the bits that are set.
 pub(crate) trait Ones: Copy {
     /// How many bits of `word` are set.
-    fn of(self, word: u64) -> u32;
+    fn of(self, word: u64) -> u64;
 }
 
 /// Runs everywhere.
@@ -75,8 +75,8 @@ pub(crate) struct Portable;
 
 impl Ones for Portable {
     #[inline(always)]
-    fn of(self, word: u64) -> u32 {
-        word.count_ones()
+    fn of(self, word: u64) -> u64 {
+        word.count_ones().into()
     }
 }
 
@@ -97,7 +97,7 @@ impl Popcnt {
 impl Ones for Popcnt {
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
-    fn of(self, word: u64) -> u32 {
+    fn of(self, word: u64) -> u64 {
         let count: u64;
         // SAFETY: there is a `Popcnt` only where the processor has the
         // instruction; it touches a register and the flags.
@@ -109,13 +109,13 @@ impl Ones for Popcnt {
                 options(pure, nomem, nostack),
             );
         }
-        count as u32
+        count
     }
 
     #[cfg(not(target_arch = "x86_64"))]
     #[inline(always)]
-    fn of(self, word: u64) -> u32 {
-        word.count_ones()
+    fn of(self, word: u64) -> u64 {
+        word.count_ones().into()
     }
 }
 
@@ -128,18 +128,19 @@ mod tests {
         for below in [0, 1, u32::MAX] {
             assert_eq!(keep(tag::LEAF | 7, below), tag::LEAF | 7);
             assert_eq!(keep(tag::LEAF - 1, below), below);
-            assert_eq!(or_if_zero(0, below), below);
-            assert_eq!(or_if_zero(5, below), 5);
-            assert_eq!(or_if_zero(u32::MAX, below), u32::MAX);
+            let wider = u64::from(below);
+            assert_eq!(keep_number(7, wider), 7);
+            assert_eq!(keep_number(wide::NODE, wider), wider);
+            assert_eq!(keep_number(wide::NODE | 7, wider), wider);
         }
     }
 
     #[test]
     fn bits_are_counted() {
         for word in [0, 1, u64::MAX, 0x8000_0000_0000_0001, 0x5555_5555_5555_5555] {
-            assert_eq!(Portable.of(word), word.count_ones());
+            assert_eq!(Portable.of(word), u64::from(word.count_ones()));
             if let Some(popcnt) = Popcnt::detect() {
-                assert_eq!(popcnt.of(word), word.count_ones());
+                assert_eq!(popcnt.of(word), u64::from(word.count_ones()));
             }
         }
     }

@@ -8,14 +8,14 @@
 /// `rtmimage`, read as bytes.
 pub const MAGIC: u64 = u64::from_ne_bytes(*b"rtmimage");
 /// Changes whenever anything in this file changes its meaning.
-pub const LAYOUT_VERSION: u64 = 2;
+pub const LAYOUT_VERSION: u64 = 3;
 
 /// Words in a unit: what block offsets count in.
 pub const UNIT_WORDS: usize = 2;
 /// Bytes in a unit.
 pub const UNIT_BYTES: usize = UNIT_WORDS * 8;
-/// The largest object: what 28 bits of offset in units reach.
-pub const OBJECT_BYTES_LIMIT: u64 = (1 << 28) * UNIT_BYTES as u64;
+/// The largest object: what 31 bits of offset in bytes reach ([`wide`]).
+pub const OBJECT_BYTES_LIMIT: u64 = 1 << 31;
 
 // The header, in words. Lines 0 and 1 never change after creation.
 
@@ -74,7 +74,7 @@ pub const HEADER_WORDS: usize = 512;
 /// References to nodes: 28 bits of offset, 3 of kind, and one that says that
 /// it is no reference but a leaf with 31 bits of value.
 pub mod tag {
-    /// A leaf: the rest is the number of an answer; 0: none, the default applies.
+    /// A leaf: the rest is the number of an answer.
     pub const LEAF: u32 = 1 << 31;
     /// Bits of the offset.
     pub const OFFSET: u32 = (1 << 28) - 1;
@@ -82,15 +82,68 @@ pub mod tag {
     pub const KIND: u32 = 7 << 28;
     /// One entry per slot, 32 bits each.
     pub const DENSE: u32 = 0;
-    /// Six bits of the address: a bitmap of where runs of equal entries begin;
-    /// 32 bits per run.
-    pub const WIDE: u32 = 1 << 28;
-    /// The same, only leaves; 16 bits per run.
-    pub const NARROW: u32 = 7 << 28;
+    /// Six bits of the address: a bitmap of where runs of equal entries end,
+    /// 16 bits per run.
+    pub const SIX: u32 = 1 << 28;
+    /// The first 18 bits of an IPv4 address at once ([`super::wide`]).
+    pub const WIDE: u32 = 2 << 28;
     /// Eight bits: where each quarter's runs begin, four bitmaps, 32 bits per run.
     pub const OCTET: u32 = 3 << 28;
     /// A small table: sorted intervals.
     pub const SMALL: u32 = 5 << 28;
+}
+
+/// Numbers of answers that mean "no prefix of the trie", and what applies then.
+pub mod none {
+    use rtm_model::Family;
+
+    /// Table main's prefixes shorter than this are not in its tries.
+    pub const SHORT_BITS: u8 = 8;
+    /// In other tables and in small ones: the default route, which stands beside
+    /// the table's root.
+    pub const DEFAULT: u32 = 512;
+    /// The first number that is a route's.
+    pub const FIRST: u32 = DEFAULT + 1;
+
+    /// In a trie of table main: the longest of the short prefixes around this part of the
+    /// addresses, one of 256. The answer with this number is a copy of its answer.
+    #[inline(always)]
+    #[must_use]
+    pub const fn of(family: Family, part: u8) -> u32 {
+        part as u32 + if matches!(family, Family::V4) { 0 } else { 256 }
+    }
+}
+
+/// Entries of a wide root, one for each value of an IPv4 address's first
+/// [`wide::BITS`] bits: the number of an answer, or a node of six bits.
+///
+/// Made for lookups: a number needs nothing done to it, and a node's offset is
+/// in bytes.
+pub mod wide {
+    use super::tag;
+
+    /// Bits of the address.
+    pub const BITS: u32 = 18;
+    /// Entries.
+    pub const SIZE: usize = 1 << BITS;
+    /// Words of a root.
+    pub const WORDS: usize = SIZE / 2;
+    /// Set where the rest is a node's offset in bytes.
+    pub const NODE: u32 = 1 << 31;
+
+    /// The entry for a leaf or a reference to a node of six bits.
+    #[inline(always)]
+    #[must_use]
+    pub const fn pack(entry: u32) -> u32 {
+        if entry & tag::LEAF != 0 { entry & !tag::LEAF } else { NODE | (entry & tag::OFFSET) << 4 }
+    }
+
+    /// The leaf or reference of an entry.
+    #[inline(always)]
+    #[must_use]
+    pub const fn unpack(entry: u32) -> u32 {
+        if entry & NODE != 0 { (entry & !NODE) >> 4 | tag::SIX } else { entry | tag::LEAF }
+    }
 }
 
 /// The first word of the block that a reference names.
@@ -116,13 +169,13 @@ pub struct TreeRoot {
 pub struct TableRoot {
     /// Reference or leaf.
     pub entry: u32,
-    /// The default route's answer; 0: there is none.
+    /// The number of the default route's answer; 0: there is none.
     pub default: u32,
 }
 
 impl TableRoot {
     /// Nothing in it.
-    pub const EMPTY: TableRoot = TableRoot { entry: tag::LEAF, default: 0 };
+    pub const EMPTY: TableRoot = TableRoot { entry: tag::LEAF | none::DEFAULT, default: 0 };
 
     /// As one word.
     #[inline(always)]
@@ -168,10 +221,12 @@ pub struct Root {
     pub neighbours: TreeRoot,
     /// Neighbours by MAC address.
     pub macs: TreeRoot,
-    /// The top of the array of answers, and how many pages it has.
+    /// The tops of the two arrays of answers: what they are, and where their
+    /// groups' next hops stand.
     pub answers: [u32; 2],
-    /// The top of the hash's directory, and how many buckets there are.
-    pub hash: [u32; 2],
+    /// The neighbours' hashes, IPv4 and IPv6: the top of the pages, and how many buckets there
+    /// are.
+    pub hashes: [[u32; 2]; 2],
     /// How many different MAC addresses have a neighbour.
     pub mac_keys: u64,
     /// Units of the heap in use when this version was published.
@@ -197,7 +252,7 @@ impl Root {
             neighbours: TREE,
             macs: TREE,
             answers: [0; 2],
-            hash: [0; 2],
+            hashes: [[0; 2]; 2],
             mac_keys: 0,
             used_units: 0,
         }
@@ -206,6 +261,8 @@ impl Root {
     /// Where the trees begin in a slot; before them: the two words of table
     /// main, the answers, the hash (what lookups need: one cache line).
     const TREES_AT: usize = 16;
+    /// Where the hashes stand.
+    const HASHES_AT: [usize; 2] = [3, Self::TREES_AT + 2 * 9];
 
     fn trees(&self) -> [&TreeRoot; 9] {
         [
@@ -228,7 +285,9 @@ impl Root {
         words[0] = self.main[0].pack();
         words[1] = self.main[1].pack();
         words[2] = u64::from(self.answers[0]) | u64::from(self.answers[1]) << 32;
-        words[3] = u64::from(self.hash[0]) | u64::from(self.hash[1]) << 32;
+        for (at, [top, buckets]) in Self::HASHES_AT.into_iter().zip(self.hashes) {
+            words[at] = u64::from(top) | u64::from(buckets) << 32;
+        }
         words[4] = self.epoch;
         words[5] = self.revision;
         words[6] = self.mac_keys;
@@ -265,7 +324,7 @@ impl Root {
             neighbours: tree(7),
             macs: tree(8),
             answers: pair(2),
-            hash: pair(3),
+            hashes: Self::HASHES_AT.map(pair),
             mac_keys: word(6),
             used_units: word(7),
         }
@@ -274,7 +333,7 @@ impl Root {
 
 // What the drawing says.
 const _: () = assert!(SLOTS_AT + SLOTS * SLOT_WORDS <= HEADER_WORDS);
-const _: () = assert!(Root::TREES_AT + 2 * 9 <= SLOT_WORDS);
+const _: () = assert!(Root::HASHES_AT[1] < SLOT_WORDS);
 const _: () = assert!(SLOTS.is_power_of_two() && SLOTS >= 3);
 const _: () = assert!(cfg!(target_endian = "little"), "canonical bytes are stored as words");
 
@@ -300,7 +359,7 @@ mod tests {
             neighbours: tree(90),
             macs: tree(100),
             answers: [15, 16],
-            hash: [17, 18],
+            hashes: [[17, 18], [21, 22]],
             mac_keys: 19,
             used_units: 20,
         };

@@ -12,22 +12,21 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use ipc::SystemError;
-use ipc::map::Map;
 use rtm_model::{
     Attrs, Digest, Digests, Family, Group, GroupId, Link, LinkId, LinkName, Mac, Neighbour,
     NeighbourKey, NextHop, Route, RouteKey, TABLE_MAIN,
 };
 
 use crate::answers::{self, Answer, answer_at, group_in, hop_in};
-use crate::hash;
-use crate::instructions::{Ones, Popcnt, Portable, or_if_zero};
+use crate::hash::{self, entry4, entry6};
+use crate::instructions::{Ones, Popcnt, Portable};
 use crate::keys::{self, HAS_ATTRS, RouteWords};
 use crate::layout::{
     self, AT_BYTES, AT_DIGEST_KEY, AT_HASH_KEY, AT_ID, AT_LAYOUT, AT_MAGIC, AT_PID, AT_RING,
     AT_STATE, AT_SUCCESSOR, CURRENT, HEADER_WORDS, Root, SLOT_WORDS, SLOTS_AT, TableRoot, TreeRoot,
-    word_of,
+    none, word_of,
 };
-use crate::lpm::walk::{BATCH, batch4, batch6, walk4, walk6};
+use crate::lpm::walk::{BATCH, Direct, batch6, walk4, walk6};
 use crate::object;
 use crate::protocol::{self, Busy, Real, check, observe, slot_of};
 use crate::ring::RingReader;
@@ -144,6 +143,10 @@ struct Seen {
     /// The top of the array of answers, and its first page.
     answers: u32,
     first: usize,
+    /// Of IPv4, if the table is large.
+    direct: Option<Direct>,
+    /// The neighbours' hashes.
+    hashes: [[u32; 2]; 2],
 }
 
 /// An attached image. Cheap to clone: one for each thread.
@@ -179,11 +182,10 @@ impl Reader {
                 return Err(AttachError::NotSealed);
             }
         }
-        let map = Map::of(&fd, bytes as usize).map_err(AttachError::Map)?;
         if !bytes.is_power_of_two() {
             return Err(AttachError::NotAnImage { why: "its size is no power of two" });
         }
-        let words = ReadWords::new(map);
+        let words = ReadWords::of(&fd, bytes as usize).map_err(AttachError::Map)?;
         if words.get(AT_MAGIC) != layout::MAGIC {
             return Err(AttachError::NotAnImage { why: "its first eight bytes" });
         }
@@ -205,7 +207,14 @@ impl Reader {
             words,
             fd: fd.into(),
             secret,
-            seen: Cell::new(Seen { version: 0, main: [TableRoot::EMPTY; 2], answers: 0, first: 0 }),
+            seen: Cell::new(Seen {
+                version: 0,
+                main: [TableRoot::EMPTY; 2],
+                answers: 0,
+                first: 0,
+                direct: None,
+                hashes: [[0; 2]; 2],
+            }),
             repeats: Cell::new(0),
             busy: Cell::new(0),
             popcnt: Popcnt::detect(),
@@ -362,7 +371,8 @@ impl Search for Search4 {
 
     #[inline(always)]
     fn leaf(words: &ReadWords, ones: impl Ones, root: u32, address: u32) -> u32 {
-        walk4(words, ones, root, address)
+        let _ = ones;
+        walk4(words, root, address)
     }
 
     #[inline(always)]
@@ -373,7 +383,10 @@ impl Search for Search4 {
         addresses: &[u32],
         leaves: &mut [u32; BATCH],
     ) {
-        batch4(words, ones, root, addresses, leaves);
+        let _ = ones;
+        for (leaf, &address) in leaves.iter_mut().zip(addresses) {
+            *leaf = walk4(words, root, address);
+        }
     }
 }
 
@@ -408,7 +421,7 @@ impl Reader {
     /// [`Busy`].
     #[inline(always)]
     pub fn lookup4(&self, address: Ipv4Addr) -> Result<Option<Answer>, Busy> {
-        self.one::<Search4, true>(address.into())
+        self.one4::<true>(address.into())
     }
 
     /// Looks an IPv6 address up in table main.
@@ -434,7 +447,7 @@ impl Reader {
         addresses: &[u32],
         answers: &mut [Option<Answer>],
     ) -> Result<(), Busy> {
-        self.many::<Search4, true>(addresses, answers)
+        self.many4::<true>(addresses, answers)
     }
 
     /// Looks IPv6 addresses up in table main, as [`Self::lookup4_batch`].
@@ -458,7 +471,7 @@ impl Reader {
     #[doc(hidden)]
     #[inline(always)]
     pub fn unvalidated4(&self, address: Ipv4Addr) -> Result<Option<Answer>, Busy> {
-        self.one::<Search4, false>(address.into())
+        self.one4::<false>(address.into())
     }
 
     #[doc(hidden)]
@@ -474,7 +487,7 @@ impl Reader {
         addresses: &[u32],
         answers: &mut [Option<Answer>],
     ) -> Result<(), Busy> {
-        self.many::<Search4, false>(addresses, answers)
+        self.many4::<false>(addresses, answers)
     }
 
     #[doc(hidden)]
@@ -485,6 +498,48 @@ impl Reader {
         answers: &mut [Option<Answer>],
     ) -> Result<(), Busy> {
         self.many::<Search6, false>(addresses, answers)
+    }
+
+    #[inline(always)]
+    fn one4<const CHECKED: bool>(&self, address: u32) -> Result<Option<Answer>, Busy> {
+        let seen = self.seen.get();
+        let found = seen.direct.and_then(|direct| direct.answer(&self.words, address));
+        match found {
+            Some(word) if !CHECKED || check::<Real>(&self.words) == seen.version => {
+                Ok(Answer::from_word(word))
+            }
+            // By a call: for a small table, or what three loads don't find.
+            _ => self.one4_by_call(address),
+        }
+    }
+
+    #[inline(never)]
+    fn one4_by_call(&self, address: u32) -> Result<Option<Answer>, Busy> {
+        self.one::<Search4, true>(address)
+    }
+
+    #[inline(always)]
+    fn many4<const CHECKED: bool>(
+        &self,
+        addresses: &[u32],
+        answers: &mut [Option<Answer>],
+    ) -> Result<(), Busy> {
+        assert_eq!(addresses.len(), answers.len(), "one answer per address");
+        for (addresses, answers) in addresses.chunks(BATCH).zip(answers.chunks_mut(BATCH)) {
+            let seen = self.seen.get();
+            let Some(direct) = seen.direct else {
+                self.many::<Search4, CHECKED>(addresses, answers)?;
+                continue;
+            };
+            direct.answers(&self.words, addresses, |index, found| {
+                let word = found.unwrap_or_else(|| rest4(&self.words, &seen, addresses[index]));
+                answers[index] = Answer::from_word(word);
+            });
+            if CHECKED && check::<Real>(&self.words) != seen.version {
+                self.many_again::<Search4>(addresses, answers)?;
+            }
+        }
+        Ok(())
     }
 
     #[inline(always)]
@@ -550,7 +605,9 @@ impl Reader {
         let (value, seen) = self.read(|words, version, root| {
             let answers = root.answers[0];
             let first = answer_at(0, words, answers);
-            let seen = Seen { version, main: root.main, answers, first };
+            let direct = Direct::new(words, root.main[0].entry, first);
+            let (main, hashes) = (root.main, root.hashes);
+            let seen = Seen { version, main, answers, first, direct, hashes };
             (body(words, &seen), seen)
         })?;
         self.seen.set(seen);
@@ -587,12 +644,24 @@ fn answer_words<S: Search>(
 
 #[inline(always)]
 fn answer_of_leaf(words: &ReadWords, seen: &Seen, root: TableRoot, leaf: u32) -> u64 {
-    // No branch: where random addresses go, a third has no route.
-    let leaf = or_if_zero(leaf, root.default);
-    if leaf as usize >= answers::PER_PAGE {
-        return words.get(answer_at(leaf, words, seen.answers));
+    let number = number_of(leaf, root);
+    if number as usize >= answers::PER_PAGE {
+        return words.get(answer_at(number, words, seen.answers));
     }
-    words.get(seen.first + 2 * leaf as usize)
+    words.get(seen.first + number as usize)
+}
+
+/// The number of the answer that a leaf means in a table with this root.
+#[inline(always)]
+fn number_of(leaf: u32, root: TableRoot) -> u32 {
+    // A trie of table main has no such leaf.
+    if leaf == none::DEFAULT && root.default != 0 { root.default } else { leaf }
+}
+
+/// The word of the answer to what [`Direct`] didn't find.
+#[inline(never)]
+fn rest4(words: &ReadWords, seen: &Seen, address: u32) -> u64 {
+    answer_word::<Search4>(words, Portable, seen, address)
 }
 
 /// Lookups in any table, and what stands behind an answer.
@@ -607,14 +676,15 @@ impl Reader {
         found.map_or(TableRoot::EMPTY, |value| TableRoot::unpack(value[index]))
     }
 
-    /// Where the answer for an address stands in a version.
-    fn answer_place(words: &ReadWords, root: &Root, table: u32, address: IpAddr) -> usize {
+    /// Both words of the answer for an address in a version.
+    fn answer(words: &ReadWords, root: &Root, table: u32, address: IpAddr) -> [u64; 2] {
         let at = Reader::table_root(words, root, table, address);
         let leaf = match address {
-            IpAddr::V4(address) => walk4(words, Portable, at.entry, address.into()),
+            IpAddr::V4(address) => walk4(words, at.entry, address.into()),
             IpAddr::V6(address) => walk6(words, Portable, at.entry, address.into()),
         };
-        answer_at(if leaf == 0 { at.default } else { leaf }, words, root.answers[0])
+        let number = number_of(leaf, at);
+        root.answers.map(|top| words.get(answer_at(number, words, top)))
     }
 
     /// Looks an address up in a table: the longest prefix, there tos 0 and the
@@ -627,7 +697,7 @@ impl Reader {
             IpAddr::V4(address) if table == TABLE_MAIN => self.lookup4(address),
             IpAddr::V6(address) if table == TABLE_MAIN => self.lookup6(address),
             address => self.read(|words, _, root| {
-                Answer::from_word(words.get(Reader::answer_place(words, root, table, address)))
+                Answer::from_word(Reader::answer(words, root, table, address)[0])
             }),
         }
     }
@@ -645,9 +715,8 @@ impl Reader {
         flow_hash: u32,
     ) -> Result<Option<(Answer, Option<NextHop>)>, Busy> {
         self.read(|words, _, root| {
-            let at = Reader::answer_place(words, root, table, address);
-            let answer = Answer::from_word(words.get(at))?;
-            Some((answer, hop_in(words, words.get(at + 1), flow_hash)))
+            let [answer, place] = Reader::answer(words, root, table, address);
+            Some((Answer::from_word(answer)?, hop_in(words, place, flow_hash)))
         })
     }
 
@@ -716,13 +785,11 @@ impl Reader {
     /// [`Busy`].
     #[inline]
     pub fn neighbour(&self, key: &NeighbourKey) -> Result<Option<Neighbour>, Busy> {
-        let words3 = keys::neighbour_key(key.ip, key.link);
-        let found = self.read_part(|words, slot| {
-            let root = halves(words.get(slot + 3));
-            hash::find(words, root, self.secret, words3)
-        })?;
-        Ok(found
-            .map(|words| keys::neighbour_of(keys::neighbour_order(words3), [words[3], words[4]])))
+        let order = keys::neighbour_order(keys::neighbour_key(key.ip, key.link));
+        self.read(|words, _, root| {
+            let value = Tree::<4, 2>::new(root.neighbours).find(words, &order)?;
+            Some(keys::neighbour_of(order, value))
+        })
     }
 
     /// Its MAC address alone: what a data plane asks for.
@@ -734,24 +801,26 @@ impl Reader {
     #[inline(always)]
     pub fn neighbour_mac(&self, ip: IpAddr, link: Option<LinkId>) -> Result<Option<Mac>, Busy> {
         let key = keys::neighbour_key(ip, link);
-        let found = self.read_part(|words, slot| {
-            hash::find(words, halves(words.get(slot + 3)), self.secret, key)
-        })?;
-        Ok(found.and_then(|words| keys::mac_of(words[3])))
+        let find = |words: &ReadWords, seen: &Seen| match ip {
+            IpAddr::V4(_) => hash::find(words, seen.hashes[0], self.secret, &entry4(key, 0)),
+            IpAddr::V6(_) => hash::find(words, seen.hashes[1], self.secret, &entry6(key, 0)),
+        };
+        let seen = self.seen.get();
+        let mut found = find(&self.words, &seen);
+        if check::<Real>(&self.words) != seen.version {
+            found = self.find_again(&find)?;
+        }
+        Ok(found.and_then(keys::mac_of))
     }
 
-    /// As [`Self::read`], for who needs few words of the slot.
-    #[inline(always)]
-    fn read_part<T>(&self, mut body: impl FnMut(&ReadWords, usize) -> T) -> Result<T, Busy> {
-        let mut repeats = 0;
-        let result = protocol::read::<Real, _, _>(&self.words, &mut repeats, |words, version| {
-            body(words, SLOTS_AT + slot_of(version) * SLOT_WORDS)
-        });
-        if repeats > 0 {
-            self.repeats.set(self.repeats.get() + repeats);
-            self.busy.set(self.busy.get() + u64::from(result.is_err()));
-        }
-        result
+    /// Of the version that is visible now: another one than the one seen last.
+    #[cold]
+    #[inline(never)]
+    fn find_again(
+        &self,
+        find: &dyn Fn(&ReadWords, &Seen) -> Option<u64>,
+    ) -> Result<Option<u64>, Busy> {
+        self.read_seen(find)
     }
 
     /// The neighbours with this address, on any link, in the order of links.

@@ -15,7 +15,7 @@
 use core::fmt;
 use core::sync::atomic::Ordering;
 
-use crate::heap::{Heap, SLAB_WORDS, Usage};
+use crate::heap::{Heap, Part, SLAB_WORDS, Usage};
 use crate::layout::{
     AT_BYTES, AT_HEAP, AT_ID, AT_STATE, AT_SUCCESSOR, HEADER_WORDS, STATE_MOVED, UNIT_WORDS,
     word_of,
@@ -72,14 +72,6 @@ pub trait Memory: WordsMut + Sized {
     /// [`Full`].
     fn allocate(&self, from: u64, bytes: u64) -> Result<(), Full> {
         let _ = (from, bytes);
-        Ok(())
-    }
-
-    /// All of it is allocated.
-    ///
-    /// # Errors
-    /// [`Full`].
-    fn allocated(&self) -> Result<(), Full> {
         Ok(())
     }
 
@@ -173,7 +165,7 @@ impl<M: Memory> Store<M> {
 
     /// Copies words to a fresh block.
     #[inline(always)]
-    fn copy_words(&self, from: usize, to: usize, count: usize) {
+    pub(crate) fn copy_words(&self, from: usize, to: usize, count: usize) {
         self.mem.copy(from, to, count);
         if let Some(growth) = self.growth.as_ref().filter(|_| to < self.mirrored) {
             // All of it, wherever the copy has got to within the block.
@@ -257,6 +249,10 @@ impl<M: Memory> Store<M> {
 
     pub(crate) fn usage(&self) -> Usage {
         self.heap.usage()
+    }
+
+    pub(crate) fn parts(&self) -> Vec<Part> {
+        self.heap.parts()
     }
 
     /// The prefix lengths noted for the first `count` entries of a block.
@@ -420,9 +416,6 @@ impl<M: Memory> Store<M> {
         if part > 0 {
             growth.to.allocate(growth.allocated, part)?;
             growth.allocated += part;
-            if growth.allocated == bytes {
-                growth.to.allocated()?;
-            }
         }
         let mut budget = budget - part;
         if growth.allocated < bytes || budget == 0 {

@@ -15,10 +15,16 @@
 //! kills the process at the k-th store (`tests/crash.rs`).
 #![allow(unsafe_code)] // raw loads and stores in the mapping, each argued below
 
+use core::marker::PhantomData;
+use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use ipc::map::{Map, MapMut};
+
+use crate::instructions::Ones;
+use crate::layout::{HEADER_WORDS, UNIT_BYTES};
 
 /// Words that can be read.
 pub trait Words {
@@ -33,6 +39,12 @@ pub trait Words {
     /// The word at `at`; behind the end some number.
     fn load(&self, at: usize, order: Ordering) -> u64;
 
+    /// The word `at` of the header, which all memory has.
+    #[inline(always)]
+    fn load_header(&self, at: usize, order: Ordering) -> u64 {
+        self.load(at, order)
+    }
+
     /// A fence between this memory's accesses.
     fn fence(&self, order: Ordering);
 
@@ -40,6 +52,12 @@ pub trait Words {
     #[inline(always)]
     fn get(&self, at: usize) -> u64 {
         self.load(at, Ordering::Relaxed)
+    }
+
+    /// The word `index`, of at most 512, behind word `at`; `at` may be anything.
+    #[inline(always)]
+    fn get_near(&self, at: usize, index: usize) -> u64 {
+        self.get(at + index)
     }
 
     /// The 32-bit entry `index` of an array that begins at word `at`, relaxed.
@@ -100,6 +118,8 @@ pub struct ReadWords {
     base: *const u64,
     /// The bytes, a power of two, less one.
     mask: usize,
+    /// The same, for what begins on a unit.
+    unit_mask: usize,
     map: Arc<Map>,
 }
 
@@ -109,15 +129,101 @@ unsafe impl Send for ReadWords {}
 // SAFETY: as above.
 unsafe impl Sync for ReadWords {}
 
+/// An array of `WORDS` words that was found to be inside of a [`ReadWords`],
+/// with which it must be used: then no access asks where it is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Part<const WORDS: usize>(NonNull<u64>);
+
+// SAFETY: an address; what it is used with may be sent.
+unsafe impl<const WORDS: usize> Send for Part<WORDS> {}
+
 impl ReadWords {
-    /// The words of a map.
+    /// The words of `bytes` bytes behind a descriptor.
+    ///
+    /// # Errors
+    /// It can't be mapped.
     ///
     /// # Panics
-    /// If its length is no power of two, or less than a word.
-    #[must_use]
-    pub fn new(map: Map) -> ReadWords {
-        assert!(map.len().is_power_of_two() && map.len() >= 8, "{} bytes", map.len());
-        ReadWords { base: map.as_ptr().cast(), mask: map.len() - 1, map: Arc::new(map) }
+    /// If that is no power of two, or less than a page.
+    pub fn of(fd: impl AsFd, bytes: usize) -> Result<ReadWords, ipc::map::Error> {
+        assert!(bytes.is_power_of_two() && bytes >= GUARD_BYTES, "{bytes} bytes");
+        let map = Map::guarded(fd, bytes)?;
+        let (base, mask) = (map.as_ptr().cast(), bytes - 1);
+        let unit_mask = mask & !(UNIT_BYTES - 1);
+        Ok(ReadWords { base, mask, unit_mask, map: Arc::new(map) })
+    }
+
+    /// The word at this byte.
+    ///
+    /// # Safety
+    /// It is inside the map or the page behind it, and the place is a multiple of 8.
+    #[inline(always)]
+    unsafe fn load_at(&self, place: usize, order: Ordering) -> u64 {
+        // SAFETY: inside the map and aligned (the caller's promise; maps begin on a
+        // page), mapped for as long as `self` lives, and the memory is only ever
+        // accessed as atomic 64-bit words. The load is relaxed, which the
+        // standard library guarantees for read-only memory; an acquire is a
+        // fence behind it.
+        let value = unsafe {
+            AtomicU64::from_ptr(self.base.byte_add(place).cast_mut()).load(Ordering::Relaxed)
+        };
+        if order != Ordering::Relaxed {
+            self.fence(Ordering::Acquire);
+        }
+        value
+    }
+
+    /// The array that begins at word `at`, if it is inside.
+    pub(crate) fn part<const WORDS: usize>(&self, at: usize) -> Option<Part<WORDS>> {
+        const { assert!(WORDS.is_power_of_two()) }
+        let end = at.checked_add(WORDS)?;
+        // SAFETY: inside the map (compared just now).
+        let first = (end <= self.len()).then(|| unsafe { self.base.add(at) })?;
+        NonNull::new(first.cast_mut()).map(Part)
+    }
+
+    /// Word `index` (modulo its length) of a part of this mapping.
+    #[inline(always)]
+    pub(crate) fn get_of<const WORDS: usize>(&self, part: Part<WORDS>, index: usize) -> u64 {
+        // SAFETY: inside the part, which is inside the map, which `self` keeps;
+        // otherwise as in `load`.
+        unsafe {
+            AtomicU64::from_ptr(part.0.as_ptr().add(index & (WORDS - 1))).load(Ordering::Relaxed)
+        }
+    }
+
+    /// The 32-bit entry `index` (modulo its length) of a part of this mapping.
+    #[inline(always)]
+    pub(crate) fn half_of<const WORDS: usize>(&self, part: Part<WORDS>, index: usize) -> u32 {
+        let index = index & (2 * WORDS - 1);
+        #[cfg(target_arch = "x86_64")]
+        {
+            let value: u32;
+            // SAFETY: as in `get_of` and `half`.
+            unsafe {
+                core::arch::asm!(
+                    "mov {value:e}, dword ptr [{part} + 4 * {index}]",
+                    value = lateout(reg) value,
+                    part = in(reg) part.0.as_ptr(),
+                    index = in(reg) index,
+                    options(pure, readonly, nostack, preserves_flags),
+                );
+            }
+            value
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        {
+            (self.get_of(part, index / 2) >> (index % 2 * 32)) as u32
+        }
+    }
+
+    /// The word where the node of six bits begins that an entry of a wide root
+    /// refers to; of any other entry, some word.
+    #[inline(always)]
+    pub(crate) fn node(&self, entry: u32) -> Node<'_> {
+        let place = entry as usize & self.unit_mask;
+        // SAFETY: inside the map (masked).
+        Node(unsafe { self.base.byte_add(place) }, PhantomData)
     }
 
     /// Where a part of `bytes` bytes, number `index` from word `at`, is.
@@ -133,6 +239,56 @@ impl ReadWords {
     }
 }
 
+/// What is mapped behind the object, so that a node needs one look at where it is, not
+/// one for each access.
+const GUARD_BYTES: usize = 4096;
+
+/// A node of six bits in a mapping: a bitmap, then entries of 16 bits.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Node<'a>(*const u64, PhantomData<&'a ReadWords>);
+
+impl Node<'_> {
+    /// Tells the processor that it will be read.
+    #[inline(always)]
+    pub(crate) fn prefetch(self) {
+        prefetch(self.0, 0);
+    }
+
+    /// The 16-bit entry of the run that `slot` (modulo 64) is in. (As 64 bits, or the
+    /// compiler clears the upper half again before each use.)
+    #[inline(always)]
+    pub(crate) fn entry(self, ones: impl Ones, slot: u32) -> u64 {
+        // SAFETY: inside the map, aligned to a unit; otherwise as in `load`.
+        let map = unsafe { AtomicU64::from_ptr(self.0.cast_mut()).load(Ordering::Relaxed) };
+        let count = ones.of(map >> (slot & 63)) as usize;
+        const { assert!(8 + 2 * 64 <= GUARD_BYTES) }
+        #[cfg(target_arch = "x86_64")]
+        {
+            let value: u64;
+            // SAFETY: at most 64 bits are set, so this is less than a page behind
+            // the node, mapped wherever the node is; aligned. Otherwise as in `half`.
+            unsafe {
+                core::arch::asm!(
+                    "movzx {value:e}, word ptr [{node} + 2 * {count} + 6]",
+                    value = lateout(reg) value,
+                    node = in(reg) self.0,
+                    count = in(reg) count,
+                    options(pure, readonly, nostack, preserves_flags),
+                );
+            }
+            value
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        {
+            let (word, part) = ((3 + count) / 4, (3 + count) % 4);
+            // SAFETY: as above; the whole word.
+            let word =
+                unsafe { AtomicU64::from_ptr(self.0.add(word).cast_mut()).load(Ordering::Relaxed) };
+            u64::from((word >> (16 * part)) as u16)
+        }
+    }
+}
+
 impl Words for ReadWords {
     #[inline(always)]
     fn len(&self) -> usize {
@@ -141,19 +297,23 @@ impl Words for ReadWords {
 
     #[inline(always)]
     fn load(&self, at: usize, order: Ordering) -> u64 {
-        let place = self.place(at, 0, 8);
-        // SAFETY: inside the map (masked), aligned (maps begin on a page, the
-        // place is a multiple of 8), mapped for as long as `self` lives, and the memory is only ever
-        // accessed as atomic 64-bit words. The load is relaxed, which the
-        // standard library guarantees for read-only memory; an acquire is a
-        // fence behind it.
-        let value = unsafe {
-            AtomicU64::from_ptr(self.base.byte_add(place).cast_mut()).load(Ordering::Relaxed)
-        };
-        if order != Ordering::Relaxed {
-            self.fence(Ordering::Acquire);
-        }
-        value
+        // SAFETY: masked.
+        unsafe { self.load_at(self.place(at, 0, 8), order) }
+    }
+
+    #[inline(always)]
+    fn get_near(&self, at: usize, index: usize) -> u64 {
+        let place = ((at << 3) & self.mask) + 8 * (index & (GUARD_BYTES / 8 - 1));
+        // SAFETY: less than a page behind what is inside, so in the page that is
+        // mapped behind the object if not in the object.
+        unsafe { self.load_at(place, Ordering::Relaxed) }
+    }
+
+    #[inline(always)]
+    fn load_header(&self, at: usize, order: Ordering) -> u64 {
+        const { assert!(HEADER_WORDS.is_power_of_two() && 8 * HEADER_WORDS <= GUARD_BYTES) }
+        // SAFETY: in the first page, which each map has.
+        unsafe { self.load_at(8 * (at & (HEADER_WORDS - 1)), order) }
     }
 
     #[inline(always)]

@@ -12,15 +12,16 @@ use rtm_model::{
     Digests, Entity, EntityKey, EntityKind, Family, GroupId, Neighbour, Route, RouteKey, TABLE_MAIN,
 };
 
-use crate::answers::{Answer, Answers};
+use crate::answers::{Answer, Answers, Short};
 use crate::batch::{BATCH, Batch, Queued};
-use crate::hash::Table as Hash;
-use crate::heap::Usage;
+use crate::hash::{Table as Hash, entry4, entry6};
+use crate::heap::{Part, Usage};
 use crate::keys::{self, HAS_ATTRS, RouteWords};
 use crate::layout::{
-    self, AT_STATE, HEADER_WORDS, Root, SLOT_WORDS, SLOTS_AT, TableRoot, TreeRoot, tag, word_of,
+    self, AT_STATE, HEADER_WORDS, Root, SLOT_WORDS, SLOTS_AT, TableRoot, TreeRoot, none, tag,
+    word_of,
 };
-use crate::lpm::{Painter, Slot, paint, small};
+use crate::lpm::{Painter, Slot, Wide, paint, small, wide};
 use crate::protocol::{Real, publish, slot_of};
 use crate::ring::RingWriter;
 use crate::store::{Full, Memory, Store};
@@ -135,8 +136,13 @@ pub struct Writer<M: Memory> {
     neighbours: Tree<4, 2>,
     macs: Tree<4, 2>,
     mac_keys: u64,
-    hash: Hash,
+    hash4: Hash<2>,
+    hash6: Hash<4>,
     answers: Answers,
+    /// Table main's prefixes that are not in its tries.
+    short: Short,
+    /// The root of table main's IPv4 trie, if it is a large one.
+    wide: Option<Wide>,
     painter: Painter,
     ring: RingWriter,
     batch: Batch,
@@ -223,8 +229,11 @@ impl<M: Memory> Writer<M> {
             neighbours: Tree::new(TreeRoot::default()),
             macs: Tree::new(TreeRoot::default()),
             mac_keys: 0,
-            hash: Hash::new(secret),
+            hash4: Hash::new(secret),
+            hash6: Hash::new(secret),
             answers,
+            short: Short::new(),
+            wide: None,
             painter: Painter::default(),
             ring: RingWriter::new(HEADER_WORDS, ring_words),
             batch: Batch::default(),
@@ -323,7 +332,8 @@ impl<M: Memory> Writer<M> {
             if neighbours {
                 writer.neighbours.clear(&mut writer.store);
                 writer.macs.clear(&mut writer.store);
-                writer.hash.clear(&mut writer.store);
+                writer.hash4.clear(&mut writer.store);
+                writer.hash6.clear(&mut writer.store);
                 writer.mac_keys = 0;
             }
             Ok(())
@@ -337,7 +347,7 @@ impl<M: Memory> Writer<M> {
     /// [`Full`]; the visible revision stays as it was.
     pub fn commit(&mut self, epoch: u64, revision: u64, digests: &Digests) -> Result<(), Full> {
         self.settle()?;
-        if let Err(full) = self.finish_tables() {
+        if let Err(full) = self.finish() {
             self.full = Some(full.clone());
             return Err(full);
         }
@@ -358,8 +368,8 @@ impl<M: Memory> Writer<M> {
             links: self.links.at,
             neighbours: self.neighbours.at,
             macs: self.macs.at,
-            answers: [self.answers.pages.top, self.answers.pages.count],
-            hash: self.hash.root(),
+            answers: self.answers.tops(),
+            hashes: [self.hash4.root(), self.hash6.root()],
             mac_keys: self.mac_keys,
             used_units: self.store.usage().used / unit,
         };
@@ -370,6 +380,9 @@ impl<M: Memory> Writer<M> {
         }
         publish::<Real>(self.store.mem(), self.version);
         self.store.committed(self.version);
+        if let Some(wide) = &mut self.wide {
+            wide.committed();
+        }
         self.slice = self.store.tend();
         Ok(())
     }
@@ -445,7 +458,11 @@ impl<M: Memory> Writer<M> {
         let live = self.store.usage().used;
         // Scattered changes copy at most everything; what they add, twice over.
         let copied = (changes * CHANGE_COPIES_BYTES).min(live + live / 4);
-        copied + changes * CHANGE_ADDS_BYTES + RESERVE_BYTES
+        // It may get a wide root.
+        let prefixes = self.tables.get(&TABLE_MAIN).map_or(0, |main| main[0].prefixes);
+        let gets = self.wide.is_none() && prefixes + changes > 4 * wide::PREFIXES_MIN;
+        let root = if gets { wide::BYTES } else { 0 };
+        copied + changes * CHANGE_ADDS_BYTES + RESERVE_BYTES + root
     }
 
     /// Sizes.
@@ -461,6 +478,12 @@ impl<M: Memory> Writer<M> {
             slice: self.slice,
             hurried: self.store.hurried(),
         }
+    }
+
+    /// The heap by kinds of blocks: so many of each there are.
+    #[must_use]
+    pub fn parts(&self) -> Vec<Part> {
+        self.store.parts()
     }
 
     /// Bytes of the longest-prefix structure of a table's family: pages, nodes,
@@ -518,7 +541,8 @@ impl<M: Memory> Writer<M> {
             return Ok(());
         }
         let mut batch = core::mem::take(&mut self.batch);
-        batch.look_ahead(&self.store, &self.routes4, &self.routes6, |table, family| {
+        let wide = self.wide.as_ref();
+        batch.look_ahead(&self.store, &self.routes4, &self.routes6, wide, |table, family| {
             let tables = self.tables.get(&table);
             tables.map_or(tag::LEAF, |tables| tables[index_of(family)].root.entry)
         });
@@ -558,6 +582,11 @@ const CHANGE_COPIES_BYTES: u64 = 2 << 10;
 const CHANGE_ADDS_BYTES: u64 = 256;
 /// What is left over in slabs of each size.
 const RESERVE_BYTES: u64 = 1 << 20;
+
+/// Is a prefix of this length not part of the table's trie?
+fn is_short(table: u32, len: u8) -> bool {
+    table == TABLE_MAIN && len < none::SHORT_BITS
+}
 
 fn index_of(family: Family) -> usize {
     usize::from(family == Family::V6)
@@ -643,21 +672,24 @@ impl<M: Memory> Writer<M> {
             Some(answer) => self.answers.acquire(&mut self.store, answer)?,
             None => 0,
         };
+        let is_short = is_short(table, len);
+        if is_short {
+            self.short.set(family, bits, len, number);
+        }
         if len == 0 {
             state.root.default = number;
         } else {
             state.prefixes += u64::from(before.is_none());
             state.prefixes -= u64::from(after.is_none());
-            if state.is_trie {
+            if !state.is_trie {
+                state.stale = true;
+            } else if !is_short {
                 let slot = match after {
                     Some(_) => Slot::leaf(number, len),
                     None => self.covering(family, table, bits, len),
                 };
                 let root = state.root.entry;
-                state.root.entry =
-                    self.painter.paint(&mut self.store, family, root, bits, len, slot)?;
-            } else {
-                state.stale = true;
+                state.root.entry = self.paint(family, root, bits, len, slot)?;
             }
         }
         if let Some(answer) = before {
@@ -669,8 +701,45 @@ impl<M: Memory> Writer<M> {
             self.make_small(table, family);
         } else if !state.is_trie && state.prefixes > small::PREFIXES_MAX as u64 {
             self.make_trie(table, family)?;
+        } else if table == TABLE_MAIN && family == Family::V4 && state.is_trie {
+            self.choose_root(state.prefixes)?;
         }
         Ok(())
+    }
+
+    /// A large table main has a wide root. Without room for one it does without.
+    fn choose_root(&mut self, prefixes: u64) -> Result<(), Full> {
+        let widen = self.wide.is_none()
+            && prefixes >= 4 * wide::PREFIXES_MIN
+            && prefixes % wide::PREFIXES_MIN == 0;
+        if !widen && (self.wide.is_none() || prefixes >= wide::PREFIXES_MIN) {
+            return Ok(());
+        }
+        let state = &mut self.tables.get_mut(&TABLE_MAIN).expect("a table with routes")[0];
+        if let Some(wide) = self.wide.take() {
+            state.root.entry = wide.into_pages(&mut self.store)?;
+        } else if let Ok(wide) = Wide::of_pages(&mut self.store, state.root.entry) {
+            state.root.entry = wide.reference();
+            self.wide = Some(wide);
+        }
+        Ok(())
+    }
+
+    /// Paints in a trie; returns its root.
+    fn paint(
+        &mut self,
+        family: Family,
+        root: u32,
+        bits: u128,
+        len: u8,
+        slot: Slot,
+    ) -> Result<u32, Full> {
+        let wide = self.wide.as_mut().filter(|wide| wide.reference() == root);
+        let Some(wide) = wide.filter(|_| family == Family::V4) else {
+            return self.painter.paint(&mut self.store, family, root, bits, len, slot);
+        };
+        self.painter.paint_wide(&mut self.store, wide, bits, len, slot)?;
+        Ok(wide.reference())
     }
 
     /// The leaf of the longest prefix around this one, itself left out.
@@ -679,7 +748,12 @@ impl<M: Memory> Writer<M> {
             Family::V4 => covering(&self.store, &self.routes4, table, bits, len),
             Family::V6 => covering(&self.store, &self.routes6, table, bits, len),
         };
-        found.map_or(Slot::NONE, |(value, len)| {
+        let found = found.filter(|(_, len)| !is_short(table, *len));
+        let none = match table {
+            TABLE_MAIN => none::of(family, (bits >> (128 - u32::from(none::SHORT_BITS))) as u8),
+            _ => none::DEFAULT,
+        };
+        found.map_or(Slot::none(none), |(value, len)| {
             Slot::leaf(self.answers.number(answer_of(value)), len)
         })
     }
@@ -699,8 +773,8 @@ impl<M: Memory> Writer<M> {
         if state.root.entry & tag::LEAF == 0 {
             self.store.retire(state.root.entry & tag::OFFSET);
         }
-        let mut root = tag::LEAF;
-        for prefix in painted {
+        let mut root = paint::empty(&mut self.store, family, table == TABLE_MAIN)?;
+        for prefix in painted.into_iter().filter(|prefix| !is_short(table, prefix.len)) {
             let slot = Slot::leaf(prefix.answer, prefix.len);
             root =
                 self.painter.paint(&mut self.store, family, root, prefix.bits, prefix.len, slot)?;
@@ -713,7 +787,13 @@ impl<M: Memory> Writer<M> {
         let state =
             &mut self.tables.get_mut(&table).expect("a table with routes")[index_of(family)];
         paint::clear(&mut self.store, family, state.root.entry);
-        (state.root.entry, state.is_trie, state.stale) = (tag::LEAF, false, true);
+        (state.root.entry, state.is_trie, state.stale) = (TableRoot::EMPTY.entry, false, true);
+    }
+
+    /// What is left to be done before a commit.
+    fn finish(&mut self) -> Result<(), Full> {
+        self.finish_tables()?;
+        self.answers.finish(&mut self.store, &mut self.short)
     }
 
     /// Builds the small tables that changed, and the tree of tables.
@@ -782,6 +862,12 @@ impl<M: Memory> Writer<M> {
         self.attrs4.clear(&mut self.store);
         self.attrs6.clear(&mut self.store);
         self.table_tree.clear(&mut self.store);
+        if let Some(wide) = self.wide.take() {
+            paint::clear_wide(&mut self.store, wide);
+            let main = self.tables.get_mut(&TABLE_MAIN).expect("a table with routes");
+            (main[0].root.entry, main[0].is_trie) = (TableRoot::EMPTY.entry, false);
+        }
+        self.short.clear();
         for (_, states) in self.tables.drain() {
             for (state, family) in states.iter().zip([Family::V4, Family::V6]) {
                 if state.is_trie {
@@ -805,7 +891,11 @@ impl<M: Memory> Writer<M> {
         let value = [words[3], words[4]];
         let before =
             self.neighbours.insert(&mut self.store, &keys::neighbour_order(key), &value)?;
-        self.hash.insert(&mut self.store, words)?;
+        if neighbour.key.ip.is_ipv4() {
+            self.hash4.insert(&mut self.store, entry4(key, value[0]))?;
+        } else {
+            self.hash6.insert(&mut self.store, entry6(key, value[0]))?;
+        }
         let had = before.and_then(|value| keys::mac_of(value[0]));
         let has = keys::mac_of(value[0]);
         if had != has {
@@ -824,7 +914,11 @@ impl<M: Memory> Writer<M> {
     fn delete_neighbour(&mut self, key: [u64; 3]) -> Result<(), Full> {
         let before = self.neighbours.remove(&mut self.store, &keys::neighbour_order(key))?;
         let Some(value) = before else { return Ok(()) };
-        self.hash.remove(&mut self.store, key)?;
+        if key[2] >> 32 == 4 {
+            self.hash4.remove(&mut self.store, &entry4(key, 0))?;
+        } else {
+            self.hash6.remove(&mut self.store, &entry6(key, 0))?;
+        }
         self.forget_mac(keys::mac_of(value[0]), key)
     }
 

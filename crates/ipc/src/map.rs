@@ -66,6 +66,8 @@ operation_error! {
 pub(crate) enum Origin {
     /// From mmap: munmap.
     Mapped,
+    /// The same, with a page of zeros behind it.
+    Guarded,
     /// From shmat: shmdt.
     Attached,
 }
@@ -98,6 +100,10 @@ impl Drop for Map {
             Origin::Mapped => unsafe {
                 let _ = rustix::mm::munmap(start, self.len);
             },
+            // SAFETY: as above, and the page behind it is ours, too.
+            Origin::Guarded => unsafe {
+                let _ = rustix::mm::munmap(start, guarded_len(self.len));
+            },
             // SAFETY: `start` is what shmat gave us.
             Origin::Attached => unsafe {
                 libc::shmdt(start);
@@ -106,7 +112,8 @@ impl Drop for Map {
     }
 }
 
-fn map(fd: &impl AsFd, len: usize, prot: ProtFlags) -> Result<Map, Error> {
+/// Has the object so many bytes?
+fn check_len(fd: &impl AsFd, len: usize) -> Result<(), Error> {
     if len == 0 {
         return Err(Error::Empty {});
     }
@@ -115,6 +122,11 @@ fn map(fd: &impl AsFd, len: usize, prot: ProtFlags) -> Result<Map, Error> {
     if (len as u64) > size {
         return Err(Error::TooShort { wanted: len, size });
     }
+    Ok(())
+}
+
+fn map(fd: &impl AsFd, len: usize, prot: ProtFlags) -> Result<Map, Error> {
+    check_len(fd, len)?;
     // SAFETY: no address is asked for, so nothing that exists is replaced; the
     // result is only touched through this module.
     let start =
@@ -127,7 +139,48 @@ fn map(fd: &impl AsFd, len: usize, prot: ProtFlags) -> Result<Map, Error> {
     Ok(Map { start, len, origin: Origin::Mapped })
 }
 
+/// `len` bytes in whole pages, and a page more.
+fn guarded_len(len: usize) -> usize {
+    let page = rustix::param::page_size();
+    len.next_multiple_of(page) + page
+}
+
 impl Map {
+    /// As [`Map::of`], with a page behind the mapping that reads as zeros: who
+    /// follows an offset out of memory that changes under him may read up to a
+    /// page further than the object goes, instead of comparing before each read.
+    ///
+    /// # Errors
+    /// [`Error`].
+    ///
+    /// Source: [mmap(2)](https://man7.org/linux/man-pages/man2/mmap.2.html).
+    pub fn guarded(fd: impl AsFd, len: usize) -> Result<Self, Error> {
+        check_len(&fd, len)?;
+        let failed = |errno| Error::from(SystemError::new("mmap", format!("{len} bytes"), errno));
+        let whole = guarded_len(len);
+        // SAFETY: no address is asked for, so nothing that exists is replaced.
+        let start = unsafe {
+            let null = core::ptr::null_mut();
+            rustix::mm::mmap_anonymous(null, whole, ProtFlags::READ, MapFlags::PRIVATE)
+        }
+        .map_err(failed)?;
+        let map = Self {
+            start: NonNull::new(start.cast()).expect("mmap never returns null"),
+            len,
+            origin: Origin::Guarded,
+        };
+        let flags = MapFlags::SHARED | MapFlags::FIXED;
+        // SAFETY: replaces the first pages of what was mapped just now, which
+        // nobody else knows.
+        unsafe { rustix::mm::mmap(start, len, ProtFlags::READ, flags, &fd, 0) }.map_err(
+            |errno| match errno {
+                Errno::ACCESS | Errno::PERM => Error::NotPermitted { reason: errno },
+                errno => failed(errno),
+            },
+        )?;
+        Ok(map)
+    }
+
     /// Maps the first `len` bytes of a file, memfd or shared memory object.
     ///
     /// # Errors
@@ -169,9 +222,10 @@ impl Map {
     #[inline]
     fn at(&self, offset: usize, len: usize, align: usize) -> *mut u8 {
         let in_range = offset <= self.len && len <= self.len - offset;
-        assert!(in_range, "{len} bytes at {offset} of a map of {} bytes", self.len);
         // The start is aligned to a page.
-        assert!(offset % align == 0, "offset {offset} is not a multiple of {align}");
+        if !in_range || offset % align != 0 {
+            outside(offset, len, align, self.len);
+        }
         // SAFETY: in range, checked above.
         unsafe { self.start.as_ptr().add(offset) }
     }
@@ -244,6 +298,15 @@ impl Map {
         self.bytes_out(offset, &mut bytes);
         bytes
     }
+}
+
+/// The caller's mistake. By value and apart, so that who makes none doesn't
+/// prepare what it would say.
+#[cold]
+#[track_caller]
+fn outside(offset: usize, len: usize, align: usize, map_len: usize) -> ! {
+    assert!(offset % align == 0, "offset {offset} is not a multiple of {align}");
+    panic!("{len} bytes at {offset} of a map of {map_len} bytes");
 }
 
 #[inline]

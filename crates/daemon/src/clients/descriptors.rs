@@ -75,7 +75,7 @@ pub(crate) enum Told {
 impl Clients {
     /// Those who waited for the image get it, if it is up to date.
     pub(crate) fn give_image(&mut self, core: &mut Core) {
-        if self.want_image.is_empty() || !core.image.is_up_to_date() {
+        if self.want_image.is_empty() || core.image.is_pending() {
             return;
         }
         for token in std::mem::take(&mut self.want_image) {
@@ -85,7 +85,11 @@ impl Clients {
 
     /// Answers a WANT; for an image that isn't up to date as soon as it is.
     pub(super) fn want(&mut self, token: ClientToken, kind: DescriptorKind, core: &mut Core) {
-        if kind == DescriptorKind::Image && !core.image.give() {
+        let image = match kind {
+            DescriptorKind::Image => core.image.give(),
+            _ => Ok(true),
+        };
+        if image == Ok(false) {
             self.want_image.retain(|&other| get(&mut self.slots, other).is_some());
             if !self.want_image.contains(&token) {
                 self.want_image.push(token);
@@ -94,7 +98,7 @@ impl Clients {
         }
         let attachment = match kind {
             DescriptorKind::SignalPipe | DescriptorKind::WakePipe => self.pipe(token, kind),
-            DescriptorKind::Image => Ok(Attachment::Image),
+            DescriptorKind::Image => image.map(|_| Attachment::Image),
             _ => Err("this daemon knows no descriptor of this kind".to_owned()),
         };
         let Some(client) = get(&mut self.slots, token) else { return };

@@ -4,8 +4,9 @@ use core::hint::black_box;
 use rtm_model::Family;
 
 use super::walk::{PAGE4_BITS, PAGE6_BITS, octet};
+use super::wide::Wide;
 use crate::instructions::Portable;
-use crate::layout::{tag, word_of};
+use crate::layout::{tag, wide, word_of};
 use crate::store::{Memory, Store};
 
 /// Words of a cache line.
@@ -26,11 +27,27 @@ impl Way {
 }
 
 /// Goes all ways in step from the root's entries on, a level at a time.
-pub(crate) fn touch<M: Memory>(store: &Store<M>, family: Family, ways: &mut [Way]) {
+pub(crate) fn touch<M: Memory>(
+    store: &Store<M>,
+    family: Family,
+    wide: Option<&Wide>,
+    ways: &mut [Way],
+) {
     ways.iter_mut().filter(|way| way.entry & tag::KIND == tag::SMALL).for_each(|way| {
         way.entry = tag::LEAF;
     });
+    // All of a batch that have a wide root have the same; the others of it then do without.
+    let wide = wide.filter(|wide| ways.iter().any(|way| way.entry == wide.reference()));
+    if let Some(wide) = wide {
+        let place = |way: &Way| (way.bits >> (128 - wide::BITS)) as usize;
+        ways.iter().for_each(|way| wide.prefetch(store, place(way)));
+        for way in ways.iter_mut() {
+            let under = way.entry == wide.reference();
+            way.entry = if under { wide.get(store, place(way)).entry } else { tag::LEAF };
+        }
+    }
     let (page_bits, pages) = if family == Family::V4 { (PAGE4_BITS, 2) } else { (PAGE6_BITS, 3) };
+    let pages = if wide.is_some() { 0 } else { pages };
     for level in 0..pages {
         let place = |way: &Way| (way.bits << (page_bits * level) >> (128 - page_bits)) as usize;
         if level > 0 {

@@ -1,6 +1,5 @@
 //! Nodes of runs, to and from memory.
 use core::cmp::Ordering;
-use core::ops::Range;
 
 use super::paint::Slot;
 use crate::layout::{tag, word_of};
@@ -13,48 +12,63 @@ pub(crate) struct Run {
     pub(crate) slot: Slot,
 }
 
-/// Words before the entries of a node of six bits: the bitmap.
-pub(crate) const SIX_HEAD: usize = 1;
-/// The same for eight bits: where the runs of each quarter begin, four bitmaps.
+/// Words before the entries of a node of eight bits: where the runs of each
+/// quarter begin, four bitmaps.
 pub(crate) const OCTET_HEAD: usize = 5;
+/// Set in an entry of 16 bits whose rest says where in the node, in entries of 32
+/// bits, what doesn't fit into 15 bits stands.
+pub(crate) const TAIL: u32 = 1 << 15;
+/// Where the entries of 16 bits begin, in such.
+const SIX_ENTRIES: usize = 4;
+/// The most words of a node of six bits: all its entries are in the tail.
+const SIX_WORDS_MAX: usize = 1 + 64 / 4 + 64 / 2;
 
-fn head_words(kind: u32) -> usize {
-    if kind == tag::OCTET { OCTET_HEAD } else { SIX_HEAD }
-}
-
-/// The words of a node that are bitmaps of where runs begin.
-fn maps_of(kind: u32) -> Range<usize> {
-    if kind == tag::OCTET { 1..OCTET_HEAD } else { 0..SIX_HEAD }
+/// The bitmaps of where runs begin.
+fn maps_of<M: Memory>(store: &Store<M>, entry: u32) -> ([u64; 4], usize) {
+    let at = word_of(entry);
+    if entry & tag::KIND == tag::OCTET {
+        (core::array::from_fn(|part| store.get(at + 1 + part)), 4)
+    } else {
+        // A run begins at 0, and behind each one's end.
+        ([store.get(at) << 1 | 1, 0, 0, 0], 1)
+    }
 }
 
 /// Reads a node into `runs`.
 pub(crate) fn decode<M: Memory>(store: &Store<M>, entry: u32, runs: &mut Vec<Run>) {
-    let at = word_of(entry);
     runs.clear();
-    for (index, word) in maps_of(entry & tag::KIND).enumerate() {
-        let mut map = store.get(at + word);
+    let (maps, size) = maps_of(store, entry);
+    for (index, mut map) in maps.into_iter().take(size).enumerate() {
         while map != 0 {
             let start = index as u32 * 64 + map.trailing_zeros();
-            runs.push(Run { start: start as u16, slot: Slot::NONE });
+            runs.push(Run { start: start as u16, slot: Slot::UNUSED });
             map &= map - 1;
         }
     }
     let count = runs.len();
     let depths = store.depths(entry & tag::OFFSET, count);
     for (index, run) in runs.iter_mut().enumerate() {
-        run.slot = Slot { entry: stored(store, entry, index), depth: depths[index] };
+        run.slot = Slot { entry: stored(store, entry, index, count), depth: depths[index] };
     }
 }
 
-/// The entry of the run number `index`.
+/// Where the entry of 16 bits of run `index` stands: the last run's comes first.
+fn place16(index: usize, count: usize) -> usize {
+    SIX_ENTRIES + count - 1 - index
+}
+
+/// The entry of the run number `index` of `count`.
 #[inline]
-fn stored<M: Memory>(store: &Store<M>, entry: u32, index: usize) -> u32 {
-    let kind = entry & tag::KIND;
-    let at = word_of(entry) + head_words(kind);
-    if kind == tag::NARROW {
-        entry16(store.mem(), at, index) | tag::LEAF
+fn stored<M: Memory>(store: &Store<M>, entry: u32, index: usize, count: usize) -> u32 {
+    let at = word_of(entry);
+    if entry & tag::KIND == tag::OCTET {
+        return entry32(store.mem(), at + OCTET_HEAD, index);
+    }
+    let found = entry16(store.mem(), at, place16(index, count));
+    if found & TAIL == 0 {
+        found | tag::LEAF
     } else {
-        entry32(store.mem(), at, index)
+        entry32(store.mem(), at, (found & !TAIL) as usize)
     }
 }
 
@@ -72,15 +86,13 @@ pub(crate) struct Place {
 
 /// The run of a node that `slot` is in.
 pub(crate) fn find<M: Memory>(store: &Store<M>, entry: u32, slot: usize) -> Place {
-    let at = word_of(entry);
-    let maps = maps_of(entry & tag::KIND);
-    let size = maps.len() * 64;
+    let (maps, count) = maps_of(store, entry);
+    let size = count * 64;
     let (word, bit) = (slot / 64, slot % 64);
     let (mut start, mut end) = (0, size);
-    let (mut before, mut count) = (0, 0);
-    for (other, place) in maps.enumerate() {
-        let map = store.get(at + place);
-        count += map.count_ones() as usize;
+    let (mut before, mut runs) = (0, 0);
+    for (other, map) in maps.into_iter().take(count).enumerate() {
+        runs += map.count_ones() as usize;
         // The beginnings up to this slot, and those behind it.
         let (low, high) = match other.cmp(&word) {
             Ordering::Less => (map, 0),
@@ -99,9 +111,9 @@ pub(crate) fn find<M: Memory>(store: &Store<M>, entry: u32, slot: usize) -> Plac
         }
     }
     let index = before - 1;
-    let depth = store.depths(entry & tag::OFFSET, count)[index];
-    let slot = Slot { entry: stored(store, entry, index), depth };
-    Place { start, end, slot, index, count }
+    let depth = store.depths(entry & tag::OFFSET, runs)[index];
+    let slot = Slot { entry: stored(store, entry, index, runs), depth };
+    Place { start, end, slot, index, count: runs }
 }
 
 /// Puts `slot` where `place` is, without changing where runs begin: in the node
@@ -114,44 +126,52 @@ pub(crate) fn patch<M: Memory>(
     slot: Slot,
 ) -> Result<Option<u32>, Full> {
     let (kind, offset) = (entry & tag::KIND, entry & tag::OFFSET);
-    let narrow = kind == tag::NARROW;
-    if narrow && !fits_narrow(slot) || place.slot.is_leaf() != slot.is_leaf() {
+    let Place { index, count, .. } = *place;
+    let fits = kind == tag::OCTET || fits16(place.slot) == fits16(slot);
+    if !fits || place.slot.is_leaf() != slot.is_leaf() {
         return Ok(None);
     }
-    let Place { index, count, .. } = *place;
     if slot.is_leaf() {
         let depths = store.depths(offset, count);
-        let equal =
-            |other: usize| depths[other] == slot.depth && stored(store, entry, other) == slot.entry;
+        let equal = |other: usize| {
+            depths[other] == slot.depth && stored(store, entry, other, count) == slot.entry
+        };
         if index > 0 && equal(index - 1) || index + 1 < count && equal(index + 1) {
             return Ok(None);
         }
     }
-    let head = head_words(kind);
     let offset = if store.is_fresh(offset) {
         offset
     } else {
-        store.copy_node(offset, head + count.div_ceil(per_word(narrow)), count)?
+        let words = store.block_bytes(offset) as usize / 8;
+        store.copy_node(offset, words, count)?
     };
-    let at = word_of(offset) + head;
-    if narrow {
+    let at = word_of(offset);
+    if kind == tag::OCTET {
+        store.put32(at + OCTET_HEAD, index, slot.entry);
+    } else if fits16(slot) {
+        let index = place16(index, count);
         let (word, shift) = (at + index / 4, index % 4 * 16);
         let rest = store.get(word) & !(u64::from(u16::MAX) << shift);
         store.put(word, rest | u64::from(slot.entry & !tag::LEAF) << shift);
     } else {
-        store.put32(at, index, slot.entry);
+        let tail = entry16(store.mem(), at, place16(index, count)) & !TAIL;
+        store.put32(at, tail as usize, slot.entry);
     }
     store.depths_mut(offset, count)[index] = slot.depth;
     Ok(Some(offset | kind))
 }
 
-fn fits_narrow(slot: Slot) -> bool {
-    slot.is_leaf() && slot.entry & !tag::LEAF <= u32::from(u16::MAX)
+/// The shortest prefix that an entry of a node comes from, or one of those below.
+pub(crate) fn shallowest<M: Memory>(store: &Store<M>, entry: u32) -> u8 {
+    let (maps, _) = maps_of(store, entry);
+    let count = maps.iter().map(|map| map.count_ones() as usize).sum();
+    let depths = store.depths(entry & tag::OFFSET, count);
+    depths.iter().copied().min().unwrap_or(0)
 }
 
-/// Entries in a word.
-fn per_word(narrow: bool) -> usize {
-    if narrow { 4 } else { 2 }
+fn fits16(slot: Slot) -> bool {
+    slot.is_leaf() && slot.entry & !tag::LEAF < TAIL
 }
 
 /// Writes `runs` as a fresh node for so many bits and returns the reference to it.
@@ -160,43 +180,56 @@ pub(crate) fn encode<M: Memory>(
     bits: u32,
     runs: &[Run],
 ) -> Result<u32, Full> {
-    let narrow = bits == 6 && runs.iter().all(|run| fits_narrow(run.slot));
-    let kind = match (bits, narrow) {
-        (8, _) => tag::OCTET,
-        (_, true) => tag::NARROW,
-        (_, false) => tag::WIDE,
-    };
-    let head = head_words(kind);
-    let per_word = per_word(narrow);
-    let offset = store.allocate_node(head + runs.len().div_ceil(per_word))?;
+    let entry = if bits == 8 { encode8(store, runs)? } else { encode6(store, runs)? };
+    let depths = store.depths_mut(entry & tag::OFFSET, runs.len());
+    for (depth, run) in depths.iter_mut().zip(runs) {
+        *depth = run.slot.depth;
+    }
+    Ok(entry)
+}
+
+fn encode8<M: Memory>(store: &mut Store<M>, runs: &[Run]) -> Result<u32, Full> {
+    let offset = store.allocate_node(OCTET_HEAD + runs.len().div_ceil(2))?;
     let at = word_of(offset);
     let mut maps = [0_u64; 4];
     for run in runs {
         maps[usize::from(run.start / 64)] |= 1 << (run.start % 64);
     }
-    if kind == tag::OCTET {
-        // What a lookup adds its own count to, which is at least 1.
-        let mut place = 2 * OCTET_HEAD as u64 - 1;
-        let mut places = 0;
-        for (index, map) in maps.into_iter().enumerate() {
-            places |= place << (16 * index);
-            place += u64::from(map.count_ones());
-            store.put(at + 1 + index, map);
+    // What a lookup adds its own count to, which is at least 1.
+    let mut place = 2 * OCTET_HEAD as u64 - 1;
+    let mut places = 0;
+    for (index, map) in maps.into_iter().enumerate() {
+        places |= place << (16 * index);
+        place += u64::from(map.count_ones());
+        store.put(at + 1 + index, map);
+    }
+    store.put(at, places);
+    for (word, runs) in runs.chunks(2).enumerate() {
+        let high = runs.get(1).map_or(0, |run| u64::from(run.slot.entry) << 32);
+        store.put(at + OCTET_HEAD + word, u64::from(runs[0].slot.entry) | high);
+    }
+    Ok(offset | tag::OCTET)
+}
+
+fn encode6<M: Memory>(store: &mut Store<M>, runs: &[Run]) -> Result<u32, Full> {
+    let mut words = [0_u64; SIX_WORDS_MAX];
+    let begins = runs.iter().fold(0_u64, |map, run| map | 1 << run.start);
+    words[0] = begins >> 1 | 1 << 63;
+    let mut tail = (SIX_ENTRIES + runs.len()).div_ceil(2);
+    for (index, run) in runs.iter().enumerate() {
+        let mut entry = run.slot.entry & !tag::LEAF;
+        if !fits16(run.slot) {
+            words[tail / 2] |= u64::from(run.slot.entry) << (tail % 2 * 32);
+            entry = tail as u32 | TAIL;
+            tail += 1;
         }
-        store.put(at, places);
-    } else {
-        store.put(at, maps[0]);
+        let place = place16(index, runs.len());
+        words[place / 4] |= u64::from(entry) << (place % 4 * 16);
     }
-    for (depth, run) in store.depths_mut(offset, runs.len()).iter_mut().zip(runs) {
-        *depth = run.slot.depth;
+    let words = &words[..tail.div_ceil(2)];
+    let offset = store.allocate_node(words.len())?;
+    for (word, value) in words.iter().enumerate() {
+        store.put(word_of(offset) + word, *value);
     }
-    for (word, runs) in runs.chunks(per_word).enumerate() {
-        let mut value = 0;
-        for (part, run) in runs.iter().enumerate() {
-            let entry = if narrow { run.slot.entry & !tag::LEAF } else { run.slot.entry };
-            value |= u64::from(entry) << (part * 64 / per_word);
-        }
-        store.put(at + head + word, value);
-    }
-    Ok(offset | kind)
+    Ok(offset | tag::SIX)
 }

@@ -1,12 +1,13 @@
 //! Changing a trie: giving the range of a prefix another answer.
 use super::node::{self, Run};
 use super::walk::{PAGE4_BITS, PAGE6_BITS, RUNS4_BITS};
-use crate::layout::{tag, word_of};
+use super::wide::Wide;
+use crate::layout::{none, tag, wide, word_of};
 use crate::store::{Full, Memory, Store};
 use rtm_model::Family;
 
-/// An entry with the length of the prefix that it comes from (0: none, or the
-/// default route, which stands outside; unused for a node).
+/// An entry with the length of the prefix that it comes from; 0: none that is in
+/// the trie. For a node in a wide root the shortest below it, elsewhere unused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Slot {
     pub(crate) entry: u32,
@@ -14,8 +15,13 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
-    /// Nothing: the default applies.
-    pub(crate) const NONE: Slot = Slot { entry: tag::LEAF, depth: 0 };
+    /// What is written before it is read.
+    pub(crate) const UNUSED: Slot = Slot { entry: 0, depth: 0 };
+
+    /// No prefix of the trie, whose answer this is.
+    pub(crate) fn none(number: u32) -> Slot {
+        Slot::leaf(number, 0)
+    }
 
     /// A leaf.
     pub(crate) fn leaf(answer: u32, depth: u8) -> Slot {
@@ -29,7 +35,7 @@ impl Slot {
 
 /// The levels of a family.
 #[derive(Clone, Copy, Debug)]
-struct Level {
+pub(super) struct Level {
     number: usize,
     /// Bits of the address above this level.
     from: u32,
@@ -39,7 +45,7 @@ struct Level {
 }
 
 impl Level {
-    fn new(family: Family, number: usize) -> Level {
+    pub(super) fn new(family: Family, number: usize) -> Level {
         let n = number as u32;
         match family {
             Family::V4 if n < 2 => {
@@ -55,7 +61,7 @@ impl Level {
         }
     }
 
-    fn size(self) -> usize {
+    pub(super) fn size(self) -> usize {
         1 << self.bits
     }
 
@@ -92,15 +98,39 @@ impl Painter {
         len: u8,
         slot: Slot,
     ) -> Result<u32, Full> {
-        debug_assert!(len > 0);
+        debug_assert!(len > 0 && root & tag::LEAF == 0);
         let change = Change { family, bits, len, slot };
-        let root = if root & tag::LEAF != 0 {
-            let level = Level::new(family, 0);
-            page(store, level, Slot { entry: root, depth: 0 })?
-        } else {
-            root
-        };
         Ok(self.at(store, change, 0, Slot { entry: root, depth: 0 })?.entry)
+    }
+
+    /// The same in a trie with a wide root.
+    pub(crate) fn paint_wide<M: Memory>(
+        &mut self,
+        store: &mut Store<M>,
+        wide: &mut Wide,
+        bits: u128,
+        len: u8,
+        slot: Slot,
+    ) -> Result<(), Full> {
+        let change = Change { family: Family::V4, bits, len, slot };
+        // The level that a wide root ends with.
+        let level = Level::new(Family::V4, 1);
+        let (low, count) = (bits >> (128 - wide::BITS), wide::BITS.saturating_sub(len.into()));
+        for index in low as usize..low as usize + (1 << count) {
+            let found = wide.get(store, index);
+            // Nothing below it comes from so short a prefix.
+            if found.depth > len && u32::from(len) <= wide::BITS {
+                continue;
+            }
+            let mut next = self.one(store, change, level, found, u32::from(len) > wide::BITS)?;
+            if !next.is_leaf() {
+                next.depth = node::shallowest(store, next.entry);
+            }
+            if next != found {
+                wide.set(store, index, next);
+            }
+        }
+        Ok(())
     }
 
     /// The entry that stands where `found` was, one level being `number`.
@@ -284,7 +314,7 @@ fn push(runs: &mut Vec<Run>, start: usize, slot: Slot) {
     }
 }
 
-fn entry_of<M: Memory>(store: &Store<M>, reference: u32, index: usize) -> Slot {
+pub(super) fn entry_of<M: Memory>(store: &Store<M>, reference: u32, index: usize) -> Slot {
     let offset = reference & tag::OFFSET;
     Slot {
         entry: store.get32(word_of(offset), index),
@@ -292,14 +322,32 @@ fn entry_of<M: Memory>(store: &Store<M>, reference: u32, index: usize) -> Slot {
     }
 }
 
-fn set_entry<M: Memory>(store: &mut Store<M>, reference: u32, index: usize, slot: Slot) {
+pub(super) fn set_entry<M: Memory>(store: &mut Store<M>, reference: u32, index: usize, slot: Slot) {
     let offset = reference & tag::OFFSET;
     store.put32(word_of(offset), index, slot.entry);
     store.depths_mut(offset, index + 1)[index] = slot.depth;
 }
 
+/// A trie without a prefix. `is_main`: what is nowhere in it is what table main's
+/// short prefixes say.
+pub(crate) fn empty<M: Memory>(
+    store: &mut Store<M>,
+    family: Family,
+    is_main: bool,
+) -> Result<u32, Full> {
+    let level = Level::new(family, 0);
+    let root = page(store, level, Slot::none(none::DEFAULT))?;
+    if is_main {
+        for index in 0..level.size() {
+            let part = (index >> (level.bits - u32::from(none::SHORT_BITS))) as u8;
+            set_entry(store, root, index, Slot::none(none::of(family, part)));
+        }
+    }
+    Ok(root)
+}
+
 /// A fresh page with the same entry everywhere.
-fn page<M: Memory>(store: &mut Store<M>, level: Level, slot: Slot) -> Result<u32, Full> {
+pub(super) fn page<M: Memory>(store: &mut Store<M>, level: Level, slot: Slot) -> Result<u32, Full> {
     let offset = store.allocate_node(level.page_words())?;
     let entry = u64::from(slot.entry);
     for word in 0..level.page_words() {
@@ -322,6 +370,15 @@ pub(crate) fn clear<M: Memory>(store: &mut Store<M>, family: Family, root: u32) 
     clear_level(store, family, 0, root);
 }
 
+/// The same with a wide root.
+pub(crate) fn clear_wide<M: Memory>(store: &mut Store<M>, wide: Wide) {
+    for index in 0..wide::SIZE {
+        let slot = wide.get(store, index);
+        clear_level(store, Family::V4, 2, slot.entry);
+    }
+    wide.give_back(store);
+}
+
 fn clear_level<M: Memory>(store: &mut Store<M>, family: Family, number: usize, entry: u32) {
     if entry & tag::LEAF != 0 {
         return;
@@ -332,7 +389,7 @@ fn clear_level<M: Memory>(store: &mut Store<M>, family: Family, number: usize, e
             let entry = store.get32(word_of(entry), index);
             clear_level(store, family, number + 1, entry);
         }
-    } else if entry & tag::KIND != tag::NARROW {
+    } else {
         let mut runs = Vec::new();
         node::decode(store, entry, &mut runs);
         for run in runs {
@@ -346,6 +403,11 @@ fn clear_level<M: Memory>(store: &mut Store<M>, family: Family, number: usize, e
 pub(crate) fn bytes<M: Memory>(store: &Store<M>, family: Family, root: u32) -> u64 {
     if root & (tag::LEAF | tag::KIND) == tag::SMALL {
         return store.block_bytes(root & tag::OFFSET);
+    }
+    if root & (tag::LEAF | tag::KIND) == tag::WIDE {
+        let entry = |index| wide::unpack(store.get32(word_of(root), index));
+        let below = (0..wide::SIZE).map(|index| bytes_level(store, family, 2, entry(index)));
+        return super::wide::BYTES + below.sum::<u64>();
     }
     bytes_level(store, family, 0, root)
 }

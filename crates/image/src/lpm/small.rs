@@ -11,7 +11,7 @@
 //! that changes the table.
 use rtm_model::Family;
 
-use crate::layout::{tag, word_of};
+use crate::layout::{none, tag, word_of};
 use crate::store::{Full, Memory, Store};
 use crate::words::Words;
 
@@ -20,7 +20,7 @@ pub(crate) const PREFIXES_MAX: usize = 512;
 /// n prefixes cut the addresses into at most 2n + 1 intervals.
 const INTERVALS_MAX: usize = 2 * PREFIXES_MAX + 1;
 
-/// The answer for an IPv4 address; 0: none.
+/// The answer's number for an IPv4 address.
 pub(crate) fn find4(words: &impl Words, block: usize, address: u32) -> u32 {
     let (mut low, mut high) = (1, (words.get(block) as usize).min(INTERVALS_MAX));
     // The first interval begins at 0: the last that doesn't begin behind the address.
@@ -35,7 +35,7 @@ pub(crate) fn find4(words: &impl Words, block: usize, address: u32) -> u32 {
     words.get(block + low) as u32
 }
 
-/// The answer for an IPv6 address; 0: none.
+/// The answer's number for an IPv6 address.
 pub(crate) fn find6(words: &impl Words, block: usize, address: u128) -> u32 {
     let count = (words.get(block) as usize).min(INTERVALS_MAX);
     let (mut low, mut high) = (1, count);
@@ -62,7 +62,7 @@ pub(crate) struct Painted {
 
 /// The intervals of prefixes that come in order (address, then length).
 pub(crate) fn intervals(prefixes: &[Painted]) -> Vec<(u128, u32)> {
-    let mut out: Vec<(u128, u32)> = vec![(0, 0)];
+    let mut out: Vec<(u128, u32)> = vec![(0, none::DEFAULT)];
     // The prefixes around the current address, outermost first: last address, answer.
     let mut around: Vec<(u128, u32)> = Vec::new();
     let begin = |out: &mut Vec<(u128, u32)>, at: u128, answer: u32| {
@@ -80,7 +80,7 @@ pub(crate) fn intervals(prefixes: &[Painted]) -> Vec<(u128, u32)> {
             }
             around.pop();
             if let Some(next) = last.checked_add(1) {
-                begin(out, next, around.last().map_or(0, |outer| outer.1));
+                begin(out, next, around.last().map_or(none::DEFAULT, |outer| outer.1));
             }
         }
     };

@@ -9,12 +9,13 @@
 //! costs as much as a dozen levels. So there is none for "is this a leaf": a
 //! walk goes all the way down that most take, reading anything behind a leaf,
 //! and keeps the leaf ([`keep`]). Branches are left for what is rare.
-use super::node::{OCTET_HEAD, SIX_HEAD};
+use super::node::{OCTET_HEAD, TAIL};
 use super::small;
-use crate::instructions::{Ones, Portable, keep};
-use crate::layout::{tag, word_of};
+use crate::answers::PER_PAGE;
+use crate::instructions::{Ones, Popcnt, Portable, keep, keep_number};
+use crate::layout::{tag, wide, word_of};
 use crate::store::{entry16, entry32};
-use crate::words::{ReadWords, Words};
+use crate::words::{Part, ReadWords, Words};
 
 /// Bits of an IPv4 page's index.
 pub(crate) const PAGE4_BITS: u32 = 9;
@@ -31,32 +32,110 @@ fn is_leaf(entry: u32) -> bool {
     entry & tag::LEAF != 0
 }
 
-/// The answer for an IPv4 address under `root`; 0: none.
-#[inline(always)]
-pub(crate) fn walk4(words: &impl Words, ones: impl Ones, root: u32, address: u32) -> u32 {
-    if root & (tag::LEAF | tag::KIND) != tag::DENSE {
-        return outside4(words, root, address);
-    }
-    under4(words, ones, pages4(words, root, address), address)
+/// A wide root and the first page of answers, both found to be inside of the
+/// mapping: what most lookups of a large IPv4 table need.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Direct {
+    root: Part<{ wide::WORDS }>,
+    answers: Part<PER_PAGE>,
+    ones: Popcnt,
 }
 
-/// Both pages.
-#[inline(always)]
-fn pages4(words: &impl Words, root: u32, address: u32) -> u32 {
-    let entry = entry32(words, word_of(root), (address >> 23) as usize);
-    keep(entry, entry32(words, word_of(entry), (address >> 14 & 511) as usize))
+impl Direct {
+    /// `None`: the root is no wide one, or this processor can't count bits.
+    pub(crate) fn new(words: &ReadWords, root: u32, first: usize) -> Option<Direct> {
+        if root & (tag::LEAF | tag::KIND) != tag::WIDE {
+            return None;
+        }
+        Some(Direct {
+            root: words.part(word_of(root))?,
+            answers: words.part(first)?,
+            ones: Popcnt::detect()?,
+        })
+    }
+
+    #[inline(always)]
+    fn first(&self, words: &ReadWords, address: u32) -> u32 {
+        words.half_of(self.root, (address >> (32 - wide::BITS)) as usize)
+    }
+
+    #[inline(always)]
+    fn second(&self, words: &ReadWords, entry: u32, address: u32) -> Option<u64> {
+        let below = words.node(entry).entry(self.ones, address >> (26 - wide::BITS));
+        const { assert!(TAIL as usize >= PER_PAGE) }
+        let number = keep_number(entry, below) as usize;
+        (number < PER_PAGE).then(|| words.get_of(self.answers, number))
+    }
+
+    /// The word of the answer for an address, by three loads. `None`: it takes
+    /// more, as for a prefix longer than 24 bits, or an answer of another page.
+    #[inline(always)]
+    pub(crate) fn answer(&self, words: &ReadWords, address: u32) -> Option<u64> {
+        self.second(words, self.first(words, address), address)
+    }
+
+    /// The same for up to 16 addresses, so that the misses of all of them are
+    /// under way at the same time.
+    #[inline(always)]
+    pub(crate) fn answers(
+        &self,
+        words: &ReadWords,
+        addresses: &[u32],
+        mut found: impl FnMut(usize, Option<u64>),
+    ) {
+        let mut entries = [0; BATCH];
+        for (entry, &address) in entries.iter_mut().zip(addresses) {
+            *entry = self.first(words, address);
+            words.node(*entry).prefetch();
+        }
+        for (index, (&entry, &address)) in entries.iter().zip(addresses).enumerate() {
+            found(index, self.second(words, entry, address));
+        }
+    }
 }
 
-/// The levels of runs under an entry of the second page.
-#[inline(always)]
-fn under4(words: &impl Words, ones: impl Ones, entry: u32, address: u32) -> u32 {
-    // Narrow nodes and leaves have all of these bits, or a higher one.
-    const { assert!(tag::NARROW == tag::KIND && tag::LEAF > tag::KIND) }
-    if entry < tag::NARROW {
-        return wide4(words, entry, address << 18);
+/// The answer's number for an IPv4 address under `root`.
+pub(crate) fn walk4(words: &impl Words, root: u32, address: u32) -> u32 {
+    if is_leaf(root) {
+        return root & !tag::LEAF;
     }
-    let run = run_of(words, ones, word_of(entry), address >> 8);
-    keep(entry, entry16(words, word_of(entry), 4 * SIX_HEAD - 1 + run)) & !tag::LEAF
+    let (mut entry, mut rest) = (root, address);
+    match root & tag::KIND {
+        tag::SMALL => return small::find4(words, word_of(root), address),
+        tag::WIDE => {
+            let found = entry32(words, word_of(root), (address >> (32 - wide::BITS)) as usize);
+            entry = wide::unpack(found);
+            rest <<= wide::BITS;
+        }
+        _ => {
+            for _ in 0..2 {
+                if !is_leaf(entry) {
+                    let index = rest >> (32 - PAGE4_BITS);
+                    entry = entry32(words, word_of(entry), index as usize);
+                    rest <<= PAGE4_BITS;
+                }
+            }
+        }
+    }
+    // The last level's lower bits are behind the address.
+    for _ in 0..3 {
+        if is_leaf(entry) {
+            break;
+        }
+        entry = six(words, word_of(entry), rest >> (32 - RUNS4_BITS));
+        rest <<= RUNS4_BITS;
+    }
+    entry & !tag::LEAF
+}
+
+/// One level of six bits down.
+fn six(words: &impl Words, node: usize, slot: u32) -> u32 {
+    let entry = entry16(words, node, 3 + (words.get(node) >> (slot & 63)).count_ones() as usize);
+    if entry & TAIL == 0 {
+        entry | tag::LEAF
+    } else {
+        entry32(words, node, (entry & !TAIL) as usize)
+    }
 }
 
 /// How many runs begin up to `slot` (its six lower bits) in the bitmap at `at`.
@@ -65,34 +144,7 @@ fn run_of(words: &impl Words, ones: impl Ones, at: usize, slot: u32) -> usize {
     ones.of(words.get(at) << (!slot & 63)) as usize
 }
 
-/// Below a node that has more than leaves: few have prefixes longer than 24
-/// bits. The last level's lower bits are behind the address.
-#[inline(never)]
-fn wide4(words: &impl Words, mut entry: u32, mut rest: u32) -> u32 {
-    for _ in 0..3 {
-        if is_leaf(entry) {
-            break;
-        }
-        let node = word_of(entry);
-        let run = run_of(words, Portable, node, rest >> 26);
-        if entry & tag::KIND == tag::NARROW {
-            return entry16(words, node, 4 * SIX_HEAD - 1 + run);
-        }
-        entry = entry32(words, node, 2 * SIX_HEAD - 1 + run);
-        rest <<= 6;
-    }
-    entry & !tag::LEAF
-}
-
-#[cold]
-fn outside4(words: &impl Words, entry: u32, address: u32) -> u32 {
-    if is_leaf(entry) {
-        return entry & !tag::LEAF;
-    }
-    small::find4(words, word_of(entry), address)
-}
-
-/// The answer for an IPv6 address under `root`; 0: none.
+/// The answer's number for an IPv6 address under `root`.
 #[inline(always)]
 pub(crate) fn walk6(words: &impl Words, ones: impl Ones, root: u32, address: u128) -> u32 {
     if root & (tag::LEAF | tag::KIND) != tag::DENSE {
@@ -150,32 +202,8 @@ fn outside6(words: &impl Words, entry: u32, address: u128) -> u32 {
     small::find6(words, word_of(entry), address)
 }
 
-/// [`walk4`] for up to 16 addresses, stage by stage, so that the misses of all
-/// of them are under way at the same time.
-#[inline(always)]
-pub(crate) fn batch4(
-    words: &ReadWords,
-    ones: impl Ones,
-    root: u32,
-    addresses: &[u32],
-    leaves: &mut [u32; BATCH],
-) {
-    if root & (tag::LEAF | tag::KIND) != tag::DENSE {
-        for (leaf, &address) in leaves.iter_mut().zip(addresses) {
-            *leaf = outside4(words, root, address);
-        }
-        return;
-    }
-    for (entry, &address) in leaves.iter_mut().zip(addresses) {
-        *entry = pages4(words, root, address);
-        words.prefetch(word_of(*entry));
-    }
-    for (leaf, &address) in leaves.iter_mut().zip(addresses) {
-        *leaf = under4(words, ones, *leaf, address);
-    }
-}
-
-/// [`walk6`] for up to 16 addresses, level by level.
+/// [`walk6`] for up to 16 addresses, level by level, so that the misses of all of
+/// them are under way at the same time.
 #[inline(always)]
 pub(crate) fn batch6(
     words: &ReadWords,
