@@ -291,8 +291,10 @@ fn fan_out(
     let unit = Unit::DeliveriesPerSecond;
     let mut contenders: Vec<Box<dyn Contender>> = Vec::new();
     if setup.wants("rtm") {
-        let group = Group::rtm(setup, "rtm", Keeps::Nothing, n, Table::Loaded)?;
-        contenders.push(Box::new(FanOut { group, unit, work: Box::new(work.clone()) }));
+        let group = |name| Group::rtm(setup, name, Keeps::Nothing, n, Table::Loaded);
+        for group in [group("rtm")?, group("with image")?.with_image()?] {
+            contenders.push(Box::new(FanOut { group, unit, work: Box::new(work.clone()) }));
+        }
     }
     for next_hops in [NextHops::Plain, NextHops::Objects] {
         // Next-hop objects exist for the gateways of the table's rule, not for the trace's.

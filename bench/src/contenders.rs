@@ -150,6 +150,15 @@ impl Group {
         Ok(group)
     }
 
+    /// Lets a process ask for the image, which is kept in step from then on.
+    pub(crate) fn with_image(self) -> Result<Self> {
+        let Between::Daemon { _daemon: daemon } = &self._between else {
+            bail!("only rtm has an image");
+        };
+        daemon.ask_for_image()?;
+        Ok(self)
+    }
+
     /// Lets so many come that never read, while changes are published.
     pub(crate) fn with_silent(mut self, count: usize) -> Result<Self> {
         let Between::Daemon { _daemon: daemon } = &self._between else {

@@ -95,6 +95,7 @@ impl Contender for Import<'_> {
     fn sample(&mut self, _round: u64) -> Result<Sample> {
         let begun = Instant::now();
         let daemon = Daemon::start_within(self.setup, self.kernel.pid(), &["--kernel"])?;
+        daemon.ask_for_image()?;
         wait("the first listing", || {
             let log = daemon.log();
             ensure!(!log.contains("refused"), "{log}");
@@ -118,6 +119,7 @@ impl Resync {
         let kernel = kernel_admin(setup, NextHops::Plain, Table::Loaded)?;
         let daemon = Daemon::start_within(setup, kernel.pid(), &["--kernel"])?;
         wait("the first listing", || Ok(daemon.log().contains(" entries in ")))?;
+        daemon.ask_for_image()?;
         Ok(Self { daemon, kernel })
     }
 

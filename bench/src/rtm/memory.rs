@@ -35,6 +35,8 @@ pub(crate) fn measure(setup: &Setup) -> Result<Figures> {
     let file = text(&setup.data().join("full-table.txt.gz"))?;
     let output = daemon.command(&["route", "load", &file, "--spread"])?.output()?;
     ensure!(output.status.success(), "load: {}", String::from_utf8_lossy(&output.stderr).trim());
+    // Or the daemon's memory would have none yet.
+    daemon.ask_for_image()?;
     let routes = setup.routes()?.len() as u64;
     machine::settle(Duration::from_secs(5));
     let (loaded, journal) = (resident(&daemon)?, status(&daemon, "journal_bytes")?);
@@ -75,6 +77,7 @@ pub(crate) fn measure_mirror(setup: &Setup) -> Result<Figures> {
     while !daemon.log().contains(" entries in ") {
         std::thread::sleep(Duration::from_millis(10));
     }
+    daemon.ask_for_image()?;
     machine::settle(Duration::from_secs(5));
     let routes = setup.routes()?.len() as u64;
     let (loaded, journal) = (resident(&daemon)?, status(&daemon, "journal_bytes")?);
@@ -96,6 +99,7 @@ fn silent(setup: &Setup, rows: &mut Vec<Figure>) -> Result<()> {
     let socket = text(&daemon.socket())?;
     let mut publisher =
         Worker::start(&["rtm-admin", &socket, &text(setup.data())?, "all", "loaded"])?;
+    daemon.ask_for_image()?;
     let mut publish = |seed| -> Result<()> {
         publisher.send(&Order::Prepare(Work::Random { seed, count: CHANGES_PER_SLICE }))?;
         publisher.receive()?;

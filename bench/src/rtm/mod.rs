@@ -22,7 +22,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use rtm_client::{Address, Admin, SOCKET_NAME};
 
 use crate::harness::worker::die_with_parent;
@@ -113,6 +113,15 @@ impl Daemon {
         let mut command = Command::new(program("rtm")?);
         command.arg("--socket").arg(self.socket()).args(arguments);
         Ok(command)
+    }
+
+    /// Asks for the image once, which is kept in step with every change from then
+    /// on: for measures whose daemon is to have one.
+    pub(crate) fn ask_for_image(&self) -> Result<()> {
+        let output = self.command(&["status", "image"])?.output()?;
+        let error = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "rtm status image: {}", error.trim());
+        Ok(())
     }
 
     /// A connection for requests.

@@ -57,10 +57,18 @@ const UPKEEP: usize = 512;
 const HUGE_FROM: usize = 20_000;
 /// Entities that are encoded for snapshots in one turn.
 const PUBLISH: usize = 2048;
+/// And while single changes come: they wait for as long as this takes.
+const PUBLISH_LIVE: usize = 512;
 /// What the export looks at in one turn.
 const EXPORT: Duration = Duration::from_micros(600);
 /// Writing to sockets in one turn.
 const SEND: Duration = Duration::from_micros(1500);
+/// And to those who have far more to get, while single changes come.
+const SEND_LIVE: Duration = Duration::from_micros(400);
+/// They come if a turn within this time had one.
+const LIVE_MS: Millis = 20;
+/// A turn with more than these had a burst.
+const FEW: u64 = 128;
 /// Clients whose timers are looked at in one turn.
 const TIMERS: usize = 256;
 
@@ -128,6 +136,8 @@ pub(crate) struct Daemon {
 struct Memory {
     /// The revision that was published last.
     published: u64,
+    /// Until then single changes are taken to come.
+    live_until: Millis,
     /// Whole flushes that the clients were signalled.
     flushes: u64,
     flushes_of_all: u64,
@@ -177,6 +187,7 @@ impl Daemon {
         let mut events = Events::with_capacity(EVENTS);
         let mut memory = Memory {
             published: self.core.table.revision().0,
+            live_until: 0,
             flushes: self.core.flushes,
             flushes_of_all: self.core.flushes_of_all,
             upkeep: false,
@@ -224,7 +235,8 @@ impl Daemon {
             }
             // Before anything of this turn is written.
             self.clients.signal_some();
-            let late = self.clients.send_some(&mut self.core, clock.last() + SEND);
+            let bulk = (self.core.now < memory.live_until).then_some(SEND_LIVE);
+            let late = self.clients.send_some(&mut self.core, clock.last() + SEND, bulk);
             clock.ended(Stage::Send, late, &mut self.turns);
 
             let late = self.clients.handle_timeouts(&mut self.core, TIMERS);
@@ -496,7 +508,15 @@ impl Daemon {
             self.clients.wake_pipes();
         }
         self.clients.give_image(&mut self.core);
-        let more = self.core.hub.publish(&mut self.core.table, PUBLISH)
+        match self.core.table.revision().0 - memory.published {
+            0 => {}
+            1..=FEW => memory.live_until = self.core.now + LIVE_MS,
+            // A burst is to get through, whatever that takes.
+            _ => memory.live_until = 0,
+        }
+        let live = self.core.now < memory.live_until;
+        let budget = if live { PUBLISH_LIVE } else { PUBLISH };
+        let more = self.core.hub.publish(&mut self.core.table, budget)
             | self.core.image.has_work(&self.core.table, self.core.now);
         memory.published = self.core.table.revision().0;
         while let Some(token) = self.core.hub.poll_ready() {

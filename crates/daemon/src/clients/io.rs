@@ -1,7 +1,7 @@
 //! Bytes in, bytes out.
 
 use std::os::fd::AsFd;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rtm_tables::wire::{GoodbyeReason, ItemFlags, ItemKind, Role};
 use rtm_tables::{Challenge, PROOF_BYTES, ServerEvent};
@@ -300,9 +300,14 @@ impl Clients {
         }
     }
 
-    /// Writes to those the hub named, then answers, then who has more to get;
-    /// until `until`. True: time is up.
-    pub(crate) fn send_some(&mut self, core: &mut Core, until: Instant) -> bool {
+    /// Writes to those the hub named, then answers, then to who has far more to get;
+    /// until `until`, or the last for as long as `bulk` says. True: time is up.
+    pub(crate) fn send_some(
+        &mut self,
+        core: &mut Core,
+        until: Instant,
+        bulk: Option<Duration>,
+    ) -> bool {
         let mut late = false;
         while let Some(token) = self.ready.pop_front() {
             if let Some(client) = get(&mut self.slots, token) {
@@ -322,10 +327,11 @@ impl Clients {
                 self.send(token, core);
             }
         }
+        let bulk_until = bulk.map_or(until, |bulk| Instant::now() + bulk);
         // Only those that are there now: who comes again waits for the next
         // turn.
         for _ in 0..self.bulk.len() {
-            if Instant::now() >= until {
+            if Instant::now() >= bulk_until {
                 return true;
             }
             let Some(token) = self.bulk.pop_front() else { break };
