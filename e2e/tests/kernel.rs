@@ -210,7 +210,10 @@ fn a_neighbours_moods_are_joined() {
         return;
     }
     let namespace = Namespace::with_links();
+    // What the kernel makes by itself is no record of the neighbour's.
+    namespace.settle();
     let daemon = Daemon::start_within(&namespace, "", &["--kernel"]);
+    mirror::await_equal(&namespace, &daemon, "at the start");
     namespace.ip("neigh replace 192.168.1.9 lladdr 02:00:00:00:00:09 dev v0 nud reachable");
     let show = |daemon: &Daemon| daemon.rtm(&["neigh", "show", "nud", "all", "192.168.1.9"]);
     while !show(&daemon).contains("02:00:00:00:00:09") {
