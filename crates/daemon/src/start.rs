@@ -326,6 +326,7 @@ fn hub_limits(config: &Config) -> HubLimits {
         session_output_bytes: limits.session_output_bytes.0 as usize,
         frame_bytes_max: limits.frame_bytes_max.0 as usize,
         filters_max: limits.filters_max.0 as usize,
+        filters_per_uid_max: limits.filters_per_uid_max.0 as usize,
         hello_timeout_ms: limits.hello_timeout_s.0 * 1000,
         heartbeat_ms: limits.heartbeat_s.0 * 1000,
         dead_ms: limits.dead_s.0 * 1000,

@@ -40,6 +40,7 @@ use crate::filter::{self, Facts};
 use crate::journal::{Journal, Place};
 use crate::keys::{self, KeyChange, Keys};
 use crate::record::{Flush, Record, RecordOp, Revision};
+use crate::session::Owner;
 use crate::store::{RouteCursor, Store};
 use crate::wire::{DaemonFrame, MARK_BYTES};
 
@@ -110,6 +111,8 @@ pub(crate) struct View {
     /// Has the journal moved since it was last published?
     pub(crate) fresh: bool,
 
+    /// Who brought the filter; `None`: an administrator.
+    pub(crate) brought_by: Option<Owner>,
     /// Sessions that follow it; since when there are none.
     pub(crate) users: u32,
     pub(crate) idle_since: Millis,
@@ -143,6 +146,7 @@ impl View {
             mark: Vec::with_capacity(MARK_BYTES),
             mark_revision: revision,
             fresh: false,
+            brought_by: None,
             users: 0,
             idle_since: 0,
             waiters: Vec::new(),

@@ -7,7 +7,8 @@ use std::collections::VecDeque;
 
 use rtm_model::{Change, RouteSpec, RouteType, Verb};
 use rtm_tables::wire::{
-    ClientFrame, FEATURE_ACK, GoodbyeReason, Hello, LoadFlags, Subscribe, SubscribeMode, WireError,
+    ClientFrame, FEATURE_ACK, GoodbyeReason, Hello, LoadFlags, Role, Subscribe, SubscribeMode,
+    WireError,
 };
 use rtm_tables::{Epoch, HubLimits, INPUT_BYTES_MAX, Progress, Revision, ServerEvent, TableLimits};
 use session_world::{Connect, Rng, World, prefix};
@@ -189,6 +190,36 @@ fn there_are_at_most_so_many_filters() {
     world.cut(clients[2]);
     world.wait(61_000, 1_000);
     assert_eq!(world.hub.stats().filters, 2);
+}
+
+#[test]
+fn one_user_takes_no_more_than_his_share_of_the_filters() {
+    let hub = HubLimits { filters_max: 4, filters_per_uid_max: 2, ..HubLimits::default() };
+    let mut world = World::with(54, hub, TableLimits::default());
+    let of =
+        |uid: u32, filter: &str| Connect { uid, role: Role::Read, ..Connect::filtered(filter) };
+    let first = world.connect(of(1000, "table 1"));
+    world.connect(of(1000, "table 2"));
+    let third = world.connect(of(1000, "table 3"));
+    world.settle();
+    let (reason, text) = world.ends[third].seen.goodbye.clone().unwrap();
+    assert_eq!(reason, GoodbyeReason::Refused);
+    assert!(text.contains("2 different filters of this user"), "{text}");
+    assert!(text.contains("filters_per_uid_max"), "{text}");
+    // The same ones again, everything, other users and administrators are let in.
+    for connect in [of(1000, "table 2"), of(1000, "all"), of(1001, "table 3")] {
+        let client = world.connect(connect);
+        world.settle();
+        world.check(client);
+    }
+    let admin = world.connect(Connect::filtered("table 4"));
+    world.settle();
+    world.check(admin);
+    // Who lets one go may have another, also where only that one makes room.
+    world.cut(first);
+    let next = world.connect(of(1000, "table 5"));
+    world.settle();
+    world.check(next);
 }
 
 /// Frames in any pieces: each byte by itself.

@@ -73,6 +73,8 @@ pub(crate) struct Limits {
     pub(crate) frame_bytes_max: Size<{ 16 * KIB }, { 16 * MIB }>,
     /// Different filters at a time.
     pub(crate) filters_max: Count<1, 4096>,
+    /// Those that one user brought who is no administrator.
+    pub(crate) filters_per_uid_max: Count<1, 4096>,
     /// Connections at a time.
     pub(crate) sessions_max: Count<1, 1_000_000>,
     /// Connections of one user at a time.
@@ -97,6 +99,7 @@ impl Default for Limits {
             session_output_bytes: Size(32 * KIB),
             frame_bytes_max: Size(64 * KIB),
             filters_max: Count(64),
+            filters_per_uid_max: Count(32),
             sessions_max: Count(4096),
             sessions_per_uid_max: Count(2048),
             hello_timeout_s: Count(5),

@@ -13,6 +13,7 @@ use super::{Hub, MAIN};
 use crate::Millis;
 use crate::classic::{ClassicCursor, ClassicView};
 use crate::record::{Epoch, Revision};
+use crate::session::Owner;
 use crate::snapshot::Generation;
 use crate::table::Table;
 use crate::view::View;
@@ -20,6 +21,31 @@ use crate::walk::{Ground, Shared, Stop, Walk};
 
 /// Snapshots of one view at one time.
 const GENERATIONS_PER_VIEW: usize = 2;
+
+/// A filter that is one too many.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum TooManyFilters {
+    /// So many are possible.
+    InAll(usize),
+    /// So many of one user's.
+    OfOwner(usize),
+}
+
+impl std::fmt::Display for TooManyFilters {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            TooManyFilters::InAll(count) => write!(
+                f,
+                "{count} different filters are in use already; filters_max allows no more"
+            ),
+            TooManyFilters::OfOwner(count) => write!(
+                f,
+                "{count} different filters of this user, or over TCP, are in use already; \
+                 filters_per_uid_max allows no more"
+            ),
+        }
+    }
+}
 
 /// What the hub knows of a session.
 #[derive(Default)]
@@ -128,52 +154,70 @@ impl Hub {
         slot.can_answer = can_answer;
     }
 
-    /// The view of a filter for a session that begins to follow. `None`: there
-    /// are too many filters.
+    /// The view of a filter for a session that begins to follow. An error: there
+    /// are too many filters, of all or of this owner.
     pub(crate) fn subscribe(
         &mut self,
         index: u32,
         filter: Filter,
         keys: bool,
+        owner: Option<Owner>,
         table: &mut Table,
-    ) -> Option<usize> {
-        let view = if filter.is_all() && !keys { MAIN } else { self.intern(filter, keys, table)? };
+    ) -> Result<usize, TooManyFilters> {
+        let view =
+            if filter.is_all() && !keys { MAIN } else { self.intern(filter, keys, owner, table)? };
         self.slots[index as usize].view = Some(view);
         if let Some(view) = &mut self.views[view] {
             view.users += 1;
         }
-        Some(view)
+        Ok(view)
     }
 
-    fn intern(&mut self, filter: Filter, keys: bool, table: &mut Table) -> Option<usize> {
+    fn intern(
+        &mut self,
+        filter: Filter,
+        keys: bool,
+        owner: Option<Owner>,
+        table: &mut Table,
+    ) -> Result<usize, TooManyFilters> {
         let same = |view: &Option<View>| {
             view.as_ref().is_some_and(|view| {
                 view.filter.as_ref() == Some(&filter) && view.keys.is_some() == keys
             })
         };
         if let Some(index) = self.views.iter().position(same) {
-            return Some(index);
+            return Ok(index);
+        }
+        let of_owner = |view: &&View| view.users > 0 && view.brought_by == owner;
+        if owner.is_some()
+            && self.views.iter().flatten().filter(of_owner).count()
+                >= self.limits.filters_per_uid_max
+        {
+            return Err(TooManyFilters::OfOwner(self.limits.filters_per_uid_max));
         }
         if self.views.iter().flatten().count() > self.limits.filters_max {
             // One that is only kept for a returning client makes room.
             let idle = |view: &View| view.users == 0;
             let kept = (1..self.views.len())
                 .filter(|&index| self.views[index].as_ref().is_some_and(idle))
-                .min_by_key(|&index| self.views[index].as_ref().map(|view| view.idle_since))?;
+                .min_by_key(|&index| self.views[index].as_ref().map(|view| view.idle_since))
+                .ok_or(TooManyFilters::InAll(self.limits.filters_max))?;
             self.drop_view(kept, table);
         }
         self.catalog.begin();
         let bytes = self.limits.filter_journal_bytes;
         let view = View::new(Some(filter), bytes, self.revision);
-        let view = Some(if keys { view.with_keys() } else { view });
+        let mut view = if keys { view.with_keys() } else { view };
+        view.brought_by = owner;
+        let view = Some(view);
         match self.views.iter().position(Option::is_none) {
             Some(index) => {
                 self.views[index] = view;
-                Some(index)
+                Ok(index)
             }
             None => {
                 self.views.push(view);
-                Some(self.views.len() - 1)
+                Ok(self.views.len() - 1)
             }
         }
     }

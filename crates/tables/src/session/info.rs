@@ -45,6 +45,25 @@ pub struct Peer {
     pub since: u64,
 }
 
+/// Whose share of a limit a session's demands count for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Owner {
+    /// A user of this host.
+    User(u32),
+    /// Whoever comes by a transport that names no user.
+    Unknown,
+}
+
+impl Owner {
+    /// `None`: an administrator, who has no share of his own.
+    pub(crate) fn of(peer: &Peer) -> Option<Owner> {
+        match peer.role {
+            Role::Admin => None,
+            Role::Read | Role::Inject => Some(peer.uid.map_or(Owner::Unknown, Owner::User)),
+        }
+    }
+}
+
 /// What a session and everything around it may cost.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct HubLimits {
@@ -62,6 +81,9 @@ pub struct HubLimits {
     pub frame_bytes_max: usize,
     /// Different filters at one time.
     pub filters_max: usize,
+    /// Of these, those that one user who is no administrator brought; all over
+    /// TCP, whose users nobody knows, count as one.
+    pub filters_per_uid_max: usize,
     /// Milliseconds in which HELLO must be there in full.
     pub hello_timeout_ms: u64,
     /// Milliseconds after which a TCP session with nothing to say is asked for
@@ -81,6 +103,7 @@ impl Default for HubLimits {
             session_output_bytes: 32 << 10,
             frame_bytes_max: 64 << 10,
             filters_max: 64,
+            filters_per_uid_max: 32,
             hello_timeout_ms: 5_000,
             heartbeat_ms: 10_000,
             dead_ms: 30_000,

@@ -21,7 +21,7 @@ use crate::Millis;
 use crate::hub::Hub;
 use crate::record::Revision;
 use crate::session::follow::Follow;
-use crate::session::info::ServerEvent;
+use crate::session::info::{Owner, ServerEvent};
 use crate::session::server::{INPUT_BYTES_MAX, Loading, ServerSession, Stage};
 use crate::table::Table;
 use crate::token::Challenge;
@@ -377,13 +377,9 @@ impl ServerSession {
             .map_err(|error| error.to_string())
             .and_then(|filter| {
                 let text = if filter.is_all() { String::new() } else { filter.to_string() };
-                let view = hub.subscribe(self.slot, filter, keys, table).ok_or_else(|| {
-                    format!(
-                        "{} different filters are in use already; filters_max allows no more",
-                        hub.limits().filters_max
-                    )
-                })?;
-                Ok((view, text))
+                let owner = Owner::of(&self.peer);
+                let view = hub.subscribe(self.slot, filter, keys, owner, table);
+                Ok((view.map_err(|error| error.to_string())?, text))
             });
         let (view, filter) = match view {
             Ok(found) => found,

@@ -30,6 +30,7 @@ mod server;
 pub use client::{
     ClientConfig, ClientEvent, ClientSession, ClientTimeout, Compare, Progress, RECEIVE_BYTES,
 };
+pub(crate) use info::Owner;
 pub use info::{HubLimits, Peer, ServerEvent, SessionInfo, SessionState, SignalInfo, Transport};
 pub use input::CHANGES_AT_ONCE;
 pub use output::{SLICES_MAX, Slices};

@@ -85,6 +85,7 @@ pub struct Connect {
     pub features: u64,
     pub transport: Transport,
     pub role: Role,
+    pub uid: u32,
     /// Bytes that the socket holds on the way to the client.
     pub socket: usize,
     /// Does the client read?
@@ -101,6 +102,7 @@ impl Default for Connect {
             features: rtm_tables::wire::FEATURE_ACK,
             transport: Transport::Unix,
             role: Role::Admin,
+            uid: 0,
             socket: 200_000,
             reads: true,
             dead_ms: None,
@@ -306,7 +308,7 @@ impl World {
         let peer = Peer {
             transport: connect.transport,
             pid: Some(1000 + index as u32),
-            uid: Some(0),
+            uid: Some(connect.uid),
             role: connect.role,
             since: self.now,
         };
