@@ -7,11 +7,14 @@
 
 pub mod daemon;
 pub mod data;
+pub mod memory_group;
 pub mod mirror;
 pub mod namespace;
 pub mod process;
 pub mod require;
+pub mod script;
 
 pub use daemon::Daemon;
+pub use memory_group::MemoryGroup;
 pub use namespace::Namespace;
 pub use process::{Output, Process, binary, copy_of};

@@ -9,7 +9,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 /// Says that `name` is not run, or fails if `variable` demands it.
-fn not_run(name: &str, why: &str, variable: &str) {
+pub(crate) fn not_run(name: &str, why: &str, variable: &str) {
     assert!(
         std::env::var_os(variable).is_none_or(|v| v != "1"),
         "{variable}=1, but {name} can't run: {why}"

@@ -240,7 +240,9 @@ fn wrong_arguments_are_answers() {
 /// Changes as events: by the pipe's descriptor, by the futex, after a flush.
 #[test]
 fn changes_come_in_order() {
-    let daemon = Daemon::start(&["--no-console"]);
+    // So large that it needn't grow meanwhile.
+    let limits = "[limits]\nimage_ring_bytes = \"16 MiB\"\n";
+    let daemon = Daemon::start_with(limits, &["--no-console"]);
     let mut driver = Driver::start(daemon.directory());
     for (handle, flags) in [(0, 1), (1, 3)] {
         assert_eq!(driver.does(&format!("open {handle} {flags}")), "open: ok\n");

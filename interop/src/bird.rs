@@ -24,10 +24,11 @@ impl<'n> Bird<'n> {
         let mut command = namespace.command("bird");
         command.arg("-f").arg("-c").arg(&file);
         command.arg("-s").arg(directory.path().join("ctl"));
-        let process = Process::spawn(command);
+        let mut process = Process::spawn(command);
         let start = Instant::now();
         while !directory.path().join("ctl").exists() {
-            assert!(start.elapsed() < PATIENCE, "bird doesn't start: {}", process.stderr());
+            let waits = !process.ended() && start.elapsed() < PATIENCE;
+            assert!(waits, "bird doesn't start: {}", process.stderr());
             std::thread::sleep(Duration::from_millis(50));
         }
         Bird { namespace, directory, _process: process }

@@ -38,7 +38,12 @@ pub(crate) fn bird(scale: Scale) -> String {
         for number in (0..count).step_by(every) {
             let host = number % 200 + 3;
             let _ = match number % 10 {
-                0 => writeln!(v6, "route 2001:db8:{number:x}::/64 via 2001:db8:1::{host:x};"),
+                0 => writeln!(
+                    v6,
+                    "route 2001:db8:{:x}:{:x}::/64 via 2001:db8:1::{host:x};",
+                    16 + (number >> 16),
+                    number & 0xffff
+                ),
                 _ => writeln!(
                     v4,
                     "route {}.{}.{}.0/24 via 192.168.1.{host};",

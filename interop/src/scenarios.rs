@@ -270,9 +270,10 @@ fn frr_bgp(scale: Scale) -> String {
     frr.start("bgpd", BGPD, &["-p", "179", "-l", "192.168.1.2", "-l", "2001:db8:1::2"]);
     let start = Instant::now();
     let bird = Bird::start(&peer, &config);
-    // The last message isn't marked: when nothing came for two seconds.
+    // The last message isn't marked: when nothing came for two seconds. (BGP may
+    // take as long to begin: a route is more than 40 bytes.)
     let (mut bytes, mut last) = (0, Instant::now());
-    while bytes == 0 || last.elapsed() < Duration::from_secs(2) {
+    while bytes < 40 * count as u64 || last.elapsed() < Duration::from_secs(2) {
         assert!(start.elapsed() < PATIENCE, "no routes: {}", bird.ask("show protocols all b4"));
         let now = proxy.bytes();
         if now != bytes {

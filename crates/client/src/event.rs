@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use rtm_image::Reader;
 use rtm_model::{Digests, Entity, EntityKey, Mac};
+use rtm_tables::wire::records::WireRecord;
 use rtm_tables::wire::{RejectedBy, Role, SignalWay, SubscribeMode};
-use rtm_tables::{Epoch, Flush, Revision, Store};
+use rtm_tables::{Epoch, Flush, RecordOp, Revision, Store};
 
 use crate::error::Error;
 
@@ -269,6 +270,15 @@ pub struct Counts {
     pub marks: u64,
     /// Bytes received.
     pub bytes: u64,
+}
+
+impl Counts {
+    /// A record came.
+    #[inline]
+    pub fn record(&mut self, record: &WireRecord<'_>) {
+        self.records += 1;
+        self.deletes += u64::from(record.op == RecordOp::Delete);
+    }
 }
 
 /// Who is told.

@@ -59,8 +59,8 @@ pub use stop::Stop;
 pub use rtm_model as model;
 
 pub use rtm_image::{
-    Answer, AttachError, Busy, Entries, Header, Reader, State as ImageState, WAIT_MAX, WriterState,
-    open_name,
+    Answer, AttachError, Busy, Entries, Header, Reader, Shape, State as ImageState, TableCounts,
+    WAIT_MAX, WriterState, open_name,
 };
 pub use rtm_tables::wire::{
     DescriptorKind, GoodbyeReason, ItemFlags, ItemKind, RejectedBy, Role, SignalWay, SubscribeMode,

@@ -19,7 +19,7 @@
 use std::time::Duration;
 
 use rtm_image::{Lapped, Reader, RingReader};
-use rtm_tables::wire::records::{Records, scan};
+use rtm_tables::wire::records::Records;
 use rtm_tables::wire::{DaemonFrame, Frame};
 use rtm_tables::{Flush, Revision};
 
@@ -52,6 +52,8 @@ pub struct RingFollower {
     buffer: Vec<u8>,
     reread: bool,
     laps: u64,
+    /// Late waits in the objects before.
+    late_before: u64,
 }
 
 fn object_of(image: &Reader) -> (u64, u64, u64) {
@@ -69,12 +71,19 @@ impl RingFollower {
             buffer: Vec::new(),
             reread: false,
             laps: 0,
+            late_before: 0,
         }
     }
 
     /// How often more came than the ring holds.
     pub fn laps(&self) -> u64 {
         self.laps
+    }
+
+    /// How many waits only their time ended, though there was something to poll:
+    /// somebody kept the wake-up away ([`RingReader::late`]).
+    pub fn late(&self) -> u64 {
+        self.late_before + self.ring.late()
     }
 
     /// Is there something to poll? No system call.
@@ -86,6 +95,7 @@ impl RingFollower {
     /// the same history.
     pub fn attached(&mut self, image: &Reader) {
         let object = object_of(image);
+        self.late_before += self.ring.late();
         // Each object that the tables grew into has the id behind the last one's.
         let grew = object.0.wrapping_sub(self.object.0) < 32 && object.2 == self.object.2;
         if grew {
@@ -137,10 +147,8 @@ impl RingFollower {
 fn tell_frames(bytes: &[u8], tell: &mut dyn FnMut(RingEvent<'_>)) -> bool {
     let mut rest = bytes;
     while !rest.is_empty() {
-        let Ok(found) = scan(rest, 0, FRAME_BYTES_MAX, None) else { return false };
-        if found.records > 0 {
-            let (run, behind) = rest.split_at(found.records);
-            let Ok(records) = Records::new(run, FRAME_BYTES_MAX) else { return false };
+        let Ok((records, behind)) = Records::first(rest, FRAME_BYTES_MAX) else { return false };
+        if !records.as_bytes().is_empty() {
             tell(RingEvent::Records(records));
             rest = behind;
             continue;

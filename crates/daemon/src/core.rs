@@ -295,13 +295,13 @@ impl Core {
             self.image.room_for_deletes(changes.len(), &self.table);
             return Ok(());
         }
-        let room = self.image.room_for((adding + changes.len()) as u64);
+        let room = self.image.room_for((adding + changes.len()) as u64, &self.table);
         room.map_err(|why| ChangeError::NoRoom { why })
     }
 
     /// The same for a load of so many changes that is applied later, in slices.
     pub(crate) fn would_fit(&mut self, changes: u64) -> Result<(), ChangeError> {
-        self.image.would_fit(changes).map_err(|why| {
+        self.image.would_fit(changes, &self.table).map_err(|why| {
             self.image.refuse();
             ChangeError::NoRoom { why }
         })

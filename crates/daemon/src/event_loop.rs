@@ -22,6 +22,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use ipc::epoll::{Epoll, Events, Interest};
+use ipc::heap::Heap;
 use rtm_tables::Millis;
 use rtm_tables::wire::GoodbyeReason;
 
@@ -51,6 +52,8 @@ const FEEDS: Duration = Duration::from_micros(1200);
 const JOBS: Duration = Duration::from_micros(800);
 /// Entities that sweeps and tidying look at in one turn.
 const UPKEEP: usize = 512;
+/// From so many routes on the heap is worth huge pages.
+const HUGE_FROM: usize = 20_000;
 /// Entities that are encoded for snapshots in one turn.
 const PUBLISH: usize = 2048;
 /// What the export looks at in one turn.
@@ -117,6 +120,7 @@ pub(crate) struct Daemon {
     pub(crate) facts: Facts,
     pub(crate) manager: ServiceManager,
     pub(crate) turns: TurnStats,
+    pub(crate) heap: Heap,
 }
 
 /// What the loop itself remembers from turn to turn.
@@ -198,6 +202,10 @@ impl Daemon {
 
             memory.upkeep = self.core.sweep(UPKEEP);
             memory.upkeep |= self.core.table.tidy(UPKEEP);
+            let held = self.core.table.store().counts();
+            if held.routes4 + held.routes6 >= HUGE_FROM {
+                self.heap.advise();
+            }
             clock.ended(Stage::Upkeep, memory.upkeep, &mut self.turns);
 
             self.export_some(&woken, &memory);
@@ -251,6 +259,7 @@ impl Daemon {
             || memory.feeding
             || memory.published != self.core.table.revision().0
             || self.core.hub.has_work()
+            || self.core.image.has_work(&self.core.table, self.core.now)
             || self.export.as_ref().is_some_and(|export| export.has_work(&self.core))
             || self.core.reload_asked
             || self.clients.has_work()
@@ -266,6 +275,7 @@ impl Daemon {
         let deadline = [
             self.clients.poll_timeout(),
             self.core.hub.poll_timeout(),
+            self.core.image.poll_timeout(&self.core.table),
             self.console.as_ref().and_then(Console::poll_timeout),
             self.fifo.as_ref().and_then(Fifo::poll_timeout),
             self.fpm.as_ref().and_then(Fpm::poll_timeout),
@@ -433,11 +443,13 @@ impl Daemon {
 
     fn publish(&mut self, memory: &mut Memory) -> bool {
         // The image first: nobody is told of what it doesn't show.
-        if self.core.image.publish(&self.core.table, &self.core.hub) {
+        let Core { image, table, hub, now, .. } = &mut self.core;
+        if image.publish(table, hub, *now) {
             self.clients.wake_pipes();
         }
+        self.clients.give_image(&mut self.core);
         let more = self.core.hub.publish(&mut self.core.table, PUBLISH)
-            | self.core.image.has_work(&self.core.table);
+            | self.core.image.has_work(&self.core.table, self.core.now);
         memory.published = self.core.table.revision().0;
         while let Some(token) = self.core.hub.poll_ready() {
             self.clients.queue_ready(ClientToken::from_number(token));

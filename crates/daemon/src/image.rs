@@ -16,6 +16,25 @@
 //! numbers. Deleting is never refused: if there is no room even for the copies
 //! that it makes, publishing three times hands back what older versions held.
 //!
+//! **Nobody has it.** Until the first process asks for the descriptor (or the
+//! image has a name, which anybody may open) nobody can see it, and a turn that
+//! brought much need not wait for it: it is left behind, at a marker in the
+//! table's modification order, and goes on from there in slices when no large turn
+//! came for a moment. So a key that changed ten times meanwhile is written once, and
+//! those who follow the changes have the processors first.
+//! Who asks for it waits until it is up to date; from then on it never is behind.
+//! It only falls behind where what it isn't told finds room many times over: long
+//! before room gets scarce it catches up faster than changes come, and where a
+//! control group limits memory, so that room is what others leave, it never is behind.
+//!
+//! ```text
+//!              a large turn, and nobody has it
+//!    in step ──────────────────────────────────> behind, at a marker
+//!       ^  ^                                       │   │ tombstones are gone
+//!       │  └──── at the tail: one commit ──────────┘   v
+//!       └───────── made anew from the table <──────────┘
+//! ```
+//!
 //! **Growth** goes in slices, one a turn, by the writer itself ([`Writer::tend`]).
 //!
 //! **Failure.** A write that fails all the same (memory that was promised and
@@ -27,18 +46,23 @@
 //! new one finds no room either, changes that add something are refused, and it is
 //! tried again later.
 //!
-//! **The second copy** (`--publish-name`) is a writer of its own over an object
-//! that has a POSIX name. If it fails, it is given up, and `status` says so; the
-//! first one goes on.
+//! **The second copy** (`--publish-name`) is in `named`. If it fails, `status`
+//! says so, the first one goes on, and it is made anew.
+
+mod named;
 
 use std::os::fd::BorrowedFd;
 
-use rtm_image::{CreateError, Full, Object, Settings, Status, WriteError, Writer};
-use rtm_model::{Entity, GroupId, LinkId, NeighbourKey};
+use rtm_image::{CreateError, Full, Object, Part, Settings, Status, WriteError, Writer};
+use rtm_model::{Digests, Entity, GroupId, LinkId, NeighbourKey};
 use rtm_tables::wire::DaemonFrame;
-use rtm_tables::{Epoch, Flush, Hub, Record, RecordOp, Revision, RouteCursor, Table};
+use rtm_tables::{
+    Epoch, Flush, Hub, MarkerId, Millis, OrderItem, Record, RecordOp, Revision, RouteCursor, Step,
+    Table,
+};
 
 use crate::config::Limits;
+use named::Named;
 
 /// The smallest object: the smallest ring and the smallest heap fit.
 const OBJECT_BYTES_MIN: u64 = 8 << 20;
@@ -50,11 +74,29 @@ const REBUILD_ENTITIES: usize = 512;
 /// After a failure so many turns pass before the next try.
 const REBUILD_TURNS: u32 = 4096;
 
+/// A turn with more records than this is a large one: it doesn't wait for an image
+/// that nobody has, and does nothing for one that is behind.
+const LARGE_TURN: u64 = 128;
+/// An image that is behind begins to catch up so long after the last large turn:
+/// subscribers still have work with what that one brought.
+const LEISURE_MS: Millis = 200;
+/// Entities that it catches up with in one turn, while nobody waits for it.
+const CATCH_UP: u64 = 512;
+/// And while somebody does; with half as many again as the turn brought, so that it
+/// gets there however fast changes come: at most two more come for each that it
+/// wasn't told.
+const CATCH_UP_URGENT: u64 = 1024;
+/// It makes haste when what it wasn't told would no longer fit in so many times:
+/// that and the two more come, and one to spare.
+const LAG_FITS: u64 = 4;
+/// Where not even so many changes find room, it isn't left behind.
+const LAG_ROOM: u64 = 64 << 10;
+
 /// The image and what goes with it.
 pub(crate) struct Image {
     writer: Writer<Object>,
-    /// With its name; `None`: not asked for, or given up.
-    named: Option<(String, Writer<Object>)>,
+    /// The second copy, if there is to be one.
+    named: Option<Named>,
     epoch: Epoch,
     /// The newest revision that it shows.
     revision: Revision,
@@ -67,11 +109,32 @@ pub(crate) struct Image {
     rebuild: Option<Rebuild>,
     /// Turns until the next try.
     rebuild_in: u32,
+    /// Somebody can see it: was given the descriptor, or may open the name. From
+    /// then on it is never behind.
+    is_public: bool,
+    /// Somebody asked for it while it was behind.
+    is_wanted: bool,
+    /// Since when it is behind.
+    lag: Option<Lag>,
+    /// Records since the last publish.
+    came: u64,
     settings: Settings,
     /// Changes that found no room.
     refused: u64,
     /// What went wrong with the named copy, to be logged once.
     pub(crate) warnings: Vec<String>,
+}
+
+/// What an image that is behind has yet to be told.
+struct Lag {
+    /// In the modification order: all before it is written.
+    marker: MarkerId,
+    /// Records that it wasn't told.
+    records: u64,
+    /// When it may go on, if nobody waits for it.
+    from: Millis,
+    /// It comes near to its limit, where room has to be known exactly.
+    is_urgent: bool,
 }
 
 /// An image that is made anew from the table, and how far it is.
@@ -126,14 +189,27 @@ impl Rebuild {
     }
 }
 
+/// The frames that tell followers of the ring to read the tables again.
+fn read_again(from: Revision, table: &Table) -> Vec<u8> {
+    let mut frames = Vec::new();
+    let (revision, digests) = (table.revision(), table.digests());
+    DaemonFrame::Begin { from }.encode(&mut frames);
+    DaemonFrame::End { revision, digests }.encode(&mut frames);
+    frames
+}
+
 /// What `status image` says.
 pub(crate) struct ImageStatus<'a> {
     /// Of the image that the socket hands out.
     pub(crate) status: Status,
-    /// The POSIX name of the second copy.
+    /// The POSIX name of the second copy, while it is published.
     pub(crate) name: Option<&'a str>,
+    /// Why it isn't, with its name.
+    pub(crate) name_failed: Option<String>,
     /// The newest revision that it shows.
     pub(crate) revision: Revision,
+    /// Records that it has yet to be told, as nobody has it.
+    pub(crate) behind: u64,
     /// Changes that found no room.
     pub(crate) refused: u64,
     /// Why nothing is written any more.
@@ -183,18 +259,9 @@ impl Image {
         let object = Object::create(settings.bytes).map_err(|error| format!("image: {error}"))?;
         let writer = Writer::new(object, &settings).map_err(|error| format!("image: {error}"))?;
         let mut warnings = Vec::new();
-        let named = name.and_then(|name| {
-            let writer = Object::create_named(name, settings.bytes)
-                .map_err(|error| error.to_string())
-                .and_then(|object| Writer::new(object, &settings).map_err(|e| e.to_string()));
-            match writer {
-                Ok(writer) => Some((name.to_owned(), writer)),
-                Err(error) => {
-                    warnings.push(format!("--publish-name: {name}: {error}"));
-                    None
-                }
-            }
-        });
+        let named = name.map(|name| Named::new(name, &settings));
+        let failed = named.as_ref().and_then(Named::failed);
+        warnings.extend(failed.map(|why| format!("--publish-name: {why}")));
         Ok(Image {
             writer,
             named,
@@ -204,10 +271,34 @@ impl Image {
             failed: None,
             rebuild: None,
             rebuild_in: 0,
+            is_public: name.is_some(),
+            is_wanted: false,
+            lag: None,
+            came: 0,
             settings,
             refused: 0,
             warnings,
         })
+    }
+
+    /// Somebody wants it. True: it may be given away, and is kept in step from
+    /// here on. False: it isn't up to date yet, and will be soon.
+    ///
+    /// # Errors
+    /// One line that says why there is none.
+    pub(crate) fn give(&mut self) -> Result<bool, String> {
+        if let (false, None, Some(why)) = (self.is_public, &self.rebuild, &self.failed) {
+            return Err(format!("the image can't be written: {why}"));
+        }
+        self.is_wanted = self.is_pending();
+        self.is_public |= !self.is_wanted;
+        Ok(self.is_public)
+    }
+
+    /// Has who asks for it to wait until it shows what the table holds? One that
+    /// somebody has is handed out as it is, also while it is made anew.
+    pub(crate) fn is_pending(&self) -> bool {
+        !self.is_public && (self.lag.is_some() || self.rebuild.is_some())
     }
 
     /// The descriptor for readers.
@@ -220,12 +311,13 @@ impl Image {
     ///
     /// # Errors
     /// One line that says why not; nothing has changed.
-    pub(crate) fn room_for(&mut self, records: u64) -> Result<(), String> {
+    pub(crate) fn room_for(&mut self, records: u64, table: &Table) -> Result<(), String> {
+        if self.lag.is_some() {
+            return self.room_behind(records, table);
+        }
         self.writable()?.reserve(records).map_err(|error| full(&error))?;
-        if let Some((_, writer)) = &mut self.named {
-            if let Err(error) = writer.reserve(records) {
-                self.give_up_name(&error.to_string());
-            }
+        if let Some(named) = &mut self.named {
+            named.reserve(records);
         }
         Ok(())
     }
@@ -234,8 +326,22 @@ impl Image {
     ///
     /// # Errors
     /// One line that says why not; nothing has changed.
-    pub(crate) fn would_fit(&mut self, changes: u64) -> Result<(), String> {
+    pub(crate) fn would_fit(&mut self, changes: u64, table: &Table) -> Result<(), String> {
+        if self.lag.is_some() {
+            return self.room_behind(changes, table);
+        }
         self.writable()?.would_fit(changes).map_err(|error| full(&error))
+    }
+
+    /// The same while it is behind, when nothing need grow yet.
+    fn room_behind(&mut self, records: u64, table: &Table) -> Result<(), String> {
+        let Some(lag) = &mut self.lag else { return Ok(()) };
+        let counts = table.store().counts();
+        let entities = counts.routes4 + counts.routes6 + counts.neighbours + counts.groups;
+        // Each key is written once.
+        let untold = lag.records.min((entities + counts.links) as u64) + records;
+        lag.is_urgent |= self.writer.would_fit(untold * LAG_FITS).is_err();
+        self.writer.would_fit(untold).map_err(|error| full(&error))
     }
 
     /// A change found no room, and was refused.
@@ -246,8 +352,8 @@ impl Image {
     /// Who writes: the image, or what is made in its place.
     fn writable(&mut self) -> Result<&mut Writer<Object>, String> {
         match (&self.failed, &mut self.rebuild) {
-            (None, _) => Ok(&mut self.writer),
-            (Some(_), Some(rebuild)) => Ok(&mut rebuild.writer),
+            (None, None) => Ok(&mut self.writer),
+            (_, Some(rebuild)) => Ok(&mut rebuild.writer),
             (Some(failed), None) => Err(format!("the image can't be written: {failed}")),
         }
     }
@@ -260,7 +366,8 @@ impl Image {
         /// A delete is one record, but copies as much as any change of a route.
         const RECORDS: u64 = 4;
         let records = deletes as u64 * RECORDS;
-        if self.failed.is_some() || self.writer.reserve(records).is_ok() {
+        let later = self.failed.is_some() || self.lag.is_some() || self.rebuild.is_some();
+        if later || self.writer.reserve(records).is_ok() {
             return deletes;
         }
         // What versions held that nobody is given any more, is handed back.
@@ -272,6 +379,11 @@ impl Image {
 
     /// A record: written, not visible.
     pub(crate) fn record(&mut self, record: &Record<'_>) {
+        self.came += 1;
+        if let Some(lag) = &mut self.lag {
+            lag.records += 1;
+            return;
+        }
         let (kind, body) = (record.kind, record.body);
         self.each(|writer| match record.op {
             RecordOp::Set => writer.set_bytes(kind, body),
@@ -281,6 +393,9 @@ impl Image {
 
     /// A whole flush.
     pub(crate) fn flush(&mut self, what: Flush) {
+        if self.lag.is_some() {
+            return;
+        }
         self.each(|writer| writer.flush(what.routes, what.neighbours));
     }
 
@@ -290,25 +405,41 @@ impl Image {
     }
 
     /// Is there something to go on with, whether changes come or not?
-    pub(crate) fn has_work(&self, table: &Table) -> bool {
-        match &self.rebuild {
-            Some(_) => !table.is_staging(),
-            None => self.failed.is_none() && self.writer.is_growing(),
+    pub(crate) fn has_work(&self, table: &Table, now: Millis) -> bool {
+        match (&self.rebuild, &self.lag) {
+            (Some(_), _) => !table.is_staging(),
+            (_, Some(lag)) => {
+                let due = self.is_wanted || lag.is_urgent || lag.from <= now;
+                due && !table.is_staging()
+            }
+            (None, None) if self.failed.is_some() => false,
+            (None, None) => {
+                let named = self.named.as_ref().is_some_and(Named::has_work);
+                self.writer.is_growing() || named && !table.is_staging()
+            }
         }
     }
 
+    /// When there will be, if nothing comes.
+    pub(crate) fn poll_timeout(&self, table: &Table) -> Option<Millis> {
+        self.lag.as_ref().filter(|_| !table.is_staging()).map(|lag| lag.from)
+    }
+
     /// Makes visible what the turn has brought. True: something was.
-    pub(crate) fn publish(&mut self, table: &Table, hub: &Hub) -> bool {
-        if self.failed.is_some() {
+    pub(crate) fn publish(&mut self, table: &mut Table, hub: &Hub, now: Millis) -> bool {
+        let came = std::mem::take(&mut self.came);
+        if self.rebuild.is_some() || self.failed.is_some() {
             return self.rebuild_some(table);
+        }
+        if self.lag.is_some() {
+            return self.catch_up(table, came, now);
         }
         let before = self.revision;
         if table.revision() == before {
-            let named = self.named.as_mut().map(|(_, writer)| writer);
-            let growing = [Some(&mut self.writer), named].into_iter().flatten();
-            if growing.into_iter().any(|writer| writer.is_growing()) {
+            if self.writer.is_growing() || self.named.as_ref().is_some_and(Named::has_work) {
                 self.each(|writer| Ok(writer.tend()?));
             }
+            self.tend_name(table);
             return false;
         }
         self.commit(table);
@@ -318,11 +449,9 @@ impl Image {
         // What isn't in the ring whole is to be read again from the tables.
         let mut again = Vec::new();
         if std::mem::take(&mut self.leapt) || !hub.unpublished(&mut |_| {}) {
-            let (revision, digests) = (table.revision(), table.digests());
-            DaemonFrame::Begin { from: before }.encode(&mut again);
-            DaemonFrame::End { revision, digests }.encode(&mut again);
+            again = read_again(before, table);
         }
-        let named = self.named.as_mut().map(|(_, writer)| writer);
+        let named = self.named.as_mut().and_then(Named::writer);
         for writer in [Some(&mut self.writer), named].into_iter().flatten() {
             if again.is_empty() {
                 hub.unpublished(&mut |frames| writer.ring_append(frames));
@@ -331,7 +460,99 @@ impl Image {
             }
             writer.ring_publish();
         }
+        self.tend_name(table);
+        if came > LARGE_TURN && !self.is_public && !table.is_staging() && self.may_fall_behind() {
+            self.fall_behind(table, now);
+        }
         true
+    }
+
+    /// Is there room for what it would not be told, whatever that is?
+    fn may_fall_behind(&self) -> bool {
+        self.writer.would_fit(LAG_ROOM * LAG_FITS).is_ok()
+            && ipc::cgroup::memory_headroom().is_none()
+    }
+
+    /// It is at the table's revision, and won't be told what comes next.
+    fn fall_behind(&mut self, table: &mut Table, now: Millis) {
+        let marker = table.marker();
+        // Nothing is newer, so that it is found at once.
+        while !table.marker_seek(marker, self.revision, usize::MAX) {}
+        self.lag = Some(Lag { marker, records: 0, from: now + LEISURE_MS, is_urgent: false });
+    }
+
+    /// Goes on in the modification order from where it stopped. True: it is up to
+    /// date.
+    fn catch_up(&mut self, table: &mut Table, came: u64, now: Millis) -> bool {
+        let Some(lag) = &mut self.lag else { return false };
+        if came > LARGE_TURN {
+            lag.from = now + LEISURE_MS;
+        }
+        // What is staged isn't committed, and stands in the table all the same.
+        if table.is_staging() {
+            return false;
+        }
+        let budget = match self.is_wanted || lag.is_urgent {
+            true => CATCH_UP_URGENT + came + came / 2,
+            false if now < lag.from => return false,
+            false => CATCH_UP,
+        };
+        let marker = lag.marker;
+        let mut end = Step::Moved;
+        for _ in 0..budget {
+            let (writer, mut result) = (&mut self.writer, Ok(()));
+            end = table.marker_next(marker, &mut |item| {
+                result = match item {
+                    OrderItem::Set { kind, body, .. } => writer.set_bytes(kind, body),
+                    OrderItem::Gone { kind, key, .. } => writer.delete_bytes(kind, key),
+                    OrderItem::Flushed { what, .. } => writer.flush(what.routes, what.neighbours),
+                };
+            });
+            if let Err(error) = result {
+                self.stop_lagging(table);
+                self.fail(&error);
+                return false;
+            }
+            if end != Step::Moved {
+                break;
+            }
+        }
+        match end {
+            // Nobody sees this: it hands back the copies that the slice has made.
+            Step::Moved => {
+                let (epoch, revision) = (self.epoch.0, self.revision.0);
+                let committed = self.writer.commit(epoch, revision, &Digests::default());
+                if let Err(error) = committed {
+                    self.stop_lagging(table);
+                    self.fail(&error.into());
+                }
+                false
+            }
+            Step::Tail => {
+                self.stop_lagging(table);
+                (self.is_wanted, self.leapt) = (false, false);
+                let before = self.revision;
+                self.commit(table);
+                if self.failed.is_some() {
+                    return false;
+                }
+                self.writer.ring_append(&read_again(before, table));
+                self.writer.ring_publish();
+                true
+            }
+            // More went than the table remembers: from the beginning.
+            Step::Lost => {
+                self.stop_lagging(table);
+                self.begin_rebuild();
+                false
+            }
+        }
+    }
+
+    fn stop_lagging(&mut self, table: &mut Table) {
+        if let Some(lag) = self.lag.take() {
+            table.marker_release(lag.marker);
+        }
     }
 
     fn commit(&mut self, table: &Table) {
@@ -340,36 +561,37 @@ impl Image {
             return self.fail(&error.into());
         }
         self.revision = revision;
-        if let Some((_, writer)) = &mut self.named {
-            if let Err(error) = writer.commit(epoch, revision.0, &digests) {
-                self.give_up_name(&error.to_string());
-            }
+        if let Some(named) = &mut self.named {
+            named.commit(epoch, revision.0, &digests);
         }
     }
 
     fn each(&mut self, change: impl Fn(&mut Writer<Object>) -> Result<(), WriteError>) {
-        if self.failed.is_some() {
-            let Some(rebuild) = &mut self.rebuild else { return };
+        if let Some(rebuild) = &mut self.rebuild {
             if let Err(error) = change(&mut rebuild.writer) {
                 self.rebuild_failed(&error);
             }
             return;
         }
+        if self.failed.is_some() {
+            return;
+        }
         if let Err(error) = change(&mut self.writer) {
             return self.fail(&error);
         }
-        if let Some((_, writer)) = &mut self.named {
-            if let Err(error) = change(writer) {
-                self.give_up_name(&error.to_string());
-            }
+        if let Some(named) = &mut self.named {
+            named.change(&change);
         }
     }
 
     /// Nothing can be written into the image any more: another is begun.
     fn fail(&mut self, error: &WriteError) {
+        debug_assert!(self.lag.is_none(), "it isn't told anything while it is behind");
         tracing::error!("the image can't be written: {error}; it is made anew from the table");
         self.failed = Some(error.to_string());
-        self.give_up_name("the image failed");
+        if let Some(named) = &mut self.named {
+            named.give_up("the image failed");
+        }
         self.begin_rebuild();
     }
 
@@ -431,12 +653,12 @@ impl Image {
         true
     }
 
-    fn give_up_name(&mut self, why: &str) {
-        if let Some((name, mut writer)) = self.named.take() {
-            tracing::warn!("{name} is no longer published: {why}");
-            writer.close();
-            let _ = rtm_image::remove_name(&name);
-            self.warnings.push(format!("--publish-name: {name}: {why}"));
+    /// Goes on with a second copy that is made anew: of what the first one shows.
+    fn tend_name(&mut self, table: &Table) {
+        let Some(named) = &mut self.named else { return };
+        if self.failed.is_none() && !table.is_staging() {
+            let bytes = self.writer.status().bytes;
+            named.step(table, &Settings { bytes, ..self.settings });
         }
     }
 
@@ -448,26 +670,32 @@ impl Image {
             rebuild.writer.set_bytes_max(limits.image_bytes_max.0);
         }
         self.writer.set_bytes_max(limits.image_bytes_max.0);
-        if let Some((_, writer)) = &mut self.named {
-            writer.set_bytes_max(limits.image_bytes_max.0);
+        if let Some(named) = &mut self.named {
+            named.set_bytes_max(limits.image_bytes_max.0);
         }
     }
 
     /// The daemon stops in order: readers are told, the name goes.
     pub(crate) fn close(&mut self) {
         self.writer.close();
-        if let Some((name, mut writer)) = self.named.take() {
-            writer.close();
-            let _ = rtm_image::remove_name(&name);
+        if let Some(mut named) = self.named.take() {
+            named.close();
         }
+    }
+
+    /// The image by kinds of blocks.
+    pub(crate) fn parts(&self) -> Vec<Part> {
+        self.writer.parts()
     }
 
     /// How it is.
     pub(crate) fn status(&self) -> ImageStatus<'_> {
         ImageStatus {
             status: self.writer.status(),
-            name: self.named.as_ref().map(|(name, _)| name.as_str()),
+            name: self.named.as_ref().and_then(Named::published),
+            name_failed: self.named.as_ref().and_then(Named::failed),
             revision: self.revision,
+            behind: self.lag.as_ref().map_or(0, |lag| lag.records),
             refused: self.refused,
             failed: self.failed.as_deref(),
         }
@@ -489,6 +717,7 @@ mod tests {
         hub: Hub,
         image: Image,
         source: SourceId,
+        now: Millis,
     }
 
     struct Sink<'a>(&'a mut Image, &'a mut Hub);
@@ -497,6 +726,10 @@ mod tests {
         fn record(&mut self, record: &Record<'_>) {
             self.0.record(record);
             self.1.record(record);
+        }
+
+        fn staged(&mut self, record: &Record<'_>) {
+            self.0.record(record);
         }
 
         fn flush(&mut self, revision: Revision, what: Flush) {
@@ -512,14 +745,18 @@ mod tests {
 
     impl World {
         fn new() -> World {
+            World::with(TableLimits::default())
+        }
+
+        fn with(limits: TableLimits) -> World {
             let key = DigestKey([1, 2]);
-            let mut table = Table::new(Epoch(9), key, TableLimits::default());
+            let mut table = Table::new(Epoch(9), key, limits);
             let hub = Hub::new(&table, key, HubLimits::default());
             let mut limits = Config::default().limits;
             limits.image_ring_bytes.0 = 1 << 16;
             let image = Image::new(&limits, &table, key.0, None).unwrap();
             let source = table.source(SourceSpec::admin()).unwrap();
-            World { table, hub, image, source }
+            World { table, hub, image, source, now: 0 }
         }
 
         fn change(&mut self, line: &str) {
@@ -529,8 +766,28 @@ mod tests {
             self.table.apply(self.source, &change, &mut sink).unwrap();
         }
 
+        fn flush(&mut self, what: Flush) {
+            let mut sink = Sink(&mut self.image, &mut self.hub);
+            self.table.flush(what, &mut sink).unwrap();
+        }
+
+        /// A large load: in slices, visible at once.
+        fn stage(&mut self, lines: impl FnOnce(&mut dyn FnMut(&str))) {
+            self.table.stage_begin(self.source).unwrap();
+            let table = &mut self.table;
+            lines(&mut |line| {
+                let parsed = parse_line(line, &Context::default()).unwrap().unwrap().1;
+                let Command::Change(change) = parsed else { panic!("{line}") };
+                table.stage(&change).unwrap();
+            });
+            assert!(!self.turn(), "it stands still while something is staged");
+            let mut sink = Sink(&mut self.image, &mut self.hub);
+            while self.table.stage_commit(10, &mut sink).is_none() {}
+        }
+
         fn turn(&mut self) -> bool {
-            let visible = self.image.publish(&self.table, &self.hub);
+            self.now += 1;
+            let visible = self.image.publish(&mut self.table, &self.hub, self.now);
             self.hub.publish(&mut self.table, 1000);
             visible
         }
@@ -584,6 +841,7 @@ mod tests {
                 world.change(&format!("neigh add 10.0.{b}.{c} lladdr 02:00:00:00:00:01 dev e"));
             }
         }
+        assert_eq!(world.image.give(), Ok(true), "somebody has it");
         assert!(world.turn());
         world.compare();
         let (before, revision) = (world.attach(), world.table.revision().0);
@@ -592,8 +850,8 @@ mod tests {
         // Changes go on in the middle of it: behind the walk, and before it.
         let mut turns = 0;
         while world.image.failed.is_some() {
-            assert_eq!(world.image.room_for(10), Ok(()));
-            assert!(world.image.has_work(&world.table));
+            assert_eq!(world.image.room_for(10, &world.table), Ok(()));
+            assert!(world.image.has_work(&world.table, world.now));
             world.change(&format!("route replace 10.0.{turns}.0/24 via 198.51.100.1 dev f"));
             world.change(&format!("route del 10.{}.0.0/24", turns % 9 + 1));
             world.change(&format!("route add blackhole 10.{}.0.0/24", turns % 9 + 1));
@@ -619,19 +877,181 @@ mod tests {
         assert!(after.route(&key).unwrap().is_some());
     }
 
+    /// So many routes in one turn, then turns until it is up to date.
+    #[test]
+    fn while_nobody_has_it_a_large_turn_leaves_it_behind() {
+        let mut world = World::new();
+        let large = LARGE_TURN as usize + 1;
+        let add = |world: &mut World, from: usize, count: usize, gateway: usize| {
+            for n in from..from + count {
+                let (b, c) = (n / 256, n % 256);
+                world.change(&format!("route replace 10.{b}.{c}.0/24 via 192.0.2.{gateway} dev e"));
+                if n % 10 == 0 {
+                    let mac = format!("02:00:00:00:{b:02x}:{c:02x}");
+                    world.change(&format!("neigh replace 10.9.{b}.{c} lladdr {mac} dev e"));
+                    let attrs = "mtu 1400 dev e table 7";
+                    world.change(&format!("route replace 2001:db8:{n:x}::/48 {attrs}"));
+                }
+            }
+        };
+        // A small one doesn't, and is in step.
+        add(&mut world, 0, 10, 1);
+        assert!(world.turn());
+        world.compare();
+        add(&mut world, 0, large, 2);
+        assert!(world.turn());
+        world.compare();
+        // This one was large: the next isn't waited for, nor the one behind it.
+        for gateway in 3..6 {
+            add(&mut world, 0, 5 * large, gateway);
+            assert!(!world.turn(), "its clients don't wait");
+        }
+        assert!(world.image.status().behind >= 15 * large as u64);
+        assert_eq!(world.image.room_for(10, &world.table), Ok(()));
+        // A moment later it goes on, and is there.
+        assert!(!world.image.has_work(&world.table, world.now));
+        assert_eq!(world.image.poll_timeout(&world.table), Some(world.now + LEISURE_MS));
+        assert!(!world.turn());
+        world.now += LEISURE_MS;
+        assert!(world.image.has_work(&world.table, world.now));
+        let turns = |world: &mut World| (1..100).find(|_| world.turn()).unwrap();
+        assert!(turns(&mut world) > 1, "in slices");
+        world.compare();
+        assert!(!world.image.has_work(&world.table, world.now));
+        // Deletes, flushes, groups that go and come again, a load in one transaction.
+        add(&mut world, 0, large, 6);
+        assert!(world.turn());
+        for n in 0..large {
+            world.change(&format!("route del 10.0.{n}.0/24"));
+        }
+        assert!(!world.turn());
+        add(&mut world, 10, large, 7);
+        world.flush(Flush { routes: true, neighbours: false });
+        add(&mut world, 20, large, 8);
+        assert!(!world.turn());
+        world.stage(|stage| {
+            for n in 0..large {
+                stage(&format!("route replace 172.16.{n}.0/24 via 198.51.100.{} dev f", n % 9 + 1));
+            }
+        });
+        assert_eq!(world.image.give(), Ok(false), "it isn't up to date");
+        // Asked for, it gets there however fast changes come.
+        let mut gateway = 9;
+        while world.image.is_pending() {
+            add(&mut world, 0, 4 * large, gateway);
+            gateway += 1;
+            world.turn();
+            assert!(gateway < 100, "it never gets there");
+        }
+        world.compare();
+        // Somebody has it now: in step, however large the turns are.
+        assert_eq!(world.image.give(), Ok(true));
+        for gateway in 1..4 {
+            add(&mut world, 0, 4 * large, gateway);
+            assert!(world.turn());
+            world.compare();
+        }
+    }
+
+    /// More was deleted than the table has tombstones for.
+    #[test]
+    fn what_fell_too_far_behind_is_made_anew() {
+        let limits = TableLimits { tombstone_bytes_max: 0, ..TableLimits::default() };
+        let mut world = World::with(limits);
+        let routes = |world: &mut World, verb: &str, hops: &str| {
+            for n in 0..3000 {
+                world.change(&format!("route {verb} 10.{}.{}.0/24{hops}", n / 256, n % 256));
+            }
+        };
+        routes(&mut world, "add", " via 192.0.2.1 dev e");
+        assert!(world.turn());
+        let old = world.attach();
+        routes(&mut world, "del", "");
+        routes(&mut world, "add", " via 192.0.2.2 dev f");
+        assert!(!world.turn());
+        assert_eq!(world.image.give(), Ok(false));
+        let mut turns = 0;
+        while world.image.is_pending() {
+            world.change(&format!("route add 192.0.2.{turns}/32 dev e"));
+            world.turn();
+            turns += 1;
+        }
+        assert_eq!(world.image.give(), Ok(true));
+        world.compare();
+        assert!(matches!(old.writer().unwrap(), WriterState::Moved { .. }));
+        world.change("route add 198.51.100.0/24 dev e");
+        assert!(world.turn());
+        world.compare();
+    }
+
+    /// Long before its limit it makes haste, so that nothing is accepted that finds
+    /// no room later; near it, it isn't left behind at all.
+    #[test]
+    fn near_its_limit_it_is_in_step() {
+        let mut world = World::new();
+        let mut limits = Config::default().limits;
+        limits.image_bytes_max.0 = 128 << 20;
+        world.image.configure(&limits);
+        let (mut refused, mut behind, mut urgent, mut n) = (0, 0, 0, 0_u32);
+        while refused < 10 {
+            for _ in 0..2000 {
+                match world.image.room_for(5, &world.table) {
+                    Ok(()) => {
+                        // Far from each other, which takes the most room.
+                        let net = std::net::Ipv4Addr::from(n.reverse_bits() >> 3 | 1 << 30);
+                        world.change(&format!("route add {net}/32 dev e"));
+                        n += 1;
+                    }
+                    Err(why) => {
+                        assert!(why.contains("limits.image_bytes_max"), "{why}");
+                        assert!(world.image.lag.is_none(), "it was behind, {n} routes");
+                        refused += 1;
+                    }
+                }
+            }
+            world.turn();
+            behind += usize::from(world.image.lag.is_some());
+            urgent += usize::from(world.image.lag.as_ref().is_some_and(|lag| lag.is_urgent));
+            assert_eq!(world.image.failed, None);
+        }
+        assert!(behind > 0 && urgent > 0 && n > 50_000, "{behind}, {urgent} turns, {n} routes");
+        world.compare();
+    }
+
+    /// What can't be made isn't handed out half made.
+    #[test]
+    fn one_that_failed_before_anybody_had_it_is_not_handed_out() {
+        let mut world = World::new();
+        for n in 0..100 {
+            world.change(&format!("route add 10.0.{n}.0/24 dev e"));
+        }
+        assert!(world.turn());
+        world.image.fail(&full());
+        assert_eq!(world.image.give(), Ok(false), "it is made anew");
+        world.image.rebuild_failed(&full());
+        assert!(world.image.give().unwrap_err().contains("can't be written"));
+        world.image.configure(&Config::default().limits);
+        for _ in 0..10 {
+            world.turn();
+        }
+        assert_eq!(world.image.give(), Ok(true));
+        world.compare();
+    }
+
     #[test]
     fn where_no_new_one_finds_room_changes_are_refused_until_it_does() {
         let mut world = World::new();
         for n in 0..100 {
             world.change(&format!("route add 10.0.{n}.0/24 dev e"));
         }
+        assert_eq!(world.image.give(), Ok(true), "somebody has it");
         assert!(world.turn());
         let before = world.attach();
         world.image.fail(&full());
         world.image.rebuild_failed(&full());
         assert_eq!(before.writer().unwrap(), WriterState::Closed);
-        assert!(world.image.room_for(1).unwrap_err().contains("can't be written"));
-        assert!(!world.image.has_work(&world.table));
+        assert!(world.image.room_for(1, &world.table).unwrap_err().contains("can't be written"));
+        assert!(!world.image.has_work(&world.table, world.now));
         // Deletes are taken.
         assert_eq!(world.image.room_for_deletes(10, &world.table), 10);
         world.change("route del 10.0.7.0/24");
@@ -641,7 +1061,65 @@ mod tests {
         for _ in 0..10 {
             world.turn();
         }
-        assert_eq!(world.image.room_for(1), Ok(()));
+        assert_eq!(world.image.room_for(1, &world.table), Ok(()));
         world.compare();
+    }
+
+    /// A copy by name that can't be written loses its name, is made anew, and has
+    /// the name again when it shows what the table holds.
+    #[test]
+    fn a_name_that_failed_is_published_again() {
+        let name = format!("/rtm-test-{}-image", std::process::id());
+        let mut world = World::new();
+        let limits = Config::default().limits;
+        world.image = Image::new(&limits, &world.table, [1, 2], Some(&name)).unwrap();
+        for n in 0..3000_u32 {
+            let (b, c) = (n / 256, n % 256);
+            world.change(&format!("route add 10.{b}.{c}.0/24 via 192.0.2.{} dev e", 1 + n % 7));
+        }
+        assert!(world.turn());
+        let open = || rtm_image::open_name(&name).map(|fd| Reader::attach(fd).unwrap());
+        let shown = |reader: Reader| reader.state().map(|state| (state.revision, state.digests));
+        let first = open().unwrap();
+        assert_eq!(first.state().unwrap().revision, world.table.revision().0);
+        for round in 0..2 {
+            world.image.named.as_mut().unwrap().give_up("no room");
+            let status = world.image.status();
+            assert_eq!((status.name, status.failed), (None, None), "the first copy goes on");
+            assert!(status.name_failed.unwrap().contains("no room"));
+            assert_eq!(first.writer().unwrap(), WriterState::Closed);
+            let mut turns = 0;
+            while world.image.status().name.is_none() {
+                assert!(open().is_err(), "it isn't there before it shows everything");
+                world.change(&format!("route replace 10.0.{turns}.0/24 dev e{round}"));
+                world.turn();
+                turns += 1;
+                assert!(turns < 1000);
+            }
+            assert!(turns > 5, "{turns} turns: {REBUILD_ENTITIES} entities each");
+            let expected = (world.table.revision().0, world.table.digests());
+            assert_eq!(shown(open().unwrap()), Ok(expected));
+            world.compare();
+        }
+        // And it is told what comes.
+        world.change("route add 203.0.113.0/24 dev e");
+        assert!(world.turn());
+        let key = RouteKey::main("203.0.113.0/24".parse().unwrap());
+        assert!(open().unwrap().route(&key).unwrap().is_some());
+        // Tried in vain it waits, until the limits change.
+        let named = world.image.named.as_mut().unwrap();
+        named.give_up("no room");
+        named.give_up("no room for a new one either");
+        for _ in 0..100 {
+            world.turn();
+        }
+        assert_eq!(world.image.status().name, None);
+        world.image.configure(&limits);
+        for _ in 0..20 {
+            world.turn();
+        }
+        assert_eq!(world.image.status().name, Some(name.as_str()));
+        world.image.close();
+        assert!(open().is_err());
     }
 }

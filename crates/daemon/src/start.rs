@@ -39,6 +39,10 @@ const SOCKET_MODE: u32 = 0o666;
 /// Descriptors left for threads, for /proc, for files: beyond those in use.
 const SLACK: usize = 8;
 
+/// The heap grows by this much at once: a few huge pages, of which what isn't used
+/// takes no memory.
+const HEAP_STEP_BYTES: i32 = 32 << 20;
+
 /// Bytes of the journal of each filter.
 const FILTER_JOURNAL_BYTES: usize = 1 << 20;
 
@@ -189,6 +193,7 @@ pub(crate) fn run(args: &Args) -> Result<(), StartError> {
         }
     }
     let mut daemon = Daemon {
+        heap: ipc::heap::Heap::growing_by(HEAP_STEP_BYTES),
         clients: Clients::new(Rc::clone(&epoll), descriptors(limit)),
         epoll,
         start: Instant::now(),

@@ -83,6 +83,31 @@ fn it_grows_and_names_its_successor() {
     assert!(second.route_count() >= 200_001);
 }
 
+/// Nobody had it while much changed, so it is behind; who gets it sees everything
+/// that was acknowledged, and from then on as soon as it is.
+#[test]
+fn who_asks_late_gets_all_that_was_acknowledged() {
+    let rtmd = Rtmd::start(&[]);
+    let mut admin = Client::unix(&rtmd, "admin");
+    let many: Vec<String> = many_routes(100_000).collect();
+    let done = admin.load(LoadFlags::default(), "", many.iter().map(String::as_str));
+    assert_eq!((done.code, done.applied), (0, 100_000));
+    let reader = image(&rtmd);
+    let state = reader.state().unwrap();
+    assert_eq!((state.routes[0], state.revision), (100_000, done.revision));
+    let digest = admin.json("digest");
+    assert_eq!(digest["routes"], format!("{:032x}", state.digests.routes.0));
+    assert_eq!(admin.json("status")["image_behind"], 0);
+    // Large turns don't leave it behind any more.
+    for round in 0..4 {
+        let lines = many.iter().take(20_000).map(|line| format!("{line} metric {round}"));
+        let lines: Vec<String> = lines.collect();
+        let done = admin.load(LoadFlags::default(), "", lines.iter().map(String::as_str));
+        let reader = current(&rtmd, reader.clone());
+        assert!(reader.state().unwrap().revision >= done.revision);
+    }
+}
+
 trait Count {
     fn route_count(&self) -> u64;
 }

@@ -95,6 +95,22 @@ pub struct Usage {
     pub retired: u64,
     /// In slabs that serve no size yet: what any block can be made from.
     pub free: u64,
+    /// How many blocks wait to be reused.
+    pub retired_blocks: u64,
+}
+
+/// Blocks of one kind: how many there are, what they take, and what is free
+/// beside them, in slabs that serve this kind alone.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Part {
+    /// What they are.
+    pub name: String,
+    /// How many, with those that wait to be reused.
+    pub count: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Bytes that only this kind can use.
+    pub free_bytes: u64,
 }
 
 impl Heap {
@@ -139,7 +155,56 @@ impl Heap {
             used: (self.used_units - self.retired_units) * unit,
             retired: self.retired_units * unit,
             free: (self.free_slabs * SLAB_UNITS) as u64 * unit,
+            retired_blocks: self.retiring.len() as u64
+                + self.retired.iter().map(|(_, blocks)| blocks.len() as u64).sum::<u64>(),
         }
+    }
+
+    /// The heap by kinds of blocks: lookup nodes, then everything else, each by
+    /// size.
+    pub(crate) fn parts(&self) -> Vec<Part> {
+        let (unit, slab_bytes) = (UNIT_BYTES as u64, (SLAB_UNITS * UNIT_BYTES) as u64);
+        // Per class: slabs, and free blocks in them.
+        let mut classes = [(0_u64, 0_u64); 2 * CLASSES.len()];
+        let (mut rows, mut row_slabs) = (0, 0);
+        for slab in &self.slabs {
+            match slab.used_for {
+                Use::Free => {}
+                Use::Class(class) => {
+                    let (slabs, free) = &mut classes[usize::from(class)];
+                    (*slabs, *free) = (*slabs + 1, *free + u64::from(slab.free));
+                }
+                Use::Row(_) => (rows, row_slabs) = (rows + 1, row_slabs + 1),
+                Use::RowRest => row_slabs += 1,
+            }
+        }
+        let (others, nodes) = (0..CLASSES.len(), CLASSES.len()..2 * CLASSES.len());
+        let mut parts: Vec<Part> = nodes
+            .chain(others)
+            .filter(|class| classes[*class].0 > 0)
+            .map(|class| {
+                let size = size_of(class as u8) as u64;
+                let (slabs, free) = classes[class];
+                let count = slabs * (SLAB_UNITS as u64 / size) - free;
+                let what = if class < CLASSES.len() { "blocks" } else { "lookup nodes" };
+                Part {
+                    name: format!("{what} of {} bytes", size * unit),
+                    count,
+                    bytes: count * size * unit,
+                    free_bytes: slabs * slab_bytes - count * size * unit,
+                }
+            })
+            .collect();
+        if rows > 0 {
+            let bytes = row_slabs * slab_bytes;
+            parts.push(Part {
+                name: "larger blocks".to_owned(),
+                count: rows,
+                bytes,
+                free_bytes: 0,
+            });
+        }
+        parts
     }
 
     /// The heap's unit where a block begins.
@@ -416,6 +481,12 @@ mod tests {
             if step % 50 == 0 {
                 version += 1;
                 heap.committed(version);
+                // The counts by kind are those of the whole.
+                let (parts, usage) = (heap.parts(), heap.usage());
+                let sum = |of: fn(&Part) -> u64| parts.iter().map(of).sum::<u64>();
+                assert_eq!(sum(|part| part.count), live.len() as u64 + usage.retired_blocks);
+                assert_eq!(sum(|part| part.bytes), usage.used + usage.retired);
+                assert_eq!(sum(|part| part.bytes + part.free_bytes) + usage.free, usage.heap);
             }
         }
         for (offset, _) in live {

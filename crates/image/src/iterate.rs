@@ -20,6 +20,15 @@ use crate::words::ReadWords;
 /// Leaves read in one step: some hundred entries, some microseconds.
 const LEAVES: usize = 4;
 
+/// How many routes a routing table has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TableCounts {
+    /// Its id.
+    pub table: u32,
+    /// IPv4 and IPv6 routes.
+    pub routes: [u64; 2],
+}
+
 /// An iteration. Yields entries, or [`Busy`], after which it can go on.
 pub struct Entries<'a, T> {
     reader: &'a Reader,
@@ -180,6 +189,20 @@ impl Reader {
             |root| Tree::<4, 2>::new(root.macs),
             |_, _, key, value| Some(keys::neighbour_of(key, value)),
             [0; 4],
+            |_| true,
+        )
+    }
+
+    /// All routing tables that have routes.
+    #[must_use]
+    pub fn tables(&self) -> Entries<'_, TableCounts> {
+        self.entries(
+            |root| Tree::<1, 3>::new(root.tables),
+            |_, _, [table], [_, _, routes]| {
+                let routes = [routes & 0xffff_ffff, routes >> 32];
+                Some(TableCounts { table: table as u32, routes })
+            },
+            [0],
             |_| true,
         )
     }

@@ -46,6 +46,7 @@ mod hash;
 mod iterate;
 mod lpm;
 mod ring;
+mod shape;
 
 mod batch;
 mod instructions;
@@ -63,11 +64,12 @@ pub mod words;
 mod testing;
 
 pub use answers::Answer;
-pub use heap::Usage;
-pub use iterate::Entries;
+pub use heap::{Part, Usage};
+pub use iterate::{Entries, TableCounts};
 pub use object::{CreateError, Object, open_name, remove_name};
 pub use protocol::{Busy, REPEATS_MAX};
 pub use reader::{AttachError, GATHER_MAX, Header, Reader, State, WriterState};
 pub use ring::{Lapped, RingReader, WAIT_MAX};
+pub use shape::Shape;
 pub use store::{Full, Memory};
 pub use writer::{Settings, Status, WriteError, Writer};

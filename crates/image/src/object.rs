@@ -10,6 +10,7 @@
 //! when the writer ends, however it ends: that is how a reader tells, by one
 //! call on its own descriptor, that nobody writes any more.
 #![allow(unsafe_code)] // fcntl with a struct flock: open-file-description locks have no wrapper
+use core::cell::Cell;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
@@ -36,6 +37,8 @@ pub struct Object {
     reader: OwnedFd,
     /// The POSIX name that it gets once it can be read.
     name: Option<String>,
+    /// It gets it only when it is told to.
+    withheld: Cell<bool>,
 }
 
 /// Why there is no object.
@@ -64,7 +67,7 @@ impl core::fmt::Display for CreateError {
             CreateError::Map(error) => error.fmt(f),
             CreateError::Headroom { bytes, left } => write!(
                 f,
-                "{bytes} bytes: the control group has {left} left; a larger memory.max would be right"
+                "{bytes} bytes: the control group has {left} left; a larger memory limit of the group would be right"
             ),
             CreateError::System(error) => error.fmt(f),
         }
@@ -112,17 +115,37 @@ impl Object {
         Object::begin_named(name, bytes)?.complete(bytes)
     }
 
+    /// It and what it grows into don't get the name before [`Object::publish`].
+    #[must_use]
+    pub fn withheld(self) -> Object {
+        self.withheld.set(true);
+        self
+    }
+
+    /// It gets its name now, in place of the one that has it.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn publish(&self) -> Result<(), SystemError> {
+        self.withheld.set(false);
+        let Some(name) = &self.name else { return Ok(()) };
+        self.take_name(name).map_err(|errno| SystemError::new("rename", name, errno))
+    }
+
     fn complete(self, bytes: u64) -> Result<Object, CreateError> {
         self.fill(0, bytes)?;
-        self.seal()?;
         Ok(self)
     }
 
-    /// One that is neither allocated nor sealed.
+    /// One that is sealed at once, and not allocated: what is within its size
+    /// can still be allocated. (Who may look into our /proc/self/fd, root, would
+    /// otherwise find one to map for writing as long as it is being filled.)
     fn begin(bytes: u64) -> Result<Object, CreateError> {
         check_headroom(bytes)?;
         let writer = memfd::create_empty(NAME, bytes)?;
-        Object::of(writer, bytes, None)
+        let object = Object::of(writer, bytes, None)?;
+        memfd::seal_for_readers(&object.writer)?;
+        Ok(object)
     }
 
     fn begin_named(name: &str, bytes: u64) -> Result<Object, CreateError> {
@@ -147,19 +170,13 @@ impl Object {
         let reader = rustix::fs::open(&path, flags, Mode::empty())
             .map_err(|errno| SystemError::new("open", &path, errno))?;
         lock(&writer)?;
-        Ok(Object { words: WriteWords::new(map), writer, reader, name })
+        let withheld = Cell::new(false);
+        Ok(Object { words: WriteWords::new(map), writer, reader, name, withheld })
     }
 
     /// Allocates a part.
     fn fill(&self, from: u64, bytes: u64) -> Result<(), CreateError> {
         Ok(memfd::allocate(&self.writer, NAME, from, bytes)?)
-    }
-
-    fn seal(&self) -> Result<(), CreateError> {
-        if self.name.is_none() {
-            memfd::seal_for_readers(&self.writer)?;
-        }
-        Ok(())
     }
 
     /// Gives the name to this object, by one rename: there is no moment in which
@@ -222,18 +239,18 @@ impl Memory for Object {
     fn successor(&self, bytes: u64) -> Result<Object, Full> {
         match &self.name {
             None => Object::begin(bytes),
-            Some(name) => Object::begin_named(name, bytes),
+            Some(name) => Object::begin_named(name, bytes).inspect(|object| {
+                object.withheld.set(self.withheld.get());
+            }),
         }
         .map_err(|error| Full::System { bytes, why: error.to_string() })
     }
 
     fn allocate(&self, from: u64, bytes: u64) -> Result<(), Full> {
-        self.fill(from, bytes).map_err(|error| Full::System { bytes, why: error.to_string() })
-    }
-
-    fn allocated(&self) -> Result<(), Full> {
-        let bytes = self.words.len() as u64 * 8;
-        self.seal().map_err(|error| Full::System { bytes, why: error.to_string() })
+        // Others of the group may have taken since what there was at the beginning.
+        check_headroom(bytes)
+            .and_then(|()| self.fill(from, bytes))
+            .map_err(|error| Full::System { bytes, why: error.to_string() })
     }
 
     fn unload(&self, from: u64, bytes: u64) {
@@ -241,7 +258,7 @@ impl Memory for Object {
     }
 
     fn installed(&self) {
-        if let Some(name) = &self.name {
+        if let (Some(name), false) = (&self.name, self.withheld.get()) {
             // Who looks for the name finds the object before, which says that it
             // moved, or none: nothing here can do better.
             let _ = self.take_name(name);

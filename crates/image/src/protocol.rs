@@ -33,6 +33,7 @@
 //! v + 2 finds at least v + 2 in `CURRENT`, so its check fails. The ring's four
 //! orderings pair in the same way.
 
+use core::ops::Range;
 use core::sync::atomic::Ordering;
 
 use crate::layout::{CURRENT, RING_END, RING_RESERVED, SLOTS};
@@ -208,21 +209,23 @@ pub fn ring_write<O: Orders>(
     until
 }
 
-/// Hands the words from `position` to the ring's end to `take`; returns the
-/// end, or `None` if they may have been written over meanwhile.
+/// Hands the places of the words from `position` to the ring's end to `take`, as
+/// the run up to the ring's last word and the one from its first on, to be read
+/// (relaxed); returns the end, or `None` if they may have been written over
+/// meanwhile.
 #[inline]
 pub fn ring_copy<O: Orders>(
     words: &impl Words,
     (at, count): (usize, usize),
     position: u64,
-    mut take: impl FnMut(u64),
+    take: impl FnOnce([Range<usize>; 2]),
 ) -> Option<u64> {
     let end = ring_observe::<O>(words);
     if end.wrapping_sub(position) > count as u64 {
         return None;
     }
-    for place in position..end {
-        take(words.get(at + (place as usize & (count - 1))));
-    }
+    let (first, new) = (position as usize & (count - 1), (end - position) as usize);
+    let up_to_the_end = new.min(count - first);
+    take([at + first..at + first + up_to_the_end, at..at + new - up_to_the_end]);
     (ring_check::<O>(words).wrapping_sub(position) <= count as u64).then_some(end)
 }

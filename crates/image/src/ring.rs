@@ -9,7 +9,10 @@
 //! end. A reader copies up to the end, then looks at the announcement: if that
 //! is more than a lap ahead of the position it began at, the copy may be a
 //! mixture, the reader was lapped and must read the tables again.
+use core::cell::Cell;
 use core::time::Duration;
+
+use ipc::futex::Woken;
 
 use crate::layout::{AT_WAKE, RING_END};
 use crate::protocol::{Real, ring_copy, ring_observe, ring_publish, ring_write};
@@ -77,11 +80,12 @@ pub struct RingReader {
     at: usize,
     count: usize,
     position: u64,
+    late: Cell<u64>,
 }
 
 impl RingReader {
     pub(crate) fn new(words: ReadWords, at: usize, count: usize) -> RingReader {
-        let mut ring = RingReader { words, at, count, position: 0 };
+        let mut ring = RingReader { words, at, count, position: 0, late: Cell::new(0) };
         ring.to_end();
         ring
     }
@@ -102,6 +106,14 @@ impl RingReader {
         self.position = ring_observe::<Real>(&self.words);
     }
 
+    /// How many waits only their time ended, though there was something to read:
+    /// somebody kept the wake-up away from us (or, seldom, it came in the same
+    /// moment).
+    #[must_use]
+    pub fn late(&self) -> u64 {
+        self.late.get()
+    }
+
     /// Is there anything to read?
     #[must_use]
     pub fn is_behind(&self) -> bool {
@@ -115,8 +127,17 @@ impl RingReader {
     /// [`Lapped`]; `frames` is as it was.
     pub fn read(&mut self, frames: &mut Vec<u8>) -> Result<usize, Lapped> {
         let before = frames.len();
-        match ring_copy::<Real>(&self.words, (self.at, self.count), self.position, |word| {
-            frames.extend_from_slice(&word.to_le_bytes());
+        let words = &self.words;
+        match ring_copy::<Real>(words, (self.at, self.count), self.position, |runs| {
+            frames.resize(before + runs.iter().map(|run| run.len() * 8).sum::<usize>(), 0);
+            let mut rest = &mut frames[before..];
+            for run in runs {
+                let (part, behind) = rest.split_at_mut(run.len() * 8);
+                for (bytes, word) in part.chunks_exact_mut(8).zip(run) {
+                    bytes.copy_from_slice(&words.get(word).to_le_bytes());
+                }
+                rest = behind;
+            }
         }) {
             Some(end) => {
                 self.position = end;
@@ -141,7 +162,11 @@ impl RingReader {
         if self.is_behind() {
             return Ok(true);
         }
-        ipc::futex::wait(map, AT_WAKE * 8, turn, Some(timeout.min(WAIT_MAX)))?;
-        Ok(self.is_behind())
+        let woken = ipc::futex::wait(map, AT_WAKE * 8, turn, Some(timeout.min(WAIT_MAX)))?;
+        let is_behind = self.is_behind();
+        if is_behind && woken == Woken::TimedOut {
+            self.late.set(self.late.get() + 1);
+        }
+        Ok(is_behind)
     }
 }

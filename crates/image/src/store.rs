@@ -1,16 +1,11 @@
 //! The writer's memory: the object and the book of who owns which block.
 pub(crate) mod growth;
 
-use self::growth::Growth;
-
 use core::fmt;
-use core::sync::atomic::Ordering;
 
-use crate::heap::{Heap, SLAB_WORDS, Usage};
-use crate::layout::{
-    AT_BYTES, AT_HEAP, AT_ID, AT_STATE, AT_SUCCESSOR, HEADER_WORDS, STATE_MOVED, UNIT_WORDS,
-    word_of,
-};
+use self::growth::Growth;
+use crate::heap::{Heap, Part, Usage};
+use crate::layout::{HEADER_WORDS, UNIT_WORDS, word_of};
 use crate::ring::RingWriter;
 use crate::words::{Words, WordsMut};
 
@@ -63,14 +58,6 @@ pub trait Memory: WordsMut + Sized {
     /// [`Full`].
     fn allocate(&self, from: u64, bytes: u64) -> Result<(), Full> {
         let _ = (from, bytes);
-        Ok(())
-    }
-
-    /// All of it is allocated.
-    ///
-    /// # Errors
-    /// [`Full`].
-    fn allocated(&self) -> Result<(), Full> {
         Ok(())
     }
 
@@ -242,6 +229,10 @@ impl<M: Memory> Store<M> {
 
     pub(crate) fn usage(&self) -> Usage {
         self.heap.usage()
+    }
+
+    pub(crate) fn parts(&self) -> Vec<Part> {
+        self.heap.parts()
     }
 
     /// The prefix lengths noted for the first `count` entries of a block.

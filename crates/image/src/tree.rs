@@ -116,6 +116,31 @@ impl<const K: usize, const V: usize> Tree<K, V> {
         Some(node)
     }
 
+    /// Tells each node, whether it is a leaf, and goes on while it is answered
+    /// true. Leaves are not read.
+    pub(crate) fn each_node(&self, words: &impl Words, tell: &mut dyn FnMut(bool) -> bool) {
+        let height = self.at.height.min(HEIGHT_MAX as u32);
+        if height > 0 {
+            Self::each_below(words, word_of(self.at.root), height, tell);
+        }
+    }
+
+    fn each_below(
+        words: &impl Words,
+        node: usize,
+        height: u32,
+        tell: &mut dyn FnMut(bool) -> bool,
+    ) -> bool {
+        if !tell(height == 1) {
+            return false;
+        }
+        height == 1
+            || (0..Self::inner_count(words, node)).all(|child| {
+                let child = word_of(words.get(Self::child_at(node, child)) as u32);
+                Self::each_below(words, child, height - 1, tell)
+            })
+    }
+
     /// Goes the way to each key's leaf, all of them in step, a level at a time,
     /// so that what they have to wait for from memory is under way together.
     /// Reads nothing of the leaves, but asks for them.

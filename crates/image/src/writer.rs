@@ -8,24 +8,23 @@ mod neighbours;
 mod room;
 mod routes;
 
+use self::routes::index_of;
+
 use std::collections::HashMap;
 
 use foldhash::fast::RandomState;
 use rtm_model::canonical::DecodeError;
-use rtm_model::{
-    Digests, Entity, EntityKey, EntityKind, Family, GroupId, Neighbour, Route, RouteKey, TABLE_MAIN,
-};
+use rtm_model::{Digests, Entity, EntityKey, EntityKind, Family, TABLE_MAIN};
 
-use crate::answers::{Answer, Answers, Short};
+use crate::answers::{Answers, Short};
 use crate::batch::{BATCH, Batch, Queued};
-use crate::hash::{Table as Hash, entry4, entry6};
-use crate::heap::Usage;
-use crate::keys::{self, HAS_ATTRS, RouteWords};
+use crate::hash::Table as Hash;
+use crate::heap::{Part, Usage};
+use crate::keys;
 use crate::layout::{
-    self, AT_STATE, HEADER_WORDS, Root, SLOT_WORDS, SLOTS_AT, TableRoot, TreeRoot, none, tag,
-    word_of,
+    self, AT_STATE, HEADER_WORDS, Root, SLOT_WORDS, SLOTS_AT, TableRoot, TreeRoot, tag,
 };
-use crate::lpm::{Painter, Slot, Wide, paint, small, wide};
+use crate::lpm::{Painter, Wide, paint};
 use crate::protocol::{Real, publish, slot_of};
 use crate::ring::RingWriter;
 use crate::store::{Full, Memory, Store};
@@ -423,6 +422,12 @@ impl<M: Memory> Writer<M> {
             slice: self.slice,
             hurried: self.store.hurried(),
         }
+    }
+
+    /// The heap by kinds of blocks: so many of each there are.
+    #[must_use]
+    pub fn parts(&self) -> Vec<Part> {
+        self.store.parts()
     }
 
     /// Bytes of the longest-prefix structure of a table's family: pages, nodes,

@@ -1,21 +1,19 @@
 //! What a reader may try against the image, with nothing but the descriptor
 //! that it was given: as root, as the daemon's own user, as another one.
-//!
-//! (ptrace and /proc/PID/mem of the daemon are out of scope: who may do these
-//! owns the daemon.)
-#![allow(unsafe_code)] // raw calls that no wrapper would make
+//! (What it tries is in `support/attacker.rs`.)
 
+#[path = "support/attacker.rs"]
+mod attacker;
 mod support;
 
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use rtm_image::{Reader, Settings, WAIT_MAX, Writer, layout};
-use rustix::fs::{FallocateFlags, Mode, OFlags};
-use rustix::mm::{MapFlags, MprotectFlags, MremapFlags, ProtFlags};
+use rtm_image::{Memory, Reader, Settings, WAIT_MAX, Writer, layout};
 use support::{digests, image};
 
 /// Set for the process that attacks.
@@ -29,58 +27,13 @@ fn child_attacker() {
         return;
     }
     let fd = std::io::stdin().as_fd().try_clone_to_owned().unwrap();
-    let size = rustix::fs::fstat(&fd).unwrap().st_size as u64;
-    let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
-    let mut open: Vec<OwnedFd> = vec![fd.try_clone().unwrap()];
-    for flags in [OFlags::RDWR, OFlags::WRONLY, OFlags::RDWR | OFlags::TRUNC] {
-        // Root may open it; what it gets then is as useless.
-        open.extend(rustix::fs::open(&path, flags, Mode::empty()));
-    }
-    let _ = rustix::fs::fchmod(&fd, Mode::RWXU | Mode::RWXG | Mode::RWXO);
-    open.extend(rustix::fs::open(&path, OFlags::RDWR, Mode::empty()));
-    for fd in &open {
-        rustix::io::pwrite(fd, b"evil", 0).unwrap_err();
-        rustix::fs::ftruncate(fd, 0).unwrap_err();
-        rustix::fs::ftruncate(fd, size * 2).unwrap_err();
-        let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-        rustix::fs::fallocate(fd, hole, 0, 4096).unwrap_err();
-        rustix::fs::fallocate(fd, FallocateFlags::ZERO_RANGE, 0, 4096).unwrap_err();
-        rustix::fs::fallocate(fd, FallocateFlags::empty(), size, 4096).unwrap_err();
-        let _ = rustix::fs::fcntl_add_seals(fd, rustix::fs::SealFlags::WRITE).unwrap_err();
-        // SAFETY: new maps at an address of the kernel's choice; what is
-        // unmapped or remapped are these maps alone.
-        unsafe {
-            let null = core::ptr::null_mut();
-            let both = ProtFlags::READ | ProtFlags::WRITE;
-            rustix::mm::mmap(null, 4096, both, MapFlags::SHARED, fd, 0).unwrap_err();
-            if let Ok(map) = rustix::mm::mmap(null, 4096, ProtFlags::READ, MapFlags::SHARED, fd, 0)
-            {
-                rustix::mm::mprotect(map, 4096, MprotectFlags::READ | MprotectFlags::WRITE)
-                    .unwrap_err();
-                // Moving and growing the map gives nothing but a read-only map.
-                let moved = rustix::mm::mremap(map, 4096, 8192, MremapFlags::MAYMOVE).unwrap();
-                rustix::mm::mprotect(moved, 8192, MprotectFlags::READ | MprotectFlags::WRITE)
-                    .unwrap_err();
-                rustix::mm::madvise(moved, 4096, rustix::mm::Advice::LinuxRemove).unwrap_err();
-                rustix::mm::munmap(moved, 8192).unwrap();
-            }
-        }
-    }
-    // A lock of ours must not make a dead writer look alive, nor take the writer's.
-    // SAFETY: a C struct of integers.
-    let mut lock: libc::flock = unsafe { core::mem::zeroed() };
-    lock.l_type = libc::F_WRLCK as libc::c_short;
-    for fd in &open {
-        // SAFETY: a valid descriptor and a pointer to a flock.
-        let result = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) };
-        assert_eq!(result, -1, "the writer's lock is taken");
-    }
-    writeln!(std::io::stderr(), "attacked through {} descriptors", open.len()).unwrap();
+    let tried = attacker::attack(&fd, Vec::new());
+    writeln!(std::io::stderr(), "attacked through {tried} descriptors").unwrap();
 }
 
 fn attack(uid: Option<u32>) {
     let (mut writer, reader) = image(Settings::default());
-    let before = blocks(&reader);
+    let before = attacker::blocks(reader.descriptor());
     let mut command = Command::new(std::env::current_exe().unwrap());
     command
         .args(["--exact", "child_attacker", "--nocapture"])
@@ -101,7 +54,7 @@ fn attack(uid: Option<u32>) {
     };
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && text.contains("attacked through"), "{text}");
-    assert_eq!(blocks(&reader), before);
+    assert_eq!(attacker::blocks(reader.descriptor()), before);
     writer.commit(1, 1, &digests(1)).unwrap();
     assert_eq!(reader.state().unwrap().revision, 1, "and it goes on");
 }
@@ -109,11 +62,6 @@ fn attack(uid: Option<u32>) {
 fn not_run(name: &str, why: &str) {
     assert!(std::env::var("RTM_REQUIRE_ROOT").is_err(), "{name}: {why}");
     let _ = std::io::stderr().write_all(format!("not run: {name} ({why})\n").as_bytes());
-}
-
-fn blocks(reader: &Reader) -> (i64, i64) {
-    let stat = rustix::fs::fstat(reader.descriptor()).unwrap();
-    (stat.st_size, stat.st_blocks)
 }
 
 #[test]
@@ -169,14 +117,22 @@ fn attack_owned(uid: u32) {
 #[test]
 fn reading_everything_takes_no_memory() {
     let (_writer, reader) = image(Settings { bytes: 8 << 20, ..Settings::default() });
-    let before = blocks(&reader);
-    assert_eq!(before.1 * 512, before.0, "allocated in full, no hole");
-    let map = ipc::map::Map::of(reader.descriptor(), before.0 as usize).unwrap();
-    let mut page = [0; 4096];
-    for offset in (0..map.len()).step_by(page.len()) {
-        map.bytes_out(offset, &mut page);
-    }
-    assert_eq!(blocks(&reader), before);
+    attacker::touch_every_page(reader.descriptor());
+}
+
+/// Nobody gets at a larger object while it is still being filled either.
+#[test]
+fn a_successor_is_sealed_before_it_is_filled() {
+    let (writer, _reader) = image(Settings::default());
+    let successor = writer.memory().successor(16 << 20).unwrap();
+    let fd = successor.descriptor().try_clone_to_owned().unwrap();
+    assert_eq!(attacker::blocks(&fd), (16 << 20, 0), "nothing is allocated yet");
+    let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
+    assert!(attacker::attack(&fd, attacker::reopened(&path)) > 1);
+    // It can be filled all the same.
+    successor.allocate(0, 8 << 20).unwrap();
+    successor.allocate(8 << 20, 8 << 20).unwrap();
+    attacker::touch_every_page(&fd);
 }
 
 #[test]
@@ -228,10 +184,10 @@ fn rubbish_is_survived() {
                 2 => u64::MAX,
                 _ => copy.load_u64(
                     (heap + random.below((size - heap) / 8) * 8) as usize,
-                    core::sync::atomic::Ordering::Relaxed,
+                    Ordering::Relaxed,
                 ),
             };
-            copy.store_u64(at as usize, value, core::sync::atomic::Ordering::Relaxed);
+            copy.store_u64(at as usize, value, Ordering::Relaxed);
         }
         for address in support::addresses(&mut random, &model, 200) {
             for table in [254, 9, 3] {
@@ -260,58 +216,55 @@ fn blocks_of(writer: &Writer<rtm_image::Object>) -> u64 {
 }
 
 /// A local process moves everybody who waits to a futex of its own, over and
-/// over. It costs a waiter at most the bound.
+/// over, and wakes nobody. Each change arrives all the same, because no wait is
+/// longer than the bound: waits are counted that only their time ended.
 #[test]
 fn stolen_wake_ups_cost_at_most_the_bound() {
+    const LATE: u64 = 5;
     let (mut writer, reader) = image(Settings::default());
-    let stop = std::sync::atomic::AtomicBool::new(false);
-    let map = ipc::map::Map::of(reader.descriptor(), layout::HEADER_WORDS * 8).unwrap();
-    let mut stolen = 0_i64;
-    let mut worst = Duration::ZERO;
-    std::thread::scope(|scope| {
-        let thief = scope.spawn(|| {
-            let mut stolen = 0;
-            let from = map.as_ptr().wrapping_add(layout::AT_WAKE * 8).cast::<u32>();
-            let to = map.as_ptr().wrapping_add(layout::SLOTS_AT * 8).cast::<u32>();
-            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
-                let value = map.load_u32(layout::AT_WAKE * 8, std::sync::atomic::Ordering::Relaxed);
-                // SAFETY: both words lie in the map; the kernel only reads them.
-                let moved = unsafe {
-                    libc::syscall(
-                        libc::SYS_futex,
-                        from,
-                        libc::FUTEX_CMP_REQUEUE,
-                        0,
-                        i32::MAX as usize,
-                        to,
-                        value,
-                    )
-                };
-                stolen += moved.max(0);
-                std::thread::sleep(Duration::from_micros(200));
-            }
-            stolen
-        });
+    let (stop, stolen) = (AtomicBool::new(false), AtomicU64::new(0));
+    let fd = reader.descriptor().try_clone_to_owned().unwrap();
+    let (late, longest) = std::thread::scope(|scope| {
+        let thief = scope.spawn(|| attacker::steal_wake_ups(&fd, &stop, &stolen));
         let mut ring = reader.ring();
+        let (tell, told) = std::sync::mpsc::channel();
         let waiter = scope.spawn(move || {
-            let mut out = Vec::new();
-            let mut worst = Duration::ZERO;
-            while out.len() < 8 * 20 {
+            let (mut out, mut longest) = (Vec::new(), Duration::ZERO);
+            while ring.late() < LATE {
                 let start = Instant::now();
-                ring.wait(Duration::from_secs(100)).unwrap();
-                worst = worst.max(start.elapsed());
-                ring.read(&mut out).unwrap();
+                // Asked for far more than it gets.
+                let behind = ring.wait(Duration::from_secs(10_000)).unwrap();
+                longest = longest.max(start.elapsed());
+                if behind {
+                    out.clear();
+                    ring.read(&mut out).unwrap();
+                    let last = out.last_chunk().map(|bytes| u64::from_le_bytes(*bytes));
+                    tell.send(last.expect("what was appended")).unwrap();
+                }
             }
-            worst
+            (ring.late(), longest)
         });
-        for turn in 0..20_u64 {
-            std::thread::sleep(Duration::from_millis(10));
+        let mut turn = 0_u64;
+        while !waiter.is_finished() {
+            // Asleep, and moved away: from here on only the time ends its sleep.
+            let before = stolen.load(Ordering::SeqCst);
+            while stolen.load(Ordering::SeqCst) == before && !waiter.is_finished() {
+                std::thread::sleep(Duration::from_micros(100));
+            }
+            turn += 1;
             writer.ring_append(&turn.to_le_bytes());
             writer.ring_publish();
+            if told.recv().is_ok_and(|came| came != turn) {
+                panic!("another change than {turn} came");
+            }
         }
-        worst = waiter.join().unwrap();
-        stop.store(true, std::sync::atomic::Ordering::Relaxed);
-        stolen = thief.join().unwrap();
+        stop.store(true, Ordering::Relaxed);
+        thief.join().unwrap();
+        waiter.join().unwrap()
     });
-    println!("{stolen} wake-ups stolen, the longest wait {worst:?}, the bound {WAIT_MAX:?}");
+    let stolen = stolen.into_inner();
+    println!(
+        "{stolen} moved away, {late} late, the longest wait {longest:?}, {WAIT_MAX:?} the bound"
+    );
+    assert!(late >= LATE && stolen >= late);
 }

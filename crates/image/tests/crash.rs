@@ -66,10 +66,6 @@ impl Memory for Watched {
         self.object.allocate(from, bytes)
     }
 
-    fn allocated(&self) -> Result<(), Full> {
-        self.object.allocated()
-    }
-
     fn wake(&self) {
         self.object.wake();
     }

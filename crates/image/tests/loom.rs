@@ -203,8 +203,8 @@ fn ring<O: Rule>() {
         let mut position = 0;
         for _ in 0..2 {
             let mut words = Vec::new();
-            let end = protocol::ring_copy::<O>(&*model, (RING, RING_WORDS), position, |word| {
-                words.push(word)
+            let end = protocol::ring_copy::<O>(&*model, (RING, RING_WORDS), position, |runs| {
+                words.extend(runs.into_iter().flatten().map(|word| model.get(word)));
             });
             if let Some(end) = end {
                 let expected: Vec<u64> = (position + 1..=end).collect();

@@ -32,6 +32,7 @@ pub mod epoll;
 pub mod event;
 pub mod fifo;
 pub mod futex;
+pub mod heap;
 pub mod lease;
 pub mod lock;
 pub mod map;

@@ -210,9 +210,10 @@ impl Map {
             return;
         }
         let advice = rustix::mm::Advice::LinuxDontNeed;
-        // SAFETY: inside the map, which is shared: no content is lost by it.
+        // SAFETY: inside the map.
         let start = unsafe { self.start.as_ptr().add(first) }.cast();
         // It only saves time: nothing to do if it can't be done.
+        // SAFETY: whole pages of the map, which is shared: no content is lost by it.
         let _ = unsafe { rustix::mm::madvise(start, last - first, advice) };
     }
 
@@ -246,9 +247,10 @@ impl Map {
     #[inline]
     fn at(&self, offset: usize, len: usize, align: usize) -> *mut u8 {
         let in_range = offset <= self.len && len <= self.len - offset;
-        assert!(in_range, "{len} bytes at {offset} of a map of {} bytes", self.len);
         // The start is aligned to a page.
-        assert!(offset % align == 0, "offset {offset} is not a multiple of {align}");
+        if !in_range || offset % align != 0 {
+            outside(offset, len, align, self.len);
+        }
         // SAFETY: in range, checked above.
         unsafe { self.start.as_ptr().add(offset) }
     }
@@ -321,6 +323,15 @@ impl Map {
         self.bytes_out(offset, &mut bytes);
         bytes
     }
+}
+
+/// The caller's mistake. By value and apart, so that who makes none doesn't
+/// prepare what it would say.
+#[cold]
+#[track_caller]
+fn outside(offset: usize, len: usize, align: usize, map_len: usize) -> ! {
+    assert!(offset % align == 0, "offset {offset} is not a multiple of {align}");
+    panic!("{len} bytes at {offset} of a map of {map_len} bytes");
 }
 
 #[inline]

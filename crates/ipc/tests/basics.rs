@@ -451,3 +451,36 @@ fn a_ring_works_with_either_kind_of_fence() {
         ring::remove(&name).unwrap();
     }
 }
+
+#[test]
+fn messages_of_every_length_pass_at_every_place_of_a_ring() {
+    use ipc::ring::{self, Framing, Options, Reader, Writer};
+    let name = format!("/ipc-test-lengths-{}", std::process::id());
+    let options = Options { capacity: 4096, framing: Framing::Messages, ..Options::default() };
+    ring::create(&name, &options).unwrap();
+    let mut writer = Writer::open(&name).unwrap();
+    let mut reader = Reader::open(&name).unwrap();
+    let bytes: Vec<u8> = (0..4096_usize).map(|n| (n * 7 + n / 256) as u8).collect();
+    let mut got = Vec::new();
+    // 300 lengths, each with its head at a multiple of 8 that moves on: every
+    // length is met before, at and over the ring's end.
+    for round in 0..520 {
+        for len in (0..300).chain([2039, 2040]) {
+            let message = &bytes[(round + len) % 1000..][..len];
+            writer.send(message, timer::Wait::No).unwrap();
+            assert!(reader.receive(&mut got, timer::Wait::No).unwrap());
+            assert_eq!(got, message, "length {len} at {}", writer.position());
+        }
+        // The next round begins eight bytes further on.
+        let behind = 4096 - writer.position() % 4096 + 8 * (round as u64 + 1);
+        for _ in 0..behind / 8 % 512 {
+            writer.send(&[], timer::Wait::No).unwrap();
+            assert!(reader.receive(&mut got, timer::Wait::No).unwrap() && got.is_empty());
+        }
+    }
+    assert_eq!(
+        writer.send(&bytes[..2041], timer::Wait::No).unwrap_err().to_string(),
+        format!("{name}: a message of 2041 bytes; at most 2040 in a ring of this size")
+    );
+    ring::remove(&name).unwrap();
+}

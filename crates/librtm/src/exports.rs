@@ -351,6 +351,24 @@ unsafe fn address_of(number: c_int, address: *const c_void) -> Result<IpAddr, Fa
     })
 }
 
+/// What the lookups in any table have in common.
+///
+/// # Safety
+/// `address` is null, or points to as many bytes as the family's addresses have.
+unsafe fn lookup_in<T>(
+    handle: Option<&Handle>,
+    (family, address): (c_int, *const c_void),
+    (out, name): (Out<'_, T>, &str),
+    look: impl FnOnce(&Reader, IpAddr, &mut MaybeUninit<T>) -> Result<c_int, Failure>,
+) -> c_int {
+    guarded(handle, |inner| {
+        let out = out.ok_or_else(|| Failure::null(name))?;
+        // SAFETY: the caller's promise.
+        let address = unsafe { address_of(family, address)? };
+        look(inner.tables()?, address, out)
+    })
+}
+
 #[unsafe(no_mangle)]
 extern "C" fn rtm_lookup(
     handle: Option<&Handle>,
@@ -359,12 +377,12 @@ extern "C" fn rtm_lookup(
     address: *const c_void,
     out: Out<'_, Answer>,
 ) -> c_int {
-    guarded(handle, |inner| {
-        let out = out.ok_or_else(|| Failure::null("answer"))?;
-        // SAFETY: an address of that family, says the header.
-        let address = unsafe { address_of(family, address)? };
-        answered(out, inner.tables()?.lookup(table, address))
-    })
+    // SAFETY: an address of that family, says the header.
+    unsafe {
+        lookup_in(handle, (family, address), (out, "answer"), |tables, address, out| {
+            answered(out, tables.lookup(table, address))
+        })
+    }
 }
 
 #[unsafe(no_mangle)]
@@ -377,17 +395,16 @@ extern "C" fn rtm_lookup_hop(
     out: Out<'_, Answer>,
     hop: Out<'_, Hop>,
 ) -> c_int {
-    guarded(handle, |inner| {
-        let out = out.ok_or_else(|| Failure::null("answer"))?;
-        let hop = hop.ok_or_else(|| Failure::null("hop"))?;
-        // SAFETY: an address of that family, says the header.
-        let address = unsafe { address_of(family, address)? };
-        let found = inner.tables()?.lookup_hop(table, address, flow_hash)?;
-        out.write(found.map(|found| found.0).into());
-        let of_flow = found.and_then(|found| found.1);
-        hop.write(of_flow.as_ref().map_or(Hop::default(), Hop::from));
-        Ok(c_int::from(found.is_some()))
-    })
+    // SAFETY: an address of that family, says the header.
+    unsafe {
+        lookup_in(handle, (family, address), (out, "answer"), |tables, address, out| {
+            let hop = hop.ok_or_else(|| Failure::null("hop"))?;
+            let found = tables.lookup_hop(table, address, flow_hash)?;
+            let of_flow = found.and_then(|found| found.1);
+            hop.write(of_flow.as_ref().map_or(Hop::default(), Hop::from));
+            answered(out, Ok(found.map(|found| found.0)))
+        })
+    }
 }
 
 #[unsafe(no_mangle)]
@@ -398,13 +415,12 @@ extern "C" fn rtm_lookup_route(
     address: *const c_void,
     out: Out<'_, RouteEntry>,
 ) -> c_int {
-    guarded(handle, |inner| {
-        let out = out.ok_or_else(|| Failure::null("route"))?;
-        // SAFETY: an address of that family, says the header.
-        let address = unsafe { address_of(family, address)? };
-        let route = inner.tables()?.lookup_route(table, address)?;
-        found(out, route.as_ref().map(RouteEntry::from))
-    })
+    // SAFETY: an address of that family, says the header.
+    unsafe {
+        lookup_in(handle, (family, address), (out, "route"), |tables, address, out| {
+            found(out, tables.lookup_route(table, address)?.as_ref().map(RouteEntry::from))
+        })
+    }
 }
 
 /// As many as there is room for; says how many there are.

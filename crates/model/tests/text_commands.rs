@@ -348,10 +348,11 @@ fn following() {
     );
     check("client", Command::Client(ClientRun::default()));
     check(
-        "client --name a --mapped --keys --menu --once --verify --count",
+        "client --name a --mapped --futex --keys --menu --once --verify --count",
         Command::Client(ClientRun {
             name: Some("a".into()),
             mapped: true,
+            futex: true,
             keys: true,
             menu: true,
             once: true,
@@ -610,6 +611,10 @@ fn what_is_wrong_gets_one_clear_line() {
         (
             "wait route 10/8 --timeout soon",
             "--timeout: soon: not a duration; seconds, or like 250ms, 2s, 1m",
+        ),
+        (
+            "client --futex",
+            "client: --futex: only with --mapped; client --mapped --futex would be right",
         ),
         ("client bogus", "client: bogus: unknown verb; one of list, kill, help would be right"),
         (

@@ -92,24 +92,26 @@ static inline void advance(struct ring *r, uint64_t count) {
 static inline void copy_in(struct ring *r, uint64_t at, const void *from, size_t len) {
     size_t start = at & (r->capacity - 1), first = len < r->capacity - start ? len : r->capacity - start;
     memcpy(r->data + start, from, first);
-    memcpy(r->data, (const char *)from + first, len - first);
+    if (first < len) memcpy(r->data, (const char *)from + first, len - first);
 }
 static inline void copy_out(struct ring *r, uint64_t at, void *to, size_t len) {
     size_t start = at & (r->capacity - 1), first = len < r->capacity - start ? len : r->capacity - start;
     memcpy(to, r->data + start, first);
-    memcpy((char *)to + first, r->data, len - first);
+    if (first < len) memcpy((char *)to + first, r->data, len - first);
 }
+/* The head lies in one piece: messages begin, and the capacity is, at a multiple of 8. */
+static inline _Atomic uint64_t *head(struct ring *r) { return (void *)(r->data + (r->at & (r->capacity - 1))); }
 static void ring_send(struct ring *r, const void *message, uint64_t len) {
     uint64_t all = (8 + len + 7) & ~7ull;
+    if (all > r->capacity / 2) die("too long");
     await(r, all);
-    copy_in(r, r->at, &len, 8);
+    atomic_store_explicit(head(r), len, memory_order_relaxed);
     copy_in(r, r->at + 8, message, len);
     advance(r, all);
 }
 static uint64_t ring_receive(struct ring *r, void *message) {
-    uint64_t len;
     await(r, 8);
-    copy_out(r, r->at, &len, 8);
+    uint64_t len = atomic_load_explicit(head(r), memory_order_relaxed);
     if (len > r->capacity / 2 - 8 || ((8 + len + 7) & ~7ull) > room(r)) die("damaged");
     copy_out(r, r->at + 8, message, len);
     advance(r, (8 + len + 7) & ~7ull);
@@ -120,6 +122,7 @@ int main(int argc, char **argv) {
     if (argc < 4) return 2;
     const char *what = argv[1], *name = argv[3];
     long count = atol(argv[2]);
+    size_t len = argc > 4 ? (size_t)atol(argv[4]) : LEN; /* not known when this is compiled, as in ours */
     static unsigned char message[8192];
     char back[256];
     snprintf(back, sizeof back, "%s-back", name);
@@ -129,7 +132,7 @@ int main(int argc, char **argv) {
     if (!strcmp(what, "ring")) {
         if (!(child = fork())) {
             struct ring r = attach(name, 1);
-            for (long n = 0; n < count; n++) { memcpy(message, &n, sizeof n); ring_send(&r, message, LEN); }
+            for (long n = 0; n < count; n++) { memcpy(message, &n, sizeof n); ring_send(&r, message, len); }
             _exit(0);
         }
         struct ring r = attach(name, 0);
@@ -143,7 +146,7 @@ int main(int argc, char **argv) {
         }
         struct ring out = attach(name, 1), in = attach(back, 0);
         start = now();
-        for (long n = 0; n < count; n++) { ring_send(&out, message, LEN); ring_receive(&in, message); }
+        for (long n = 0; n < count; n++) { ring_send(&out, message, len); ring_receive(&in, message); }
     } else if (!strcmp(what, "queue") || !strcmp(what, "queue-trip")) {
         int trip = !strcmp(what, "queue-trip");
         mqd_t q = mq_open(name, O_RDWR), b = trip ? mq_open(back, O_RDWR) : 0;

@@ -12,14 +12,15 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use rtm_client::{
-    Event, FlushSignal, FollowConfig, Follower, Reader, Replica, RouteCursor, Stop, SubscribeMode,
-    Turn,
+    Counts, Event, FlushSignal, FollowConfig, Follower, Reader, Replica, RouteCursor, Stop,
+    SubscribeMode, Turn,
 };
-use rtm_model::text::{ClientRun, Extra, Heading, JsonWriter, Resolve};
-use rtm_model::{Mac, Neighbour};
+use rtm_model::Mac;
+use rtm_model::text::ClientRun;
 use serde_json::json;
 
 use super::client_menu::{Menu, Wish};
+use super::client_tables::{self, Part};
 use super::digest;
 use super::lost::Lost;
 use crate::env::Env;
@@ -181,65 +182,28 @@ fn counted(line: Line, follower: &Follower) -> Option<String> {
     })
 }
 
-/// The tables, for `--once`: as `route show table all` and `neigh show` print
-/// them.
+/// The tables, for `--once`. With keys the neighbours are the image's.
 fn tables(env: &mut Env<'_>, follower: &Follower) -> Result<()> {
     let Some(replica) = follower.replica() else { return Ok(()) };
     let store = replica.store();
-    let printer = env.printer();
-    let heading = Heading::default();
-    let extra = Extra { details: printer.details, ..Extra::default() };
-    let (json, pretty) = (env.options.json, env.options.pretty);
-    let mut cursor = RouteCursor::all();
-    if json {
-        env.out.text("{\"routes\":[")?;
-    }
-    let mut first = true;
-    while let Some(route) = store.next_route(&mut cursor) {
-        let mut buffer = env.out.buffer();
-        if json {
-            let mut json = JsonWriter::in_array(&mut buffer, pretty, first);
-            printer.route_json(&mut json, &route.key, &route.value, store, &heading, &extra)
-        } else {
-            printer.route(&mut buffer, &route.key, &route.value, store, &heading, &extra)
-        }
-        .map_err(io::Error::other)?;
-        env.out.spill()?;
-        first = false;
-    }
-    if json {
-        env.out.text("],\"neighbours\":[")?;
-    }
-    first = true;
-    let mut print = |env: &mut Env<'_>, neighbour: &Neighbour, names: &dyn Resolve| {
-        let (key, value) = (&neighbour.key, &neighbour.value);
-        let mut buffer = env.out.buffer();
-        if json {
-            let mut json = JsonWriter::in_array(&mut buffer, pretty, first);
-            printer.neighbour_json(&mut json, key, value, names, &heading)
-        } else {
-            printer.neighbour(&mut buffer, key, value, names, &heading)
-        }
-        .map_err(io::Error::other)?;
-        first = false;
-        env.out.spill()
+    let (mut cursor, mut after) = (RouteCursor::all(), None);
+    let routes = std::iter::from_fn(|| store.next_route(&mut cursor)).map(Ok);
+    let Some(image) = follower.image() else {
+        let neighbours = std::iter::from_fn(|| {
+            let neighbour = store.next_neighbour(after.as_ref())?;
+            after = Some(neighbour.key);
+            Some(Ok(neighbour))
+        });
+        let neighbours = Part { entries: neighbours, names: store };
+        return client_tables::print(env, Part { entries: routes, names: store }, neighbours);
     };
-    if let Some(image) = follower.image() {
-        for mac in replica.keys(Mac([0; 6])) {
-            for neighbour in image.neighbours_by_mac(mac).map_err(busy)? {
-                print(env, &neighbour, &ImageNames(image))?;
-            }
-        }
-    }
-    let mut after = None;
-    while let Some(neighbour) = store.next_neighbour(after.as_ref()) {
-        print(env, &neighbour, store)?;
-        after = Some(neighbour.key);
-    }
-    if json {
-        env.out.text("]}\n")?;
-    }
-    Ok(())
+    let of_key = |mac| match image.neighbours_by_mac(mac) {
+        Ok(found) => found.into_iter().map(Ok).collect(),
+        Err(error) => vec![Err(busy(error))],
+    };
+    let neighbours =
+        Part { entries: replica.keys(Mac([0; 6])).flat_map(of_key), names: &ImageNames(image) };
+    client_tables::print(env, Part { entries: routes, names: store }, neighbours)
 }
 
 /// What `--count` and `--verify` promise for the end.
@@ -257,10 +221,6 @@ fn count(env: &mut Env<'_>, follower: &Follower) -> Result<()> {
     let counts = follower.counts();
     let revision = follower.position().map_or(0, |(_, revision)| revision.0);
     let figures = [
-        ("revision", revision),
-        ("records", counts.records),
-        ("deletes", counts.deletes),
-        ("flushes", counts.flushes),
         ("marks", counts.marks),
         ("bytes", counts.bytes),
         ("connects", counts.connects),
@@ -270,11 +230,24 @@ fn count(env: &mut Env<'_>, follower: &Follower) -> Result<()> {
         ("resyncs", counts.resyncs),
         ("signals", follower.flush_signals()),
     ];
-    print_counts(env, &figures)
+    print_counts(env, revision, &counts, &figures)
 }
 
-/// What `--count` prints: a line, or an object.
-pub(super) fn print_counts(env: &mut Env<'_>, figures: &[(&str, u64)]) -> Result<()> {
+/// What `--count` prints, a line or an object: what every follower counts, then
+/// its own figures.
+pub(super) fn print_counts(
+    env: &mut Env<'_>,
+    revision: u64,
+    counts: &Counts,
+    own: &[(&str, u64)],
+) -> Result<()> {
+    let figures = [
+        ("revision", revision),
+        ("records", counts.records),
+        ("deletes", counts.deletes),
+        ("flushes", counts.flushes),
+    ];
+    let figures: Vec<(&str, u64)> = figures.iter().chain(own).copied().collect();
     if env.options.json {
         let value: serde_json::Map<String, serde_json::Value> =
             figures.iter().map(|(name, count)| ((*name).to_owned(), json!(count))).collect();

@@ -1,20 +1,25 @@
 //! `rtm client --mapped`: a subscriber without a copy. It maps the daemon's
-//! tables, is woken by a pipe when they change, and reads what changed in the
-//! image's ring; over the socket nothing comes but the descriptors.
+//! tables, is woken when they change, by a pipe or (`--futex`) by a word in the
+//! shared memory, and reads what changed in the image's ring; over the socket
+//! nothing comes but the descriptors.
 //!
 //! A daemon that is gone leaves its last table here to be read; it is said, and
 //! the next daemon's image is attached when there is one.
 
 use std::io::{self, IsTerminal};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
 
-use rtm_client::{Epoch, Event, FollowConfig, Follower, Reader, Revision, RingEvent, RingFollower};
-use rtm_client::{Stop, Turn};
-use rtm_model::text::{ClientRun, Extra, Heading, JsonWriter};
+use rtm_client::{
+    Counts, Epoch, Event, FollowConfig, Follower, Reader, Revision, RingEvent, RingFollower,
+};
+use rtm_client::{Stop, Turn, WAIT_MAX};
+use rtm_model::text::ClientRun;
 use serde_json::json;
 
 use super::client;
 use super::client_menu::{Menu, Wish};
+use super::client_tables::{self, Part};
 use super::digest;
 use super::lost::Lost;
 use crate::env::Env;
@@ -24,13 +29,13 @@ use crate::output::say;
 
 /// What `--count` counts.
 #[derive(Default)]
-struct Counts {
-    records: u64,
-    deletes: u64,
-    flushes: u64,
+struct Tally {
+    changes: Counts,
     rereads: u64,
     attaches: u64,
     wakeups: u64,
+    /// Waits at the futex that only their time ended.
+    late: u64,
 }
 
 pub(crate) fn run(env: &mut Env<'_>, run: &ClientRun) -> Result<()> {
@@ -42,13 +47,13 @@ pub(crate) fn run(env: &mut Env<'_>, run: &ClientRun) -> Result<()> {
         filter: "none".to_owned(),
         replica: false,
         image: true,
-        wake_pipe: true,
+        wake_pipe: !run.futex,
         reconnect: !run.once,
         ..FollowConfig::default()
     })?;
     let mut menu = with_menu.then(|| Menu::new(&env.out));
     let mut ring: Option<RingFollower> = None;
-    let mut counts = Counts::default();
+    let mut counts = Tally::default();
     let mut lost = Lost::default();
     let mut shown = false;
     loop {
@@ -64,7 +69,10 @@ pub(crate) fn run(env: &mut Env<'_>, run: &ClientRun) -> Result<()> {
             if shown && menu.is_some() {
                 also.push(stdin.as_fd());
             }
-            let turned = follower.turn(None, &also, &mut |event| match event {
+            // Who sleeps at the futex looks at all else in between, every 100 ms.
+            let asleep = run.futex && ring.is_some();
+            let patience = asleep.then_some(Duration::ZERO);
+            let turned = follower.turn(patience, &also, &mut |event| match event {
                 Event::Attached { image } => {
                     counts.attaches += 1;
                     attached(&mut ring, image);
@@ -81,6 +89,7 @@ pub(crate) fn run(env: &mut Env<'_>, run: &ClientRun) -> Result<()> {
                 Ok(Turn::Also(0)) => Next::Stop,
                 Ok(Turn::Also(at)) if at == stdin_at => Next::Menu,
                 Ok(Turn::Also(_)) => Next::Woken,
+                Ok(Turn::TimedOut) if asleep => Next::Asleep,
                 Ok(_) => Next::Turn,
                 Err(error) => {
                     lines.drain(..).for_each(say);
@@ -107,17 +116,20 @@ pub(crate) fn run(env: &mut Env<'_>, run: &ClientRun) -> Result<()> {
                 counts.wakeups += 1;
                 follower.drain_wake_pipe();
             }
+            Next::Asleep => {
+                let woken = ring.as_ref().map(|ring| ring.wait(WAIT_MAX)).transpose();
+                let woken = woken.map_err(|error| Failure::refused(error.to_string()))?;
+                counts.wakeups += u64::from(woken == Some(true));
+            }
             Next::Menu | Next::Turn => {}
         }
         if let Some(ring) = &mut ring {
+            counts.late = ring.late();
             ring.poll(&mut |event| match event {
                 RingEvent::Records(records) => {
-                    for record in records {
-                        counts.records += 1;
-                        counts.deletes += u64::from(record.op == rtm_client::RecordOp::Delete);
-                    }
+                    records.for_each(|record| counts.changes.record(&record));
                 }
-                RingEvent::Flushed { .. } => counts.flushes += 1,
+                RingEvent::Flushed { .. } => counts.changes.flushes += 1,
                 RingEvent::Reread => counts.rereads += 1,
                 _ => {}
             });
@@ -150,6 +162,8 @@ enum Next {
     Stop,
     Menu,
     Woken,
+    /// Nothing else is to be done.
+    Asleep,
     Turn,
 }
 
@@ -174,65 +188,28 @@ fn attached_line(image: &Reader) -> String {
     }
 }
 
-/// The tables, for `--once`: as `route show table all` and `neigh show` print
-/// them.
+/// The tables, for `--once`.
 fn tables(env: &mut Env<'_>, follower: &Follower) -> Result<()> {
     let Some(image) = follower.image() else { return Ok(()) };
-    let (printer, heading, names) = (env.printer(), Heading::default(), ImageNames(image));
-    let extra = Extra { details: printer.details, ..Extra::default() };
-    let (json, pretty) = (env.options.json, env.options.pretty);
-    if json {
-        env.out.text("{\"routes\":[")?;
-    }
-    for (index, route) in image.routes4(None).chain(image.routes6(None)).enumerate() {
-        let route = route.map_err(busy)?;
-        let mut buffer = env.out.buffer();
-        if json {
-            let mut json = JsonWriter::in_array(&mut buffer, pretty, index == 0);
-            printer.route_json(&mut json, &route.key, &route.value, &names, &heading, &extra)
-        } else {
-            printer.route(&mut buffer, &route.key, &route.value, &names, &heading, &extra)
-        }
-        .map_err(io::Error::other)?;
-        env.out.spill()?;
-    }
-    if json {
-        env.out.text("],\"neighbours\":[")?;
-    }
-    for (index, neighbour) in image.neighbours().enumerate() {
-        let neighbour = neighbour.map_err(busy)?;
-        let (key, value) = (&neighbour.key, &neighbour.value);
-        let mut buffer = env.out.buffer();
-        if json {
-            let mut json = JsonWriter::in_array(&mut buffer, pretty, index == 0);
-            printer.neighbour_json(&mut json, key, value, &names, &heading)
-        } else {
-            printer.neighbour(&mut buffer, key, value, &names, &heading)
-        }
-        .map_err(io::Error::other)?;
-        env.out.spill()?;
-    }
-    if json {
-        env.out.text("]}\n")?;
-    }
-    Ok(())
+    let names = &ImageNames(image);
+    let routes = image.routes4(None).chain(image.routes6(None));
+    let routes = Part { entries: routes.map(|route| route.map_err(busy)), names };
+    let neighbours = image.neighbours().map(|neighbour| neighbour.map_err(busy));
+    client_tables::print(env, routes, Part { entries: neighbours, names })
 }
 
 /// What `--count` and `--verify` promise for the end.
-fn promise(env: &mut Env<'_>, follower: &Follower, run: &ClientRun, counts: &Counts) -> Result<()> {
+fn promise(env: &mut Env<'_>, follower: &Follower, run: &ClientRun, counts: &Tally) -> Result<()> {
     if run.count {
         let revision =
             follower.image().and_then(|image| image.state().ok()).map_or(0, |s| s.revision);
         let figures = [
-            ("revision", revision),
-            ("records", counts.records),
-            ("deletes", counts.deletes),
-            ("flushes", counts.flushes),
             ("rereads", counts.rereads),
             ("wakeups", counts.wakeups),
+            ("late", counts.late),
             ("attaches", counts.attaches),
         ];
-        client::print_counts(env, &figures)?;
+        client::print_counts(env, revision, &counts.changes, &figures)?;
     }
     if run.verify {
         verify(env, follower)?;

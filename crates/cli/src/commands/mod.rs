@@ -6,6 +6,7 @@ pub(crate) mod client;
 pub(crate) mod client_list;
 pub(crate) mod client_mapped;
 mod client_menu;
+mod client_tables;
 pub(crate) mod completion;
 pub(crate) mod digest;
 pub(crate) mod flush;

@@ -160,7 +160,7 @@ fn send(
                 return Ok(sent);
             }
         }
-        if !bar.is_hidden() && stream.sent() % 1024 == 0 && drawn.elapsed() >= DRAW_EVERY {
+        if stream.sent() % 1024 == 0 && !bar.is_hidden() && drawn.elapsed() >= DRAW_EVERY {
             drawn = Instant::now();
             bar.set_position(progress.packed_bytes());
             bar.set_message(format!("{} routes", thousands(stream.sent())));

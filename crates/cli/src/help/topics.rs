@@ -306,7 +306,9 @@ pub(crate) const TOPICS: &[Topic] = &[
     },
     Topic {
         words: "client",
-        usage: &["[--name NAME] [--mapped|--keys] [--menu] [--once] [--verify] [--count]"],
+        usage: &[
+            "[--name NAME] [--mapped [--futex]|--keys] [--menu] [--once] [--verify] [--count]",
+        ],
         about: "Follows the daemon with a copy of the tables of its own",
         more: &[
             "On a terminal it shows a menu; else it follows silently, one line on standard error at",
@@ -315,6 +317,7 @@ pub(crate) const TOPICS: &[Topic] = &[
         options: &[
             ("--name NAME", "what 'rtm client list' shows"),
             ("--mapped", "no copy: the daemon's tables in shared memory, woken when they change"),
+            ("--futex", "with --mapped: woken by a word in the shared memory, not by a pipe"),
             ("--keys", "neighbours by MAC address only; their values are read in shared memory"),
             ("--menu", "the menu on any standard input that can be read"),
             ("--once", "synchronise, print the tables, end"),
@@ -354,8 +357,12 @@ pub(crate) const TOPICS: &[Topic] = &[
         words: "status image",
         usage: &[""],
         about: "Shows the tables in shared memory: layout, sizes, revision, writer, free space",
-        more: &[],
-        options: &[],
+        more: &[
+            "'nodes' are the blocks in the heap by size, 'trees' what stands behind listings and",
+            "neighbours. 'repeats' and 'busy' are of this very process: readers write nothing, so",
+            "nobody can tell how often others had to repeat.",
+        ],
+        options: &[("-d", "with the routing tables, each with its routes")],
         example: "rtm status image",
     },
     Topic {

@@ -73,11 +73,32 @@ pub(crate) enum Told {
 }
 
 impl Clients {
-    /// Answers a WANT.
-    pub(super) fn want(&mut self, token: ClientToken, kind: DescriptorKind) {
+    /// Those who waited for the image get it, if it is up to date.
+    pub(crate) fn give_image(&mut self, core: &mut Core) {
+        if self.want_image.is_empty() || core.image.is_pending() {
+            return;
+        }
+        for token in std::mem::take(&mut self.want_image) {
+            self.want(token, DescriptorKind::Image, core);
+        }
+    }
+
+    /// Answers a WANT; for an image that isn't up to date as soon as it is.
+    pub(super) fn want(&mut self, token: ClientToken, kind: DescriptorKind, core: &mut Core) {
+        let image = match kind {
+            DescriptorKind::Image => core.image.give(),
+            _ => Ok(true),
+        };
+        if image == Ok(false) {
+            self.want_image.retain(|&other| get(&mut self.slots, other).is_some());
+            if !self.want_image.contains(&token) {
+                self.want_image.push(token);
+            }
+            return;
+        }
         let attachment = match kind {
             DescriptorKind::SignalPipe | DescriptorKind::WakePipe => self.pipe(token, kind),
-            DescriptorKind::Image => Ok(Attachment::Image),
+            DescriptorKind::Image => image.map(|_| Attachment::Image),
             _ => Err("this daemon knows no descriptor of this kind".to_owned()),
         };
         let Some(client) = get(&mut self.slots, token) else { return };

@@ -184,7 +184,7 @@ impl Clients {
             }
             ServerEvent::Proof { challenge, mac } => self.proof(token, &challenge, &mac, core),
             ServerEvent::Register { pid } => self.register(token, pid, core),
-            ServerEvent::Want { kind } => self.want(token, kind),
+            ServerEvent::Want { kind } => self.want(token, kind, core),
             ServerEvent::Hello { name } => {
                 tracing::debug!(name, session = token.number(), "hello");
             }

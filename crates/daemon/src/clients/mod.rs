@@ -135,6 +135,8 @@ pub(crate) struct Clients {
     pipes: usize,
     /// Who has a wake pipe, or had one.
     wakers: Vec<ClientToken>,
+    /// Who waits for the image, until it is up to date.
+    want_image: Vec<ClientToken>,
     /// What a TCP peer must know to be more than a reader.
     pub(crate) secret: Option<Secret>,
     /// Who is to be signalled.
@@ -165,6 +167,7 @@ impl Clients {
             descriptors,
             pipes: 0,
             wakers: Vec::new(),
+            want_image: Vec::new(),
             secret: None,
             to_signal: VecDeque::new(),
             totals: SessionTotals::default(),

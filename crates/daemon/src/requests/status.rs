@@ -118,6 +118,7 @@ pub(crate) fn status(core: &Core, around: &Around<'_>, out: &mut dyn Answer) -> 
     });
     let image = core.image.status();
     value["image_bytes"] = image.status.bytes.into();
+    value["image_behind"] = image.behind.into();
     value["image_name"] = image.name.into();
     value["queue"] = queue(core, facts);
     value["classic"] = json!(facts.classic);
@@ -166,22 +167,39 @@ fn feed(stats: &FeedStats) -> Value {
 pub(crate) fn image(core: &Core, out: &mut dyn Answer) -> Step {
     let image = core.image.status();
     let (status, usage) = (image.status, image.status.usage);
+    let parts: Vec<Value> = core
+        .image
+        .parts()
+        .into_iter()
+        .map(|part| {
+            json!({
+                "name": part.name,
+                "count": part.count,
+                "bytes": part.bytes,
+                "free_bytes": part.free_bytes,
+            })
+        })
+        .collect();
     let value = json!({
         "object_bytes": status.bytes,
         "object_bytes_max": core.config.limits.image_bytes_max.0,
         "heap_bytes": usage.heap,
         "used_bytes": usage.used,
         "retired_bytes": usage.retired,
+        "retired_blocks": usage.retired_blocks,
         "free_bytes": usage.free,
         "version": status.version,
         "revision": image.revision.0,
+        "behind": image.behind,
         "tables": status.tables,
         "answers": status.answers,
         "name": image.name,
+        "name_failed": image.name_failed,
         "refused": image.refused,
         "growing": status.growing,
         "hurried": status.hurried,
         "failed": image.failed,
+        "nodes": parts,
     });
     say(&value, out)
 }

@@ -143,9 +143,6 @@ impl<M: Memory> Store<M> {
         if part > 0 {
             growth.to.allocate(growth.allocated, part)?;
             growth.allocated += part;
-            if growth.allocated == bytes {
-                growth.to.allocated()?;
-            }
         }
         let mut budget = budget - part;
         if growth.allocated < bytes || budget == 0 {

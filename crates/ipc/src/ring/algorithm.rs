@@ -134,27 +134,46 @@ impl<S> From<Damaged> for Ended<S> {
     }
 }
 
+/// A side as a type, so that what only one side does costs the other nothing.
+pub trait Sided {
+    /// Which one.
+    const SIDE: Side;
+}
+
+/// See [`Side::Writer`].
+#[derive(Debug)]
+pub struct Writing;
+impl Sided for Writing {
+    const SIDE: Side = Side::Writer;
+}
+
+/// See [`Side::Reader`].
+#[derive(Debug)]
+pub struct Reading;
+impl Sided for Reading {
+    const SIDE: Side = Side::Reader;
+}
+
 /// One side of the ring, over some memory, by some rules.
 #[derive(Debug)]
-pub struct End<M, R> {
+pub struct End<M, S, R> {
     /// The shared memory.
     pub memory: M,
-    side: Side,
     capacity: u64,
     /// Our position.
     own: u64,
     /// The other's position as last seen.
     seen: u64,
-    rules: PhantomData<R>,
+    types: PhantomData<(S, R)>,
 }
 
-impl<M: Memory, R: Rules> End<M, R> {
+impl<M: Memory, S: Sided, R: Rules> End<M, S, R> {
     /// Takes up a side where it was left, whoever left it.
-    pub fn new(memory: M, side: Side, capacity: u64) -> Result<Self, Damaged> {
-        let own = memory.position(side, Ordering::Relaxed);
+    pub fn new(memory: M, capacity: u64) -> Result<Self, Damaged> {
+        let own = memory.position(S::SIDE, Ordering::Relaxed);
         // Whoever held this side before may have died with its flag up.
-        memory.set_flag(side, false);
-        let mut end = Self { memory, side, capacity, own, seen: own, rules: PhantomData };
+        memory.set_flag(S::SIDE, false);
+        let mut end = Self { memory, capacity, own, seen: own, types: PhantomData };
         end.look()?;
         Ok(end)
     }
@@ -166,17 +185,19 @@ impl<M: Memory, R: Rules> End<M, R> {
     }
 
     /// Looks where the other side is.
+    #[inline]
     fn look(&mut self) -> Result<(), Damaged> {
-        let order = match self.side {
+        let order = match S::SIDE {
             Side::Writer => R::RECLAIM,
             Side::Reader => R::OBSERVE,
         };
-        self.seen = self.memory.position(self.side.other(), order);
+        self.seen = self.memory.position(S::SIDE.other(), order);
         if self.filled() > self.capacity { Err(Damaged) } else { Ok(()) }
     }
 
+    #[inline]
     fn filled(&self) -> u64 {
-        match self.side {
+        match S::SIDE {
             Side::Writer => self.own.wrapping_sub(self.seen),
             Side::Reader => self.seen.wrapping_sub(self.own),
         }
@@ -184,8 +205,9 @@ impl<M: Memory, R: Rules> End<M, R> {
 
     /// What this side can move over: free bytes for the writer, filled ones for
     /// the reader.
+    #[inline]
     fn room(&self) -> u64 {
-        match self.side {
+        match S::SIDE {
             Side::Writer => self.capacity - self.filled(),
             Side::Reader => self.filled(),
         }
@@ -207,24 +229,24 @@ impl<M: Memory, R: Rules> End<M, R> {
             if let Some(room) = self.poll(wanted)? {
                 return Ok(room);
             }
-            let bell = self.memory.bell(self.side, R::HEAR);
-            self.memory.set_flag(self.side, true);
+            let bell = self.memory.bell(S::SIDE, R::HEAR);
+            self.memory.set_flag(S::SIDE, true);
             if R::SLEEPER_FENCE {
                 self.memory.fence_to_sleep();
             }
             if R::LOOK_AGAIN {
                 if let Some(room) = self.poll(wanted)? {
-                    self.memory.set_flag(self.side, false);
+                    self.memory.set_flag(S::SIDE, false);
                     return Ok(room);
                 }
-                if self.side == Side::Reader && self.memory.finished() {
-                    self.memory.set_flag(self.side, false);
+                if S::SIDE == Side::Reader && self.memory.finished() {
+                    self.memory.set_flag(S::SIDE, false);
                     // What it wrote before it finished is visible with that.
                     return self.poll(wanted)?.ok_or(Ended::Finished);
                 }
             }
-            if let Err(stop) = self.memory.sleep(self.side, bell) {
-                self.memory.set_flag(self.side, false);
+            if let Err(stop) = self.memory.sleep(S::SIDE, bell) {
+                self.memory.set_flag(S::SIDE, false);
                 // What came in the last moment counts.
                 return self.poll(wanted)?.ok_or(Ended::Stopped(stop));
             }
@@ -237,11 +259,11 @@ impl<M: Memory, R: Rules> End<M, R> {
     pub fn advance(&mut self, count: u64) {
         debug_assert!(count <= self.room());
         self.own = self.own.wrapping_add(count);
-        let order = match self.side {
+        let order = match S::SIDE {
             Side::Writer => R::PUBLISH,
             Side::Reader => R::RELEASE,
         };
-        self.memory.set_position(self.side, self.own, order);
+        self.memory.set_position(S::SIDE, self.own, order);
         self.rouse();
     }
 
@@ -250,13 +272,13 @@ impl<M: Memory, R: Rules> End<M, R> {
     /// message; no message is longer than that half.
     #[inline]
     pub fn rouse(&self) {
-        if self.side == Side::Reader && self.filled() > self.capacity / 2 {
+        if S::SIDE == Side::Reader && self.filled() > self.capacity / 2 {
             return;
         }
         if R::MOVER_FENCE {
             self.memory.fence_to_rouse();
         }
-        let other = self.side.other();
+        let other = S::SIDE.other();
         if self.memory.flag(other) {
             self.memory.set_flag(other, false);
             self.memory.ring_bell(other, R::RING);

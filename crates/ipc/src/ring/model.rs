@@ -9,7 +9,7 @@ use loom::cell::UnsafeCell;
 use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, fence};
 use loom::sync::{Arc, Condvar, Mutex};
 
-use super::algorithm::{End, Memory, Rules, Side, Sound};
+use super::algorithm::{End, Memory, Reading, Rules, Side, Sound, Writing};
 
 /// Two cells of data: small enough to be full at once.
 const CAPACITY: usize = 2;
@@ -126,14 +126,14 @@ fn transfer<R: Rules + 'static>() {
         let model = Model::new();
         let writing = model.clone();
         let writer = loom::thread::spawn(move || {
-            let mut end = End::<_, R>::new(writing, Side::Writer, CAPACITY as u64).unwrap();
+            let mut end = End::<_, Writing, R>::new(writing, CAPACITY as u64).unwrap();
             for byte in 1..=MESSAGES {
                 end.wait(1).expect("room comes");
                 end.memory.put(end.position(), &[byte]);
                 end.advance(1);
             }
         });
-        let mut end = End::<_, R>::new(model, Side::Reader, CAPACITY as u64).unwrap();
+        let mut end = End::<_, Reading, R>::new(model, CAPACITY as u64).unwrap();
         for expected in 1..=MESSAGES {
             end.wait(1).expect("bytes come");
             let mut byte = [0];
@@ -176,13 +176,13 @@ fn the_end_is_seen_in_every_interleaving() {
         let model = Model::new();
         let writing = model.clone();
         let writer = loom::thread::spawn(move || {
-            let mut end = End::<_, Sound>::new(writing, Side::Writer, CAPACITY as u64).unwrap();
+            let mut end = End::<_, Writing, Sound>::new(writing, CAPACITY as u64).unwrap();
             end.memory.put(end.position(), &[7]);
             end.advance(1);
             end.memory.finished.store(true, Ordering::Release);
             end.rouse();
         });
-        let mut end = End::<_, Sound>::new(model, Side::Reader, CAPACITY as u64).unwrap();
+        let mut end = End::<_, Reading, Sound>::new(model, CAPACITY as u64).unwrap();
         assert_eq!(end.wait(1).ok(), Some(1), "never the end before the last byte");
         end.advance(1);
         assert!(matches!(end.wait(1), Err(super::algorithm::Ended::Finished)));

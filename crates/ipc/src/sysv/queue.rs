@@ -170,20 +170,22 @@ impl Queue {
         if kind < 1 {
             return Err(Error::BadType { kind });
         }
-        let (mut short, mut long) = ([0; HEAD + 512], Vec::new());
-        let message = match short.get_mut(..HEAD + bytes.len()) {
-            Some(message) => message,
-            None => {
-                long.resize(HEAD + bytes.len(), 0);
-                &mut long[..]
-            }
+        let mut usual = MaybeUninit::<[u8; HEAD + ROOM_FIRST]>::uninit();
+        let mut larger = Vec::<u8>::new();
+        let start = if bytes.len() <= ROOM_FIRST {
+            usual.as_mut_ptr().cast::<u8>()
+        } else {
+            larger.reserve_exact(HEAD + bytes.len());
+            larger.as_mut_ptr()
         };
-        message[..HEAD].copy_from_slice(&(kind as libc::c_long).to_ne_bytes());
-        message[HEAD..].copy_from_slice(bytes);
+        // SAFETY: the buffer is new and has room for a long and the bytes.
+        unsafe {
+            start.cast::<libc::c_long>().write_unaligned(kind as libc::c_long);
+            start.add(HEAD).copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
+        }
         self.repeat(wait, |flags| {
             // SAFETY: the buffer is a long, the type, and `bytes.len()` bytes.
-            let result =
-                unsafe { libc::msgsnd(self.id, message.as_ptr().cast(), bytes.len(), flags) };
+            let result = unsafe { libc::msgsnd(self.id, start.cast(), bytes.len(), flags) };
             sockopt::check(result).map(|_| ()).map_err(|errno| match errno {
                 Errno::INVAL if bytes.len() > message_bytes_max() => Error::TooLong {
                     object: self.name(),
@@ -206,12 +208,26 @@ impl Queue {
     /// Source: [msgrcv(2)](https://man7.org/linux/man-pages/man2/msgop.2.html).
     #[doc(alias = "msgrcv")]
     pub fn receive(self, kind: i64, wait: Wait) -> Result<Message, Error> {
+        let mut bytes = Vec::new();
+        let kind = self.receive_into(&mut bytes, kind, wait)?;
+        Ok(Message { kind, bytes })
+    }
+
+    /// As [`Self::receive`], into a vector in place of what is there; returns
+    /// the message's type. For who receives many: nothing is allocated.
+    ///
+    /// # Errors
+    /// As [`Self::receive`].
+    ///
+    /// Source: [msgrcv(2)](https://man7.org/linux/man-pages/man2/msgop.2.html).
+    #[doc(alias = "msgrcv")]
+    pub fn receive_into(self, bytes: &mut Vec<u8>, kind: i64, wait: Wait) -> Result<i64, Error> {
         let mut room = ROOM_FIRST;
         self.repeat(wait, |flags| {
             loop {
-                match self.take(room, kind, flags) {
+                match self.take(bytes, room, kind, flags) {
                     Err(Errno::TOOBIG) => room *= 2,
-                    Ok(message) => return Ok(message),
+                    Ok(kind) => return Ok(kind),
                     Err(Errno::NOMSG) => return Err(Error::NoMessage { object: self.name() }),
                     Err(errno) => return Err(self.failed("msgrcv", errno)),
                 }
@@ -228,11 +244,11 @@ impl Queue {
     /// Source: [msgrcv(2)](https://man7.org/linux/man-pages/man2/msgop.2.html), `MSG_COPY` (Linux 3.8).
     #[doc(alias = "MSG_COPY")]
     pub fn peek(self, index: usize) -> Result<Option<Message>, Error> {
-        let mut room = ROOM_FIRST;
+        let (mut room, mut bytes) = (ROOM_FIRST, Vec::new());
         loop {
-            match self.take(room, index as i64, MSG_COPY | libc::IPC_NOWAIT) {
+            match self.take(&mut bytes, room, index as i64, MSG_COPY | libc::IPC_NOWAIT) {
                 Err(Errno::TOOBIG) => room *= 2,
-                Ok(message) => return Ok(Some(message)),
+                Ok(kind) => return Ok(Some(Message { kind, bytes })),
                 Err(Errno::NOMSG) => return Ok(None),
                 Err(Errno::NOSYS) => return Err(Error::NoPeek { object: self.name() }),
                 Err(errno) => return Err(self.failed("msgrcv", errno)),
@@ -240,7 +256,7 @@ impl Queue {
         }
     }
 
-    fn take(self, room: usize, kind: i64, flags: i32) -> Result<Message, Errno> {
+    fn take(self, into: &mut Vec<u8>, room: usize, kind: i64, flags: i32) -> Result<i64, Errno> {
         let mut usual = MaybeUninit::<[u8; HEAD + ROOM_FIRST]>::uninit();
         let mut larger = Vec::<u8>::new();
         let start = if room <= ROOM_FIRST {
@@ -257,9 +273,10 @@ impl Queue {
         let (head, bytes) =
             unsafe { core::slice::from_raw_parts(start, HEAD + len) }.split_at(HEAD);
         let kind = libc::c_long::from_ne_bytes(head.try_into().expect("a long"));
+        into.clear();
+        into.extend_from_slice(bytes);
         #[allow(clippy::useless_conversion)] // a long has 32 bits elsewhere
-        let kind = i64::from(kind);
-        Ok(Message { kind, bytes: bytes.to_vec() })
+        Ok(i64::from(kind))
     }
 
     fn repeat<T>(

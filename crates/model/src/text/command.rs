@@ -342,6 +342,8 @@ pub struct ClientRun {
     pub name: Option<Box<str>>,
     /// `--mapped`: follow the shared memory.
     pub mapped: bool,
+    /// `--futex`: woken by the word in the shared memory instead of a pipe.
+    pub futex: bool,
     /// `--keys`: neighbours' keys by socket, values in shared memory.
     pub keys: bool,
     /// `--menu`: also where standard input is no terminal.

@@ -419,7 +419,7 @@ fn wait<'a>(cursor: &mut Cursor<'_, 'a>, cx: &Context<'_>) -> Result<Command, Te
 
 fn client(cursor: &mut Cursor<'_, '_>) -> Result<Command, TextError> {
     let mut run = ClientRun::default();
-    let mut ran = false;
+    let (mut ran, mut futex) = (false, None);
     while let Some(word) = cursor.next() {
         if word.is_option() {
             ran = true;
@@ -429,6 +429,7 @@ fn client(cursor: &mut Cursor<'_, '_>) -> Result<Command, TextError> {
                     run.name = Some(client_name(value)?.into());
                 }
                 "--mapped" => run.mapped = true,
+                "--futex" => futex = Some(word),
                 "--keys" => run.keys = true,
                 "--menu" => run.menu = true,
                 "--once" => run.once = true,
@@ -438,7 +439,7 @@ fn client(cursor: &mut Cursor<'_, '_>) -> Result<Command, TextError> {
                     return Err(unexpected(
                         "client",
                         word,
-                        "--name, --mapped, --keys, --menu, --once, --verify, --count",
+                        "--name, --mapped, --futex, --keys, --menu, --once, --verify, --count",
                     ));
                 }
             }
@@ -468,6 +469,11 @@ fn client(cursor: &mut Cursor<'_, '_>) -> Result<Command, TextError> {
         cursor.finish("client")?;
         return Ok(command);
     }
+    if let (Some(word), false) = (futex, run.mapped) {
+        let right = "client --mapped --futex would be right";
+        return Err(TextError::new("client", word, "only with --mapped", right));
+    }
+    run.futex = futex.is_some();
     Ok(Command::Client(run))
 }
 

@@ -284,6 +284,13 @@ impl<'a> Records<'a> {
         Ok(Records { bytes })
     }
 
+    /// Those at the beginning of `bytes`, checked in the same pass, and what is
+    /// behind them: another frame, part of one, or nothing.
+    pub fn first(bytes: &'a [u8], limit: usize) -> Result<(Records<'a>, &'a [u8]), WireError> {
+        let (bytes, rest) = bytes.split_at(scan(bytes, 0, limit, None)?.records);
+        Ok((Records { bytes }, rest))
+    }
+
     /// The frames as they came.
     pub fn as_bytes(&self) -> &'a [u8] {
         self.bytes

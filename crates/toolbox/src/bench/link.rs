@@ -32,8 +32,8 @@ pub(crate) trait Link {
 /// This side's link, and what the child's is made of.
 pub(crate) struct Pair {
     pub(crate) link: Box<dyn Link>,
-    pub(crate) stdin: Option<OwnedFd>,
-    pub(crate) stdout: Option<OwnedFd>,
+    /// What the child reads from and writes to.
+    pub(crate) ends: Option<(OwnedFd, OwnedFd)>,
     /// Names or ids for the child.
     pub(crate) names: String,
     /// What is removed at the end.
@@ -75,6 +75,12 @@ fn io(what: &'static str) -> impl Fn(std::io::Error) -> Failure {
 struct Descriptors {
     read: OwnedFd,
     write: OwnedFd,
+}
+
+impl Descriptors {
+    fn of((read, write): (OwnedFd, OwnedFd)) -> Self {
+        Self { read, write }
+    }
 }
 
 impl Link for Descriptors {
@@ -122,6 +128,7 @@ impl Link for Queues {
 struct SysvQueues {
     to: sysv::queue::Queue,
     from: sysv::queue::Queue,
+    buffer: Vec<u8>,
 }
 
 impl Link for SysvQueues {
@@ -130,8 +137,8 @@ impl Link for SysvQueues {
     }
 
     fn receive(&mut self, message: &mut [u8]) -> Result<(), Failure> {
-        let received = self.from.receive(0, Wait::FOREVER)?;
-        message.copy_from_slice(&received.bytes[..message.len()]);
+        self.from.receive_into(&mut self.buffer, 0, Wait::FOREVER)?;
+        message.copy_from_slice(&self.buffer[..message.len()]);
         Ok(())
     }
 }
@@ -228,9 +235,8 @@ fn name() -> String {
 
 fn by_descriptors(ours: (OwnedFd, OwnedFd), theirs: (OwnedFd, OwnedFd)) -> Pair {
     Pair {
-        link: Box::new(Descriptors { read: ours.0, write: ours.1 }),
-        stdin: Some(theirs.0),
-        stdout: Some(theirs.1),
+        link: Box::new(Descriptors::of(ours)),
+        ends: Some(theirs),
         names: "-".to_owned(),
         _made: Made::default(),
     }
@@ -246,7 +252,7 @@ fn by_sockets(ours: OwnedFd, theirs: OwnedFd) -> Result<Pair, Failure> {
 }
 
 fn by_name(link: Box<dyn Link>, names: String, made: Made) -> Pair {
-    Pair { link, stdin: None, stdout: None, names, _made: made }
+    Pair { link, ends: None, names, _made: made }
 }
 
 /// Makes everything for one figure.
@@ -331,7 +337,7 @@ pub(crate) fn pair(mechanism: Mechanism, bytes: usize) -> Result<Pair, Failure> 
             }
             let (to, from) = (made.queues[0], made.queues[1]);
             let names = format!("{} {}", to.id(), from.id());
-            Ok(by_name(Box::new(SysvQueues { to, from }), names, made))
+            Ok(by_name(Box::new(SysvQueues { to, from, buffer: Vec::new() }), names, made))
         }
         Mechanism::Ring => {
             let names = [name(), name()];
@@ -416,7 +422,7 @@ pub(crate) fn side(
     mechanism: Mechanism,
     _bytes: usize,
     names: &str,
-    ends: (OwnedFd, OwnedFd),
+    ends: Option<(OwnedFd, OwnedFd)>,
 ) -> Result<Box<dyn Link>, Failure> {
     let wrong = || Failure::usage("--side is for this program itself");
     let two = || names.split_once(' ').ok_or_else(wrong);
@@ -433,7 +439,8 @@ pub(crate) fn side(
         Mechanism::SysvMq => {
             let (from, to) = two()?;
             let queue = sysv::queue::Queue::from_id;
-            Box::new(SysvQueues { to: queue(id(to)?), from: queue(id(from)?) })
+            let (to, from) = (queue(id(to)?), queue(id(from)?));
+            Box::new(SysvQueues { to, from, buffer: Vec::new() })
         }
         Mechanism::ShmSem => {
             let object = shm::Object::open(names, shm::Access::ReadWrite)?;
@@ -445,9 +452,7 @@ pub(crate) fn side(
             signals.partner(Pid::from_raw(id(names)?).ok_or_else(wrong)?)?;
             Box::new(signals)
         }
-        Mechanism::Eventfd => {
-            Box::new(Counter(Box::new(Descriptors { read: ends.0, write: ends.1 })))
-        }
-        _ => Box::new(Descriptors { read: ends.0, write: ends.1 }),
+        Mechanism::Eventfd => Box::new(Counter(Box::new(Descriptors::of(ends.ok_or_else(wrong)?)))),
+        _ => Box::new(Descriptors::of(ends.ok_or_else(wrong)?)),
     })
 }

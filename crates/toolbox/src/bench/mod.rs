@@ -4,6 +4,11 @@
 //! program with `--side`), which sends back what it gets. Both are pinned: to one
 //! core, or to two. A round trip is timed by itself, so that its tail is seen;
 //! throughput is one way, with one answer at the end.
+//!
+//! The child gets its descriptors through a socket, not as its standard input
+//! and output: those are polled once as a Rust program starts, and a pipe that
+//! was ever polled wakes its reader at each write, not only when it was empty
+//! (`poll_usage` in the kernel's fs/pipe.c): a tenth of its speed.
 mod link;
 mod plot;
 
@@ -180,7 +185,8 @@ fn measure(
     other: usize,
 ) -> Result<Figure, Failure> {
     let before = rustix::thread::sched_getaffinity(None).ok();
-    let Pair { mut link, stdin, stdout, names, _made } = link::pair(mechanism, bytes)?;
+    let Pair { mut link, ends, names, _made } = link::pair(mechanism, bytes)?;
+    let (socket, theirs) = ipc::unix::pair(ipc::unix::Kind::Stream)?;
     let program = std::env::current_exe()
         .map_err(|error| Failure::refused(format!("this program's path: {error}")))?;
     let words =
@@ -190,11 +196,15 @@ fn measure(
         .args(["--trips", &bench.trips.to_string(), "--messages", &bench.messages.to_string()])
         .arg("--side")
         .args(words)
-        .stdin(stdin.map_or_else(Stdio::null, Stdio::from))
-        .stdout(stdout.map_or_else(Stdio::null, Stdio::from))
+        .stdin(Stdio::from(theirs))
+        .stdout(Stdio::null())
         .spawn()
         .map_err(|error| Failure::refused(format!("the other process: {error}")))?;
     let partner = Partner(child);
+    if let Some((read, write)) = &ends {
+        ipc::descriptors::send(&socket, b"e", &[read.as_fd(), write.as_fd()])?;
+    }
+    drop((ends, socket));
     link.partner(rustix::process::Pid::from_child(&partner.0))?;
     pin(core)?;
     let result = timed(bench, mechanism, bytes, &mut *link);
@@ -253,11 +263,9 @@ fn side(
     let mechanism = Mechanism::from_str(mechanism, false).map_err(|_| wrong())?;
     let bytes: usize = bytes.parse().map_err(|_| wrong())?;
     pin(core.parse().map_err(|_| wrong())?)?;
-    let duplicate = |fd: std::os::fd::BorrowedFd<'_>| {
-        fd.try_clone_to_owned().map_err(|error| Failure::refused(format!("descriptor: {error}")))
-    };
-    let (stdin, stdout) = (std::io::stdin(), std::io::stdout());
-    let ends = (duplicate(stdin.as_fd())?, duplicate(stdout.as_fd())?);
+    let received = ipc::descriptors::receive(std::io::stdin(), &mut [0], 2)?;
+    let mut descriptors = received.descriptors.into_iter();
+    let ends = descriptors.next().zip(descriptors.next());
     let mut link = link::side(mechanism, bytes, names, ends)?;
     let mut message = vec![b'y'; bytes];
     link.send(&message)?;

@@ -638,7 +638,7 @@ fn apply(
 ) -> Result<(), String> {
     // A next hop, the smallest thing that can make a record, takes 16 bytes.
     let records_max = (frame.len() / 16 + 4) as u64;
-    if let Err(why) = core.image.room_for(records_max) {
+    if let Err(why) = core.image.room_for(records_max, &core.table) {
         content.refusal = Some(why);
         core.image.refuse();
         core.counters.refused += 1;
