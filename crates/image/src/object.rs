@@ -253,6 +253,10 @@ impl Memory for Object {
             .map_err(|error| Full::System { bytes, why: error.to_string() })
     }
 
+    fn unload(&self, from: u64, bytes: u64) {
+        self.words.map().unload(from as usize, bytes as usize);
+    }
+
     fn installed(&self) {
         if let (Some(name), false) = (&self.name, self.withheld.get()) {
             // Who looks for the name finds the object before, which says that it

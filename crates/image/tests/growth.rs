@@ -92,11 +92,13 @@ fn it_is_carried_through_without_commits() {
     }
     let mut turns = 0;
     while writer.is_growing() {
-        assert_eq!(reader.writer().unwrap(), WriterState::Live);
+        if writer.status().growing {
+            assert_eq!(reader.writer().unwrap(), WriterState::Live);
+        }
         writer.tend().unwrap();
         turns += 1;
     }
-    assert!(turns > 1);
+    assert!(turns > 2, "the object before is given back in a turn of its own");
     assert!(matches!(reader.writer().unwrap(), WriterState::Moved { .. }));
     for reader in [&reader, &attach(&writer)] {
         assert_eq!(reader.state().unwrap().revision, revision);

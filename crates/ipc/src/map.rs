@@ -192,6 +192,31 @@ impl Map {
         map(&fd, len, ProtFlags::READ)
     }
 
+    /// Unloads the pages that lie in `len` bytes from `offset` on: the map stays, and what is
+    /// touched again is loaded again. A large map is taken away without holding
+    /// anybody up by unloading it piece by piece first.
+    ///
+    /// # Panics
+    /// If the range is not inside.
+    ///
+    /// Source: [madvise(2)](https://man7.org/linux/man-pages/man2/madvise.2.html), `MADV_DONTNEED`.
+    #[doc(alias = "madvise")]
+    pub fn unload(&self, offset: usize, len: usize) {
+        let end = offset.checked_add(len).filter(|end| *end <= self.len);
+        assert!(end.is_some(), "{len} bytes at {offset} of {}", self.len);
+        let page = rustix::param::page_size();
+        let (first, last) = (offset.next_multiple_of(page), (offset + len) / page * page);
+        if first >= last {
+            return;
+        }
+        let advice = rustix::mm::Advice::LinuxDontNeed;
+        // SAFETY: inside the map.
+        let start = unsafe { self.start.as_ptr().add(first) }.cast();
+        // It only saves time: nothing to do if it can't be done.
+        // SAFETY: whole pages of the map, which is shared: no content is lost by it.
+        let _ = unsafe { rustix::mm::madvise(start, last - first, advice) };
+    }
+
     /// Takes over memory that shmat returned.
     ///
     /// # Safety
