@@ -222,6 +222,16 @@ fn one_user_takes_no_more_than_his_share_of_the_filters() {
     world.check(next);
 }
 
+#[test]
+fn a_name_moves_no_cursor() {
+    let mut world = World::new(55);
+    let client =
+        world.connect(Connect { name: "a\x1b[2Jb\n\u{9b}é".into(), ..Connect::default() });
+    world.settle();
+    let info = world.ends[client].server.as_ref().unwrap().info(&world.hub, world.now);
+    assert_eq!(info.name, "a\\u{1b}[2Jb\\n\\u{9b}é");
+}
+
 /// Frames in any pieces: each byte by itself.
 #[test]
 fn input_may_come_byte_by_byte() {

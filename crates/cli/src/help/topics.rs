@@ -353,10 +353,7 @@ pub(crate) const TOPICS: &[Topic] = &[
         usage: &["[-d]"],
         about: "Shows the daemon: where it is, what it holds, who is connected",
         more: &[],
-        options: &[(
-            "-d",
-            "with its limits, the times of its turns and stages, and every descriptor: wake-ups, bytes, overruns",
-        )],
+        options: &[("-d", "limits, times of turns and stages, every descriptor")],
         example: "rtm status -d",
     },
     Topic {

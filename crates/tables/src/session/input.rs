@@ -359,9 +359,10 @@ impl ServerSession {
         if let Some(Challenge { nonce, .. }) = challenge {
             DaemonFrame::Challenge { nonce }.encode(self.out.append(8 + nonce.len()));
         }
-        hub.greet(self.slot, hello.name, hello.features & FEATURE_ACK != 0);
+        let name = printable(hello.name);
+        hub.greet(self.slot, &name, hello.features & FEATURE_ACK != 0);
         hub.wake(self.slot);
-        Ok(ServerEvent::Hello { name: hello.name.to_owned() })
+        Ok(ServerEvent::Hello { name })
     }
 
     /// Begins to follow. A filter or mode that can't be had ends the session.
@@ -410,4 +411,14 @@ enum Next {
     Frame { event: Option<ServerEvent>, length: usize },
     /// It isn't there in full, or has to wait.
     Wait,
+}
+
+/// What a client calls itself is shown on others' terminals, where it must not move
+/// the cursor.
+fn printable(name: &str) -> String {
+    let mut out = String::with_capacity(name.len());
+    for c in name.chars() {
+        if c.is_control() { out.extend(c.escape_default()) } else { out.push(c) }
+    }
+    out
 }
