@@ -166,3 +166,36 @@ fn a_frame_split_off_says_where_it_begins() {
     ends.server.transmitted(bytes, 0, &mut ends.hub);
     assert!(ends.server.slices(&ends.hub, 1 << 16).carries_descriptor());
 }
+
+/// The daemon may answer a WANT later; the next one's descriptor doesn't come in
+/// its way meanwhile.
+#[test]
+fn what_is_answered_late_is_not_lost() {
+    let mut ends = Ends::new(Transport::Unix);
+    ends.client.want(DescriptorKind::Image);
+    ends.client.want(DescriptorKind::WakePipe);
+    let bytes = ends.client.output().to_vec();
+    ends.client.transmitted(bytes.len());
+    let mut input = &bytes[..];
+    let mut wanted = Vec::new();
+    while let Some(event) = ends.server.handle_bytes(&mut input, 0, &mut ends.hub, &mut ends.table)
+    {
+        match event {
+            ServerEvent::Want { kind: DescriptorKind::Image } => {
+                wanted.push(DescriptorKind::Image);
+            }
+            ServerEvent::Want { kind } => {
+                wanted.push(kind);
+                ends.server.descriptor(kind);
+            }
+            _ => {}
+        }
+    }
+    ends.deliver_down(8);
+    assert_eq!(wanted, [DescriptorKind::Image], "the second waits");
+    assert!(ends.server.descriptor(DescriptorKind::Image));
+    ends.deliver_down(8);
+    let told: Vec<_> = ends.told.iter().map(|(kind, given, _)| (*kind, *given)).collect();
+    assert_eq!(told, [(DescriptorKind::Image, true), (DescriptorKind::WakePipe, true)]);
+    assert_eq!(ends.carried, 2);
+}

@@ -59,7 +59,10 @@ impl ServerSession {
     }
 
     fn takes_requests(&self) -> bool {
-        self.answering.is_none() && self.out.room() >= ANSWER_ROOM && !self.out.has_descriptor()
+        self.answering.is_none()
+            && !self.wanting
+            && self.out.room() >= ANSWER_ROOM
+            && !self.out.has_descriptor()
     }
 
     /// Bytes came (at most [`ServerSession::read_limit`]): the next event in
@@ -288,7 +291,10 @@ impl ServerSession {
                 None => return Err(unexpected("nothing was to be proven")),
             },
             ClientFrame::Register { pid } => return Ok(Some(ServerEvent::Register { pid })),
-            ClientFrame::Want { kind } => return Ok(Some(ServerEvent::Want { kind })),
+            ClientFrame::Want { kind } => {
+                self.wanting = true;
+                return Ok(Some(ServerEvent::Want { kind }));
+            }
             ClientFrame::Request { id, line } => {
                 if self.loading.is_some() {
                     return Err(unexpected("the load must end first"));

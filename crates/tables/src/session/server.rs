@@ -111,6 +111,9 @@ pub struct ServerSession {
     pub(super) blocked: bool,
     pub(super) paused: bool,
     pub(super) answering: Option<u64>,
+    /// A WANT hasn't been answered: the next one waits, or its descriptor might be
+    /// on its way when this one's is to go.
+    pub(super) wanting: bool,
     pub(super) loading: Option<Loading>,
 
     /// Descriptors that it may still be given.
@@ -175,6 +178,7 @@ impl ServerSession {
             blocked: false,
             paused: false,
             answering: None,
+            wanting: false,
             loading: None,
             descriptors_left: DESCRIPTORS_MAX,
             out: Output::new(limits.session_output_bytes),
@@ -244,6 +248,7 @@ impl ServerSession {
     /// ([`crate::Slices::carries_descriptor`]). False: it can't have one, and is
     /// told why.
     pub fn descriptor(&mut self, kind: DescriptorKind) -> bool {
+        self.wanting = false;
         if self.stage != Stage::Open || self.out.has_descriptor() {
             return false;
         }
@@ -267,6 +272,7 @@ impl ServerSession {
 
     /// Answers a WANT without one.
     pub fn no_descriptor(&mut self, kind: DescriptorKind, text: &str) {
+        self.wanting = false;
         if self.stage != Stage::Open {
             return;
         }
