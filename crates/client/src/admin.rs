@@ -352,7 +352,9 @@ fn step(
     took: &mut dyn FnMut(ClientEvent<'_>),
 ) -> Result<(), Error> {
     let flushed = transport.flush()?;
-    if enough.is_some_and(|enough| transport.session.output().len() <= enough) {
+    let written = enough.is_some_and(|enough| transport.session.output().len() <= enough);
+    // What a daemon that is gone doesn't take counts as written; why it went is to be read.
+    if written && !transport.is_deaf() {
         return Ok(());
     }
     let flags = if flushed { PollFlags::IN } else { PollFlags::IN | PollFlags::OUT };
@@ -415,29 +417,32 @@ mod tests {
         }
     }
 
+    /// Who only writes learns that the daemon is gone, too.
+    #[test]
+    fn a_load_ends_with_the_daemon() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let (connection, theirs, change) = greeted(ours, theirs);
+        let (tell, told) = mpsc::channel();
+        thread::spawn(move || {
+            let mut admin = Admin::on(connection, "").unwrap();
+            let mut load = admin.load(&LoadOptions::default());
+            assert!(load.push(&change).unwrap() && load.flush().unwrap());
+            drop(theirs);
+            let error = loop {
+                if let Err(error) = load.push(&change).and_then(|_| load.flush()) {
+                    break error;
+                }
+            };
+            tell.send(error.to_string()).unwrap();
+        });
+        let error = told.recv_timeout(Duration::from_secs(60)).expect("it goes on for ever");
+        assert!(error.contains("closed it without a goodbye"), "{error}");
+    }
+
     fn load_into(send_buffer_bytes: usize) {
-        let (ours, mut theirs) = UnixStream::pair().unwrap();
-        let mut greeting = Vec::new();
-        DaemonFrame::Welcome(Welcome {
-            version: VERSION,
-            lowest: 1,
-            frame_bytes_max: 28 * 1024,
-            features: 0,
-            epoch: Epoch(1),
-            digest_key: DigestKey([1, 2]),
-            session: 1,
-            role: Role::Admin,
-        })
-        .encode(&mut greeting);
-        theirs.write_all(&greeting).unwrap();
-        theirs.set_nonblocking(true).unwrap();
+        let (ours, theirs) = UnixStream::pair().unwrap();
         rustix::net::sockopt::set_socket_send_buffer_size(&ours, send_buffer_bytes).unwrap();
-        let connection =
-            Connection::from_fd(OwnedFd::from(ours), Address::Unix("pair".into())).unwrap();
-        let line = "route replace 10.0.0.0/8 via 192.0.2.1 dev eth0";
-        let Ok(Some((_, Command::Change(change)))) = parse_line(line, &Context::default()) else {
-            panic!("{line}")
-        };
+        let (connection, mut theirs, change) = greeted(ours, theirs);
         let (tell, told) = mpsc::channel();
         thread::spawn(move || {
             let mut admin = Admin::on(connection, "").unwrap();
@@ -456,5 +461,30 @@ mod tests {
         });
         let told = told.recv_timeout(Duration::from_secs(60));
         told.expect("the load waits for room that it has");
+    }
+
+    /// A daemon's end that has said welcome, and a change.
+    fn greeted(ours: UnixStream, mut theirs: UnixStream) -> (Connection, UnixStream, Change) {
+        let mut greeting = Vec::new();
+        DaemonFrame::Welcome(Welcome {
+            version: VERSION,
+            lowest: 1,
+            frame_bytes_max: 28 * 1024,
+            features: 0,
+            epoch: Epoch(1),
+            digest_key: DigestKey([1, 2]),
+            session: 1,
+            role: Role::Admin,
+        })
+        .encode(&mut greeting);
+        theirs.write_all(&greeting).unwrap();
+        theirs.set_nonblocking(true).unwrap();
+        let connection =
+            Connection::from_fd(OwnedFd::from(ours), Address::Unix("pair".into())).unwrap();
+        let line = "route replace 10.0.0.0/8 via 192.0.2.1 dev eth0";
+        let Ok(Some((_, Command::Change(change)))) = parse_line(line, &Context::default()) else {
+            panic!("{line}")
+        };
+        (connection, theirs, change)
     }
 }

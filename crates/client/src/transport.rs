@@ -99,6 +99,11 @@ impl Transport {
         }
     }
 
+    /// The daemon takes no more: what is still to be read is the last.
+    pub(crate) fn is_deaf(&self) -> bool {
+        self.deaf
+    }
+
     /// Reads once, into the session's buffer. All events of the last read
     /// must have been polled. Says how much came and whether more may be there.
     pub(crate) fn fill(&mut self, now: Instant) -> Result<Fill, Error> {
