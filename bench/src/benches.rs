@@ -110,16 +110,18 @@ pub(crate) const BENCHES: [(&str, &str); 20] = [
 pub(crate) fn reasons(bench: &str) -> Option<&'static str> {
     match bench {
         "lookup" => Some(
-            "Where the flat table and DPDK's are ahead for IPv4, inside prefixes: they read one word for an answer, \
-             in 32 MB and more; rtm reads a root entry and a node of 4 MB, then the answer behind the leaf, and \
-             validates. This machine's cache seems to hold the large tables (it has no counters to show that). \
-             What the others can't do meanwhile is in the rows of changes. The neighbours' hash reads three lines \
-             where the bare table reads one; that alone doesn't explain the distance, which is open.",
+            "Where the flat table is ahead for IPv4, inside prefixes: it reads one word for an answer and takes \
+             eight instructions, so that some seventy lookups are under way at a time; rtm reads a root entry, a \
+             node and the answer behind it, and validates. This machine's third-level cache seems to hold the flat \
+             table's 32 MB (it has no counters to show that). What the others can't do meanwhile is in the rows of \
+             changes. The neighbours' hash reads one line of 64 bytes and the answer, where the bare table reads one \
+             line; that alone doesn't explain the distance, which is open.",
         ),
         "mapped" => Some(
             "What the daemon spends on a change is the change itself: applying it, the journal, the image and its \
              ring; followers add one wake-up a turn. So its time for a delivery is not a tenth of the socket's: there, \
-             too, the change costs more than the few system calls with which a burst goes to each.",
+             too, the change costs more than the few system calls with which a burst goes to each. Where only the \
+             socket is followed nobody has the image, and large turns leave it behind (docs/design/image.md).",
         ),
         _ => None,
     }

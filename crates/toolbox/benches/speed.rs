@@ -56,7 +56,7 @@ fn printed(command: &mut Command) -> f64 {
 fn rival_of(path: &str, rival: &str) -> f64 {
     for _ in 0..5 {
         let mut command = Command::new("timeout");
-        let output = command.args(["20", path, rival, "1000000"]).output().unwrap();
+        let output = command.args(["5", path, rival, "1000000"]).output().unwrap();
         if output.status.success() {
             return String::from_utf8(output.stdout).unwrap().trim().parse().unwrap();
         }
