@@ -50,29 +50,25 @@
 //! says so, the first one goes on, and it is made anew.
 
 mod named;
+mod rebuild;
 
 use std::os::fd::BorrowedFd;
 
 use rtm_image::{CreateError, Full, Object, Part, Settings, Status, WriteError, Writer};
-use rtm_model::{Digests, Entity, GroupId, LinkId, NeighbourKey};
+use rtm_model::Digests;
 use rtm_tables::wire::DaemonFrame;
 use rtm_tables::{
-    Epoch, Flush, Hub, MarkerId, Millis, OrderItem, Record, RecordOp, Revision, RouteCursor, Step,
-    Table,
+    Flush, Hub, MarkerId, Millis, OrderItem, Record, RecordOp, Revision, Step, Table,
 };
 
 use crate::config::Limits;
 use named::Named;
+use rebuild::{REBUILD_TURNS, Rebuild};
 
 /// The smallest object: the smallest ring and the smallest heap fit.
 const OBJECT_BYTES_MIN: u64 = 8 << 20;
 
 const MIB: u64 = 1 << 20;
-
-/// Entities that one turn brings into an image that is made anew.
-const REBUILD_ENTITIES: usize = 512;
-/// After a failure so many turns pass before the next try.
-const REBUILD_TURNS: u32 = 4096;
 
 /// A turn with more records than this is a large one: it doesn't wait for an image
 /// that nobody has, and does nothing for one that is behind.
@@ -97,7 +93,6 @@ pub(crate) struct Image {
     writer: Writer<Object>,
     /// The second copy, if there is to be one.
     named: Option<Named>,
-    epoch: Epoch,
     /// The newest revision that it shows.
     revision: Revision,
     /// A large load was committed since the last publish: its records are not
@@ -135,58 +130,6 @@ struct Lag {
     from: Millis,
     /// It comes near to its limit, where room has to be known exactly.
     is_urgent: bool,
-}
-
-/// An image that is made anew from the table, and how far it is.
-struct Rebuild {
-    writer: Writer<Object>,
-    at: Place,
-}
-
-/// What comes next.
-enum Place {
-    Links(Option<LinkId>),
-    Groups(Option<GroupId>),
-    Neighbours(Option<NeighbourKey>),
-    Routes(RouteCursor),
-    End,
-}
-
-impl Rebuild {
-    /// Brings some hundred entities.
-    fn step(&mut self, table: &Table) -> Result<(), WriteError> {
-        let store = table.store();
-        for _ in 0..REBUILD_ENTITIES {
-            let next = match &mut self.at {
-                Place::Links(after) => store.next_link(*after).map(|link| {
-                    *after = Some(link.id);
-                    Entity::Link(*link)
-                }),
-                Place::Groups(after) => store.next_group(*after).map(|group| {
-                    *after = Some(group.id);
-                    Entity::Group(group.clone())
-                }),
-                Place::Neighbours(after) => store.next_neighbour(after.as_ref()).map(|neighbour| {
-                    *after = Some(neighbour.key);
-                    Entity::Neighbour(neighbour)
-                }),
-                Place::Routes(cursor) => store.next_route(cursor).map(Entity::Route),
-                Place::End => return Ok(()),
-            };
-            match next {
-                Some(entity) => self.writer.set(&entity)?,
-                None => {
-                    self.at = match self.at {
-                        Place::Links(_) => Place::Groups(None),
-                        Place::Groups(_) => Place::Neighbours(None),
-                        Place::Neighbours(_) => Place::Routes(RouteCursor::all()),
-                        Place::Routes(_) | Place::End => Place::End,
-                    }
-                }
-            }
-        }
-        Ok(self.writer.tend()?)
-    }
 }
 
 /// The frames that tell followers of the ring to read the tables again.
@@ -265,7 +208,6 @@ impl Image {
         Ok(Image {
             writer,
             named,
-            epoch: table.epoch(),
             revision: table.revision(),
             leapt: false,
             failed: None,
@@ -520,7 +462,7 @@ impl Image {
         match end {
             // Nobody sees this: it hands back the copies that the slice has made.
             Step::Moved => {
-                let (epoch, revision) = (self.epoch.0, self.revision.0);
+                let (epoch, revision) = (table.epoch().0, self.revision.0);
                 let committed = self.writer.commit(epoch, revision, &Digests::default());
                 if let Err(error) = committed {
                     self.stop_lagging(table);
@@ -556,7 +498,7 @@ impl Image {
     }
 
     fn commit(&mut self, table: &Table) {
-        let (epoch, revision, digests) = (self.epoch.0, table.revision(), table.digests());
+        let (epoch, revision, digests) = (table.epoch().0, table.revision(), table.digests());
         if let Err(error) = self.writer.commit(epoch, revision.0, &digests) {
             return self.fail(&error.into());
         }
@@ -596,12 +538,11 @@ impl Image {
     }
 
     fn begin_rebuild(&mut self) {
-        let settings = Settings { bytes_max: self.settings.bytes_max, ..self.settings };
-        let begun = Object::create(settings.bytes)
+        let begun = Object::create(self.settings.bytes)
             .map_err(|error: CreateError| error.to_string())
-            .and_then(|object| Writer::new(object, &settings).map_err(|e| e.to_string()));
+            .and_then(|object| Writer::new(object, &self.settings).map_err(|e| e.to_string()));
         match begun {
-            Ok(writer) => self.rebuild = Some(Rebuild { writer, at: Place::Links(None) }),
+            Ok(writer) => self.rebuild = Some(Rebuild::new(writer)),
             Err(why) => self.rebuild_refused(why),
         }
     }
@@ -633,23 +574,19 @@ impl Image {
         let Some(rebuild) = self.rebuild.as_mut().filter(|_| !table.is_staging()) else {
             return false;
         };
-        if let Err(error) = rebuild.step(table) {
-            self.rebuild_failed(&error);
-            return false;
-        }
-        if !matches!(rebuild.at, Place::End) {
-            return false;
-        }
-        let (epoch, revision, digests) = (self.epoch.0, table.revision(), table.digests());
-        if let Err(error) = rebuild.writer.commit(epoch, revision.0, &digests) {
-            self.rebuild_failed(&error.into());
-            return false;
+        match rebuild.step(table) {
+            Ok(true) => {}
+            Ok(false) => return false,
+            Err(error) => {
+                self.rebuild_failed(&error);
+                return false;
+            }
         }
         let Some(Rebuild { mut writer, .. }) = self.rebuild.take() else { return false };
         std::mem::swap(&mut writer, &mut self.writer);
         self.writer.replaces(writer);
-        (self.failed, self.revision, self.leapt) = (None, revision, false);
-        tracing::info!("the image was made anew, at revision {}", revision.0);
+        (self.failed, self.revision, self.leapt) = (None, table.revision(), false);
+        tracing::info!("the image was made anew, at revision {}", self.revision.0);
         true
     }
 
@@ -703,423 +640,4 @@ impl Image {
 }
 
 #[cfg(test)]
-mod tests {
-    use rtm_image::{Reader, WriterState};
-    use rtm_model::text::{Command, Context, parse_line};
-    use rtm_model::{DigestKey, Route, RouteKey};
-    use rtm_tables::{HubLimits, RecordSink, SourceId, SourceSpec, TableLimits};
-
-    use super::*;
-    use crate::config::Config;
-
-    struct World {
-        table: Table,
-        hub: Hub,
-        image: Image,
-        source: SourceId,
-        now: Millis,
-    }
-
-    struct Sink<'a>(&'a mut Image, &'a mut Hub);
-
-    impl RecordSink for Sink<'_> {
-        fn record(&mut self, record: &Record<'_>) {
-            self.0.record(record);
-            self.1.record(record);
-        }
-
-        fn staged(&mut self, record: &Record<'_>) {
-            self.0.record(record);
-        }
-
-        fn flush(&mut self, revision: Revision, what: Flush) {
-            self.0.flush(what);
-            self.1.flush(revision, what);
-        }
-
-        fn leap(&mut self, revision: Revision) {
-            self.0.leap();
-            self.1.leap(revision);
-        }
-    }
-
-    impl World {
-        fn new() -> World {
-            World::with(TableLimits::default())
-        }
-
-        fn with(limits: TableLimits) -> World {
-            let key = DigestKey([1, 2]);
-            let mut table = Table::new(Epoch(9), key, limits);
-            let hub = Hub::new(&table, key, HubLimits::default());
-            let mut limits = Config::default().limits;
-            limits.image_ring_bytes.0 = 1 << 16;
-            let image = Image::new(&limits, &table, key.0, None).unwrap();
-            let source = table.source(SourceSpec::admin()).unwrap();
-            World { table, hub, image, source, now: 0 }
-        }
-
-        fn change(&mut self, line: &str) {
-            let parsed = parse_line(line, &Context::default()).unwrap().unwrap().1;
-            let Command::Change(change) = parsed else { panic!("{line}") };
-            let mut sink = Sink(&mut self.image, &mut self.hub);
-            self.table.apply(self.source, &change, &mut sink).unwrap();
-        }
-
-        fn flush(&mut self, what: Flush) {
-            let mut sink = Sink(&mut self.image, &mut self.hub);
-            self.table.flush(what, &mut sink).unwrap();
-        }
-
-        /// A large load: in slices, visible at once.
-        fn stage(&mut self, lines: impl FnOnce(&mut dyn FnMut(&str))) {
-            self.table.stage_begin(self.source).unwrap();
-            let table = &mut self.table;
-            lines(&mut |line| {
-                let parsed = parse_line(line, &Context::default()).unwrap().unwrap().1;
-                let Command::Change(change) = parsed else { panic!("{line}") };
-                table.stage(&change).unwrap();
-            });
-            assert!(!self.turn(), "it stands still while something is staged");
-            let mut sink = Sink(&mut self.image, &mut self.hub);
-            while self.table.stage_commit(10, &mut sink).is_none() {}
-        }
-
-        fn turn(&mut self) -> bool {
-            self.now += 1;
-            let visible = self.image.publish(&mut self.table, &self.hub, self.now);
-            self.hub.publish(&mut self.table, 1000);
-            visible
-        }
-
-        fn attach(&self) -> Reader {
-            Reader::attach(self.image.descriptor().try_clone_to_owned().unwrap()).unwrap()
-        }
-
-        /// What the image shows is what the table holds.
-        fn compare(&self) {
-            let reader = self.attach();
-            let state = reader.state().unwrap();
-            assert_eq!(state.revision, self.table.revision().0);
-            assert_eq!(state.digests, self.table.digests());
-            let mut cursor = RouteCursor::all();
-            let mut routes: Vec<Route> = Vec::new();
-            while let Some(route) = self.table.store().next_route(&mut cursor) {
-                routes.push(route);
-            }
-            let shown = reader.routes4(None).chain(reader.routes6(None));
-            assert_eq!(shown.map(Result::unwrap).collect::<Vec<_>>(), routes);
-            let mut groups = Vec::new();
-            while let Some(group) =
-                self.table.store().next_group(groups.last().map(|g: &rtm_model::Group| g.id))
-            {
-                groups.push(group.clone());
-            }
-            assert_eq!(reader.groups().map(Result::unwrap).collect::<Vec<_>>(), groups);
-            let counts = self.table.counts().store;
-            assert_eq!(state.neighbours, counts.neighbours as u64);
-            for route in &routes {
-                let address = route.key.prefix.address();
-                let found = reader.lookup_route(route.key.table, address).unwrap().unwrap();
-                assert!(found.key.prefix.len() >= route.key.prefix.len());
-            }
-        }
-    }
-
-    fn full() -> WriteError {
-        WriteError::Full(Full::Limit { bytes: 2, limit: 1 })
-    }
-
-    #[test]
-    fn after_a_failed_write_it_is_made_anew_in_slices() {
-        let mut world = World::new();
-        for n in 0..3000_u32 {
-            let (b, c) = (n / 256, n % 256);
-            world.change(&format!("route add 10.{b}.{c}.0/24 via 192.0.2.{} dev e", 1 + n % 7));
-            if n % 10 == 0 {
-                world.change(&format!("route add 2001:db8:{n:x}::/48 dev e table 7"));
-                world.change(&format!("neigh add 10.0.{b}.{c} lladdr 02:00:00:00:00:01 dev e"));
-            }
-        }
-        assert_eq!(world.image.give(), Ok(true), "somebody has it");
-        assert!(world.turn());
-        world.compare();
-        let (before, revision) = (world.attach(), world.table.revision().0);
-        let mut ring = before.ring();
-        world.image.fail(&full());
-        // Changes go on in the middle of it: behind the walk, and before it.
-        let mut turns = 0;
-        while world.image.failed.is_some() {
-            assert_eq!(world.image.room_for(10, &world.table), Ok(()));
-            assert!(world.image.has_work(&world.table, world.now));
-            world.change(&format!("route replace 10.0.{turns}.0/24 via 198.51.100.1 dev f"));
-            world.change(&format!("route del 10.{}.0.0/24", turns % 9 + 1));
-            world.change(&format!("route add blackhole 10.{}.0.0/24", turns % 9 + 1));
-            let state = before.state().unwrap();
-            assert_eq!((state.revision, before.writer().unwrap()), (revision, WriterState::Live));
-            world.turn();
-            turns += 1;
-        }
-        assert!(turns > 5, "{turns} turns: {REBUILD_ENTITIES} entities each");
-        let after = world.attach();
-        assert_eq!(before.writer().unwrap(), WriterState::Moved { successor: after.header().id });
-        assert_eq!(before.state().unwrap().revision, revision, "it keeps what it has");
-        world.compare();
-        world.change("route add 203.0.113.0/24 dev e");
-        assert!(world.turn());
-        world.compare();
-        // Who followed the ring takes its place along, and is told to read the tables.
-        let position = ring.position();
-        assert!(ring.read(&mut Vec::new()).is_ok());
-        let mut ring = after.ring_at(position);
-        assert_eq!(ring.read(&mut Vec::new()), Err(rtm_image::Lapped));
-        let key = RouteKey::main("203.0.113.0/24".parse().unwrap());
-        assert!(after.route(&key).unwrap().is_some());
-    }
-
-    /// So many routes in one turn, then turns until it is up to date.
-    #[test]
-    fn while_nobody_has_it_a_large_turn_leaves_it_behind() {
-        let mut world = World::new();
-        let large = LARGE_TURN as usize + 1;
-        let add = |world: &mut World, from: usize, count: usize, gateway: usize| {
-            for n in from..from + count {
-                let (b, c) = (n / 256, n % 256);
-                world.change(&format!("route replace 10.{b}.{c}.0/24 via 192.0.2.{gateway} dev e"));
-                if n % 10 == 0 {
-                    let mac = format!("02:00:00:00:{b:02x}:{c:02x}");
-                    world.change(&format!("neigh replace 10.9.{b}.{c} lladdr {mac} dev e"));
-                    let attrs = "mtu 1400 dev e table 7";
-                    world.change(&format!("route replace 2001:db8:{n:x}::/48 {attrs}"));
-                }
-            }
-        };
-        // A small one doesn't, and is in step.
-        add(&mut world, 0, 10, 1);
-        assert!(world.turn());
-        world.compare();
-        add(&mut world, 0, large, 2);
-        assert!(world.turn());
-        world.compare();
-        // This one was large: the next isn't waited for, nor the one behind it.
-        for gateway in 3..6 {
-            add(&mut world, 0, 5 * large, gateway);
-            assert!(!world.turn(), "its clients don't wait");
-        }
-        assert!(world.image.status().behind >= 15 * large as u64);
-        assert_eq!(world.image.room_for(10, &world.table), Ok(()));
-        // A moment later it goes on, and is there.
-        assert!(!world.image.has_work(&world.table, world.now));
-        assert_eq!(world.image.poll_timeout(&world.table), Some(world.now + LEISURE_MS));
-        assert!(!world.turn());
-        world.now += LEISURE_MS;
-        assert!(world.image.has_work(&world.table, world.now));
-        let turns = |world: &mut World| (1..100).find(|_| world.turn()).unwrap();
-        assert!(turns(&mut world) > 1, "in slices");
-        world.compare();
-        assert!(!world.image.has_work(&world.table, world.now));
-        // Deletes, flushes, groups that go and come again, a load in one transaction.
-        add(&mut world, 0, large, 6);
-        assert!(world.turn());
-        for n in 0..large {
-            world.change(&format!("route del 10.0.{n}.0/24"));
-        }
-        assert!(!world.turn());
-        add(&mut world, 10, large, 7);
-        world.flush(Flush { routes: true, neighbours: false });
-        add(&mut world, 20, large, 8);
-        assert!(!world.turn());
-        world.stage(|stage| {
-            for n in 0..large {
-                stage(&format!("route replace 172.16.{n}.0/24 via 198.51.100.{} dev f", n % 9 + 1));
-            }
-        });
-        assert_eq!(world.image.give(), Ok(false), "it isn't up to date");
-        // Asked for, it gets there however fast changes come.
-        let mut gateway = 9;
-        while world.image.is_pending() {
-            add(&mut world, 0, 4 * large, gateway);
-            gateway += 1;
-            world.turn();
-            assert!(gateway < 100, "it never gets there");
-        }
-        world.compare();
-        // Somebody has it now: in step, however large the turns are.
-        assert_eq!(world.image.give(), Ok(true));
-        for gateway in 1..4 {
-            add(&mut world, 0, 4 * large, gateway);
-            assert!(world.turn());
-            world.compare();
-        }
-    }
-
-    /// More was deleted than the table has tombstones for.
-    #[test]
-    fn what_fell_too_far_behind_is_made_anew() {
-        let limits = TableLimits { tombstone_bytes_max: 0, ..TableLimits::default() };
-        let mut world = World::with(limits);
-        let routes = |world: &mut World, verb: &str, hops: &str| {
-            for n in 0..3000 {
-                world.change(&format!("route {verb} 10.{}.{}.0/24{hops}", n / 256, n % 256));
-            }
-        };
-        routes(&mut world, "add", " via 192.0.2.1 dev e");
-        assert!(world.turn());
-        let old = world.attach();
-        routes(&mut world, "del", "");
-        routes(&mut world, "add", " via 192.0.2.2 dev f");
-        assert!(!world.turn());
-        assert_eq!(world.image.give(), Ok(false));
-        let mut turns = 0;
-        while world.image.is_pending() {
-            world.change(&format!("route add 192.0.2.{turns}/32 dev e"));
-            world.turn();
-            turns += 1;
-        }
-        assert_eq!(world.image.give(), Ok(true));
-        world.compare();
-        assert!(matches!(old.writer().unwrap(), WriterState::Moved { .. }));
-        world.change("route add 198.51.100.0/24 dev e");
-        assert!(world.turn());
-        world.compare();
-    }
-
-    /// Long before its limit it makes haste, so that nothing is accepted that finds
-    /// no room later; near it, it isn't left behind at all.
-    #[test]
-    fn near_its_limit_it_is_in_step() {
-        let mut world = World::new();
-        let mut limits = Config::default().limits;
-        limits.image_bytes_max.0 = 128 << 20;
-        world.image.configure(&limits);
-        let (mut refused, mut behind, mut urgent, mut n) = (0, 0, 0, 0_u32);
-        while refused < 10 {
-            for _ in 0..2000 {
-                match world.image.room_for(5, &world.table) {
-                    Ok(()) => {
-                        // Far from each other, which takes the most room.
-                        let net = std::net::Ipv4Addr::from(n.reverse_bits() >> 3 | 1 << 30);
-                        world.change(&format!("route add {net}/32 dev e"));
-                        n += 1;
-                    }
-                    Err(why) => {
-                        assert!(why.contains("limits.image_bytes_max"), "{why}");
-                        assert!(world.image.lag.is_none(), "it was behind, {n} routes");
-                        refused += 1;
-                    }
-                }
-            }
-            world.turn();
-            behind += usize::from(world.image.lag.is_some());
-            urgent += usize::from(world.image.lag.as_ref().is_some_and(|lag| lag.is_urgent));
-            assert_eq!(world.image.failed, None);
-        }
-        assert!(behind > 0 && urgent > 0 && n > 50_000, "{behind}, {urgent} turns, {n} routes");
-        world.compare();
-    }
-
-    /// What can't be made isn't handed out half made.
-    #[test]
-    fn one_that_failed_before_anybody_had_it_is_not_handed_out() {
-        let mut world = World::new();
-        for n in 0..100 {
-            world.change(&format!("route add 10.0.{n}.0/24 dev e"));
-        }
-        assert!(world.turn());
-        world.image.fail(&full());
-        assert_eq!(world.image.give(), Ok(false), "it is made anew");
-        world.image.rebuild_failed(&full());
-        assert!(world.image.give().unwrap_err().contains("can't be written"));
-        world.image.configure(&Config::default().limits);
-        for _ in 0..10 {
-            world.turn();
-        }
-        assert_eq!(world.image.give(), Ok(true));
-        world.compare();
-    }
-
-    #[test]
-    fn where_no_new_one_finds_room_changes_are_refused_until_it_does() {
-        let mut world = World::new();
-        for n in 0..100 {
-            world.change(&format!("route add 10.0.{n}.0/24 dev e"));
-        }
-        assert_eq!(world.image.give(), Ok(true), "somebody has it");
-        assert!(world.turn());
-        let before = world.attach();
-        world.image.fail(&full());
-        world.image.rebuild_failed(&full());
-        assert_eq!(before.writer().unwrap(), WriterState::Closed);
-        assert!(world.image.room_for(1, &world.table).unwrap_err().contains("can't be written"));
-        assert!(!world.image.has_work(&world.table, world.now));
-        // Deletes are taken.
-        assert_eq!(world.image.room_for_deletes(10, &world.table), 10);
-        world.change("route del 10.0.7.0/24");
-        world.turn();
-        // A larger limit: at once another try.
-        world.image.configure(&Config::default().limits);
-        for _ in 0..10 {
-            world.turn();
-        }
-        assert_eq!(world.image.room_for(1, &world.table), Ok(()));
-        world.compare();
-    }
-
-    /// A copy by name that can't be written loses its name, is made anew, and has
-    /// the name again when it shows what the table holds.
-    #[test]
-    fn a_name_that_failed_is_published_again() {
-        let name = format!("/rtm-test-{}-image", std::process::id());
-        let mut world = World::new();
-        let limits = Config::default().limits;
-        world.image = Image::new(&limits, &world.table, [1, 2], Some(&name)).unwrap();
-        for n in 0..3000_u32 {
-            let (b, c) = (n / 256, n % 256);
-            world.change(&format!("route add 10.{b}.{c}.0/24 via 192.0.2.{} dev e", 1 + n % 7));
-        }
-        assert!(world.turn());
-        let open = || rtm_image::open_name(&name).map(|fd| Reader::attach(fd).unwrap());
-        let shown = |reader: Reader| reader.state().map(|state| (state.revision, state.digests));
-        let first = open().unwrap();
-        assert_eq!(first.state().unwrap().revision, world.table.revision().0);
-        for round in 0..2 {
-            world.image.named.as_mut().unwrap().give_up("no room");
-            let status = world.image.status();
-            assert_eq!((status.name, status.failed), (None, None), "the first copy goes on");
-            assert!(status.name_failed.unwrap().contains("no room"));
-            assert_eq!(first.writer().unwrap(), WriterState::Closed);
-            let mut turns = 0;
-            while world.image.status().name.is_none() {
-                assert!(open().is_err(), "it isn't there before it shows everything");
-                world.change(&format!("route replace 10.0.{turns}.0/24 dev e{round}"));
-                world.turn();
-                turns += 1;
-                assert!(turns < 1000);
-            }
-            assert!(turns > 5, "{turns} turns: {REBUILD_ENTITIES} entities each");
-            let expected = (world.table.revision().0, world.table.digests());
-            assert_eq!(shown(open().unwrap()), Ok(expected));
-            world.compare();
-        }
-        // And it is told what comes.
-        world.change("route add 203.0.113.0/24 dev e");
-        assert!(world.turn());
-        let key = RouteKey::main("203.0.113.0/24".parse().unwrap());
-        assert!(open().unwrap().route(&key).unwrap().is_some());
-        // Tried in vain it waits, until the limits change.
-        let named = world.image.named.as_mut().unwrap();
-        named.give_up("no room");
-        named.give_up("no room for a new one either");
-        for _ in 0..100 {
-            world.turn();
-        }
-        assert_eq!(world.image.status().name, None);
-        world.image.configure(&limits);
-        for _ in 0..20 {
-            world.turn();
-        }
-        assert_eq!(world.image.status().name, Some(name.as_str()));
-        world.image.close();
-        assert!(open().is_err());
-    }
-}
+mod tests;

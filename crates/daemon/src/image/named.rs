@@ -19,7 +19,7 @@ use rtm_image::{CreateError, Object, Settings, WriteError, Writer};
 use rtm_model::Digests;
 use rtm_tables::Table;
 
-use super::{Place, REBUILD_TURNS, Rebuild};
+use super::rebuild::{REBUILD_TURNS, Rebuild};
 
 /// The second copy.
 pub(super) struct Named {
@@ -125,22 +125,17 @@ impl Named {
             }
             return;
         };
-        if let Err(error) = rebuild.step(table) {
-            return self.give_up(&error.to_string());
-        }
-        if !matches!(rebuild.at, Place::End) {
-            return;
-        }
-        let (epoch, revision, digests) = (table.epoch().0, table.revision(), table.digests());
-        if let Err(error) = rebuild.writer.commit(epoch, revision.0, &digests) {
-            return self.give_up(&error.to_string());
+        match rebuild.step(table) {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(error) => return self.give_up(&error.to_string()),
         }
         if let Err(error) = rebuild.writer.memory().publish() {
             return self.give_up(&error.to_string());
         }
         self.writer = self.rebuild.take().map(|rebuild| rebuild.writer);
         self.failed = None;
-        tracing::info!("{} is published again, at revision {}", self.name, revision.0);
+        tracing::info!("{} is published again, at revision {}", self.name, table.revision().0);
     }
 
     fn begin(&mut self, settings: &Settings) {
@@ -150,7 +145,7 @@ impl Named {
                 Writer::new(object.withheld(), settings).map_err(|error| error.to_string())
             });
         match begun {
-            Ok(writer) => self.rebuild = Some(Rebuild { writer, at: Place::Links(None) }),
+            Ok(writer) => self.rebuild = Some(Rebuild::new(writer)),
             Err(why) => self.give_up(&why),
         }
     }
