@@ -257,33 +257,8 @@ impl<M: Memory> Writer<M> {
     }
 
     pub(super) fn flush_routes(&mut self) -> Result<(), Full> {
-        for (attrs, family) in [(self.attrs4.at, Family::V4), (self.attrs6.at, Family::V6)] {
-            let mut blocks = Vec::new();
-            let mut take = |block: u64| blocks.push(block as u32);
-            match family {
-                Family::V4 => Tree::<2, 1>::new(attrs).scan(
-                    self.store.mem(),
-                    &[0; 2],
-                    usize::MAX,
-                    |_, [block]| {
-                        take(block);
-                        true
-                    },
-                ),
-                Family::V6 => Tree::<4, 1>::new(attrs).scan(
-                    self.store.mem(),
-                    &[0; 4],
-                    usize::MAX,
-                    |_, [block]| {
-                        take(block);
-                        true
-                    },
-                ),
-            }
-            for block in blocks {
-                self.store.retire(block);
-            }
-        }
+        retire_all(&mut self.store, Tree::<2, 1>::new(self.attrs4.at));
+        retire_all(&mut self.store, Tree::<4, 1>::new(self.attrs6.at));
         self.routes4.clear(&mut self.store);
         self.routes6.clear(&mut self.store);
         self.attrs4.clear(&mut self.store);
@@ -465,4 +440,16 @@ where
         true
     });
     painted.into_iter().map(|(prefix, _)| prefix).collect()
+}
+
+/// Hands back every block that a tree names; the tree itself stays.
+fn retire_all<M: Memory, const K: usize>(store: &mut Store<M>, named: Tree<K, 1>) {
+    let mut blocks = Vec::new();
+    named.scan(store.mem(), &[0; K], usize::MAX, |_, [block]| {
+        blocks.push(block as u32);
+        true
+    });
+    for block in blocks {
+        store.retire(block);
+    }
 }
