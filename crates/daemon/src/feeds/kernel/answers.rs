@@ -159,11 +159,7 @@ impl Kernel {
     }
 
     fn route_line(&mut self, core: &mut Core, route: &RouteMessage<'_>) {
-        let wanted = |listing: &Listing| {
-            listing.scope != Scope::Prefixes
-                || route.prefix().is_ok_and(|prefix| listing.wants(route.table, prefix))
-        };
-        if !self.listing.as_ref().is_some_and(wanted) {
+        if !self.listing.as_ref().is_some_and(|listing| listing.wants(route)) {
             return;
         }
         let Some(spec) = self.route_of(core, route) else { return };

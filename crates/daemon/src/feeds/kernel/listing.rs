@@ -11,7 +11,9 @@ use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::time::Instant;
 
 use rtm_model::{Family, Prefix, RouteSpec};
-use rtm_netlink::{Builder, RouteFilter, kind, request_dump, request_neighbours, request_routes};
+use rtm_netlink::{
+    Builder, RouteFilter, RouteMessage, kind, request_dump, request_neighbours, request_routes,
+};
 use rtm_tables::Stamp;
 
 use super::neighbours;
@@ -158,9 +160,10 @@ impl Listing {
         self.current.is_some_and(|(_, step)| is(&step))
     }
 
-    /// Is a line about a route of this prefix looked at?
-    pub(super) fn wants(&self, table: u32, prefix: Prefix) -> bool {
-        self.scope != Scope::Prefixes || self.prefixes.contains(&(table, prefix))
+    /// Is a line about this route looked at?
+    pub(super) fn wants(&self, route: &RouteMessage<'_>) -> bool {
+        self.scope != Scope::Prefixes
+            || route.prefix().is_ok_and(|prefix| self.prefixes.contains(&(route.table, prefix)))
     }
 
     /// Too much was spoken of.
