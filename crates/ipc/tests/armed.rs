@@ -2,19 +2,14 @@
 //! it holds the pipe.
 #![allow(unsafe_code)] // fork
 
-use std::time::{Duration, Instant};
+mod until;
+
+use std::time::Duration;
 
 use ipc::armed::{ArmedPipe, Caught};
 use ipc::signal::Signal;
 use rustix::io::Errno;
-
-fn until(what: impl Fn() -> bool) {
-    let start = Instant::now();
-    while !what() {
-        assert!(start.elapsed() < Duration::from_secs(60), "waited in vain");
-        std::thread::sleep(Duration::from_millis(1));
-    }
-}
+use until::until;
 
 /// One test, as the counts are the process's.
 #[test]

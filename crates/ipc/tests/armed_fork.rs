@@ -1,12 +1,15 @@
 //! A forked child that hasn't run yet holds what its parent had: nothing armed.
 #![allow(unsafe_code)] // fork, pthread_atfork
 
+mod until;
+
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::{AtomicI32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ipc::armed::{ArmedPipe, Caught};
 use ipc::signal::Signal;
+use until::until;
 
 /// What the child waits for before it runs anything else.
 static GATE: AtomicI32 = AtomicI32::new(-1);
@@ -16,14 +19,6 @@ extern "C" fn wait_at_the_gate() {
     let gate: RawFd = GATE.load(Ordering::Relaxed);
     // SAFETY: one byte into a place for one; async-signal-safe.
     unsafe { libc::read(gate, (&raw mut byte).cast(), 1) };
-}
-
-fn until(what: impl Fn() -> bool) {
-    let start = Instant::now();
-    while !what() {
-        assert!(start.elapsed() < Duration::from_secs(60), "waited in vain");
-        std::thread::sleep(Duration::from_millis(1));
-    }
 }
 
 #[test]
