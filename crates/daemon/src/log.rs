@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
+use rtm_model::text::printable;
 use tracing::field::{Field, Visit};
 use tracing::subscriber::Interest;
 use tracing::{Event, Metadata, Subscriber};
@@ -143,7 +144,7 @@ impl Log {
     pub(crate) fn say(&self, text: &str) {
         let mut line = String::new();
         begin(&mut line, Level::Info, self.shared.journal);
-        push_escaped(&mut line, text);
+        line += &printable(text);
         line.push('\n');
         self.shared.push(&line);
     }
@@ -222,8 +223,9 @@ impl<S: Subscriber> Layer<S> for LogLayer {
         begin(&mut line, Level::of(*event.metadata().level()), self.shared.journal);
         let mut fields = Fields { message: String::new(), rest: String::new() };
         event.record(&mut fields);
-        push_escaped(&mut line, &fields.message);
-        push_escaped(&mut line, &fields.rest);
+        // One event is one line, whatever a peer put into it.
+        line += &printable(&fields.message);
+        line += &printable(&fields.rest);
         if line.len() > LINE_BYTES_MAX {
             let cut = (0..=LINE_BYTES_MAX).rev().find(|&at| line.is_char_boundary(at));
             line.truncate(cut.unwrap_or(0));
@@ -231,17 +233,6 @@ impl<S: Subscriber> Layer<S> for LogLayer {
         }
         line.push('\n');
         self.shared.push(&line);
-    }
-}
-
-/// One event is one line, whatever a peer put into it.
-fn push_escaped(line: &mut String, text: &str) {
-    for c in text.chars() {
-        if c.is_control() {
-            let _ = write!(line, "{}", c.escape_debug());
-        } else {
-            line.push(c);
-        }
     }
 }
 

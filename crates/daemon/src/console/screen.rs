@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 
 use rtm_model::text::{
     Extra, Heading, Options, Printer, Resolve, neighbour_menu_heading, neighbour_menu_row,
-    route_menu_heading, route_menu_row,
+    printable, route_menu_heading, route_menu_row,
 };
 use rtm_model::{Entity, EntityKind, Group, GroupId, Link, LinkId, Names};
 use rtm_tables::SessionInfo;
@@ -268,16 +268,6 @@ fn plain(value: &Value) -> String {
         Value::String(text) => printable(text),
         value => value.to_string(),
     }
-}
-
-/// What a client called itself must not move the cursor.
-fn printable(text: &str) -> String {
-    text.chars()
-        .flat_map(|c| {
-            let escaped = c.is_control().then(|| c.escape_debug());
-            escaped.into_iter().flatten().chain((!c.is_control()).then_some(c))
-        })
-        .collect()
 }
 
 impl Answer for Screen {

@@ -109,6 +109,18 @@ impl fmt::Display for TextError {
 
 impl std::error::Error for TextError {}
 
+/// A text that somebody else chose, as it may be shown: in one line, and moving no
+/// cursor.
+pub fn printable(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    text.chars().for_each(|c| push_printable(&mut out, c));
+    out
+}
+
+fn push_printable(out: &mut String, c: char) {
+    if c.is_control() { out.extend(c.escape_default()) } else { out.push(c) }
+}
+
 /// A word as an error repeats it: escaped, cut, quoted where it would not be
 /// seen otherwise.
 fn place(text: &str) -> Box<str> {
@@ -118,7 +130,7 @@ fn place(text: &str) -> Box<str> {
             out.push('…');
             break;
         }
-        if c.is_control() { out.extend(c.escape_default()) } else { out.push(c) }
+        push_printable(&mut out, c);
     }
     if out.is_empty() || out.contains(' ') {
         out = format!("'{out}'");

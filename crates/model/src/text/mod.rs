@@ -75,7 +75,7 @@ pub use command::{
     Peer, PeerChoice, Position, RouteGet, RouteLoad, RouteSave, RouteShow, Shell, Topic, Wait,
     WaitFor,
 };
-pub use error::{At, PLACE_BYTES_MAX, TextError};
+pub use error::{At, PLACE_BYTES_MAX, TextError, printable};
 pub use file::{detect_format, line_text, prefix_line, spread};
 pub use filter::{FILTER_ITEMS_MAX, Filter, FilterRules};
 pub use json::JsonWriter;

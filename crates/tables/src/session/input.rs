@@ -15,7 +15,7 @@
 //! barrier over the connection that it also follows on must not ask something
 //! else behind that: its own ACK would wait, too.
 
-use rtm_model::text::{Context, Filter};
+use rtm_model::text::{Context, Filter, printable};
 
 use crate::Millis;
 use crate::hub::Hub;
@@ -365,6 +365,7 @@ impl ServerSession {
         if let Some(Challenge { nonce, .. }) = challenge {
             DaemonFrame::Challenge { nonce }.encode(self.out.append(8 + nonce.len()));
         }
+        // It is shown on others' terminals.
         let name = printable(hello.name);
         hub.greet(self.slot, &name, hello.features & FEATURE_ACK != 0);
         hub.wake(self.slot);
@@ -417,14 +418,4 @@ enum Next {
     Frame { event: Option<ServerEvent>, length: usize },
     /// It isn't there in full, or has to wait.
     Wait,
-}
-
-/// What a client calls itself is shown on others' terminals, where it must not move
-/// the cursor.
-fn printable(name: &str) -> String {
-    let mut out = String::with_capacity(name.len());
-    for c in name.chars() {
-        if c.is_control() { out.extend(c.escape_default()) } else { out.push(c) }
-    }
-    out
 }
