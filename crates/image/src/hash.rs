@@ -95,8 +95,11 @@ pub(crate) fn find<const W: usize>(
     let word = |index: usize| words.get_near(at, index);
     let mut found = 0;
     for place in (0..BUCKET_WORDS).step_by(W) {
-        let here = is_same(entry, |index| word(place + index));
-        found |= if here { word(place + W - 1) } else { 0 };
+        let value = word(place + W - 1);
+        // A place that is empty or names the rest has zeros where a key would be:
+        // those of 0.0.0.0 on no link.
+        let here = is_same(entry, |index| word(place + index)) & (value & PRESENT != 0);
+        found |= if here { value } else { 0 };
     }
     if found & PRESENT != 0 {
         return Some(found);
@@ -335,6 +338,35 @@ mod tests {
     fn agrees_with_a_model() {
         run(entry4, 1);
         run(entry6, 2);
+    }
+
+    /// A place that names a block has no key; 0.0.0.0 on no link has one of zeros.
+    #[test]
+    fn the_neighbour_whose_key_is_zeros_is_found_beside_a_rest() {
+        fn check<const W: usize>(entry: impl Fn([u64; 3], u64) -> [u64; W]) {
+            let mut store = testing::store(1 << 20);
+            let mut table = Table::<W>::new(SECRET);
+            let bucket = |n: u64| bucket_of(hash(SECRET, &entry([n, 0, 0], 0)), PER_PAGE as u32);
+            let keys: Vec<u64> = (0..).filter(|n| bucket(*n) == bucket(0)).take(6).collect();
+            let find = |store: &Store<_>, table: &Table<W>| {
+                find(store.mem(), table.root(), SECRET, &entry([0; 3], 0))
+            };
+            for n in &keys[1..] {
+                table.insert(&mut store, entry([*n, 0, 0], *n)).unwrap();
+            }
+            assert_ne!(table.rest(&store, bucket(0)), 0);
+            assert_eq!(find(&store, &table), None);
+            table.insert(&mut store, entry([0; 3], 0)).unwrap();
+            assert_eq!(find(&store, &table), Some(PRESENT));
+            // Among the entries of the bucket itself, too.
+            for n in &keys[1..5] {
+                table.remove(&mut store, &entry([*n, 0, 0], 0)).unwrap();
+                table.insert(&mut store, entry([*n, 0, 0], *n)).unwrap();
+                assert_eq!(find(&store, &table), Some(PRESENT));
+            }
+        }
+        check(entry4);
+        check(entry6);
     }
 
     #[test]
