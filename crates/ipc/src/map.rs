@@ -477,3 +477,134 @@ impl MapMut {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memfd;
+
+    /// The process' own list of maps: the line, and those of `smaps` behind it, of the
+    /// one that has this address.
+    fn listed(file: &str, address: *const u8) -> Option<Vec<String>> {
+        let text = std::fs::read_to_string(format!("/proc/self/{file}")).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        let has = |line: &str| {
+            let (from, to) = line.split(' ').next()?.split_once('-')?;
+            let number = |text| usize::from_str_radix(text, 16).ok();
+            Some((number(from)?..number(to)?).contains(&(address as usize)))
+        };
+        let at = lines.iter().position(|line| has(line) == Some(true))?;
+        Some(lines[at..].iter().take(30).map(|line| (*line).to_owned()).collect())
+    }
+
+    /// Kilobytes of a map that are loaded.
+    fn loaded(map: &Map) -> u64 {
+        let lines = listed("smaps", map.as_ptr()).expect("it is mapped");
+        let line = lines.iter().find_map(|line| line.strip_prefix("Rss:")).expect("a size");
+        line.trim().strip_suffix(" kB").expect("a size").parse().unwrap()
+    }
+
+    /// A word that `Map` would say is outside.
+    fn word_behind(map: &Map, offset: usize) -> u64 {
+        assert!(offset % 8 == 0 && offset + 8 <= guarded_len(map.len()));
+        // SAFETY: inside what a guarded map has mapped (compared just now), aligned, and
+        // only loaded atomically.
+        unsafe {
+            AtomicU64::from_ptr(map.as_ptr().add(offset).cast_mut().cast()).load(Ordering::Relaxed)
+        }
+    }
+
+    #[test]
+    fn behind_a_guarded_map_is_a_page_of_zeros() {
+        let page = rustix::param::page_size();
+        // Whole pages, and a length in the middle of one: the rest of that page is the
+        // object's, as the system maps no parts of pages.
+        for (bytes, len) in [(page, page), (4 * page, 4 * page), (2 * page, page + 904)] {
+            let fd = memfd::create_full("guarded", bytes as u64).unwrap();
+            let writer = MapMut::of(&fd, bytes).unwrap();
+            writer.bytes_in(0, &vec![0xff; bytes]);
+            let map = Map::guarded(&fd, len).unwrap();
+            assert_eq!((map.len(), map.is_empty()), (len, false));
+            assert_eq!(map.to_vec(0, len), vec![0xff; len]);
+            let end = len.next_multiple_of(page);
+            for offset in (0..end + page).step_by(8) {
+                let expected = if offset < end { u64::MAX } else { 0 };
+                assert_eq!(word_behind(&map, offset), expected, "{offset} of {len}");
+            }
+            // What is written is seen, in the map and not behind it.
+            writer.store_u64(end - 8, 42, Ordering::Release);
+            assert_eq!(word_behind(&map, end - 8), 42);
+            // It ends where it says it does, for those who ask it.
+            let ask = || map.load_u64(len.next_multiple_of(8), Ordering::Relaxed);
+            assert!(std::panic::catch_unwind(ask).is_err());
+        }
+    }
+
+    #[test]
+    fn a_guarded_map_is_read_only_and_goes_as_a_whole() {
+        let page = rustix::param::page_size();
+        let fd = memfd::create_full("guarded", 2 * page as u64).unwrap();
+        let map = Map::guarded(&fd, 2 * page).unwrap();
+        let (start, behind) = (map.as_ptr(), map.as_ptr().wrapping_add(2 * page));
+        for (address, rights) in [(start, " r--s "), (behind, " r--p ")] {
+            let line = &listed("maps", address).unwrap()[0];
+            assert!(line.contains(rights), "{line}");
+        }
+        // Another thread may map something there at once: so the inode, not the place.
+        let inode = format!(" {} ", rustix::fs::fstat(&fd).unwrap().st_ino);
+        let maps = || std::fs::read_to_string("/proc/self/maps").unwrap();
+        assert!(maps().contains(&inode));
+        drop(map);
+        assert!(!maps().contains(&inode));
+    }
+
+    #[test]
+    fn what_cannot_be_guarded_is_named() {
+        let page = rustix::param::page_size();
+        let fd = memfd::create_full("guarded", page as u64).unwrap();
+        let size = page as u64;
+        assert_eq!(
+            Map::guarded(&fd, page + 1).unwrap_err(),
+            Error::TooShort { wanted: page + 1, size }
+        );
+        assert_eq!(Map::guarded(&fd, 0).unwrap_err(), Error::Empty {});
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(size).unwrap();
+        let only_written = std::fs::File::options().write(true).open(file.path()).unwrap();
+        let error = Map::guarded(&only_written, page).unwrap_err();
+        assert_eq!(error, Error::NotPermitted { reason: Errno::ACCESS });
+    }
+
+    #[test]
+    fn unloading_keeps_what_is_there() {
+        let page = rustix::param::page_size();
+        let bytes = 8 * page;
+        let kib = |pages: usize| (pages * page / 1024) as u64;
+        let fd = memfd::create_full("unload", bytes as u64).unwrap();
+        let map = MapMut::of(&fd, bytes).unwrap();
+        let pattern: Vec<u8> = (0..bytes).map(|n| (n % 251) as u8).collect();
+        map.bytes_in(0, &pattern);
+        assert_eq!(loaded(&map), kib(8));
+        // Of a range only the whole pages inside go, and none of a part of one.
+        map.unload(100, page - 100);
+        map.unload(page / 2, page);
+        map.unload(3, 0);
+        assert_eq!(loaded(&map), kib(8));
+        map.unload(page - 1, 2 * page + 1);
+        assert_eq!(loaded(&map), kib(6));
+        map.unload(0, bytes);
+        assert_eq!(loaded(&map), 0);
+        // The content stays, for this map as for others, and comes back when touched.
+        assert_eq!(Map::of(&fd, bytes).unwrap().to_vec(0, bytes), pattern);
+        assert_eq!(map.load_u64(8, Ordering::Relaxed).to_ne_bytes(), pattern[8..16]);
+        map.store_u64(5 * page, 7, Ordering::Relaxed);
+        map.unload(5 * page, page);
+        assert_eq!(map.load_u64(5 * page, Ordering::Relaxed), 7);
+        assert_eq!(map.to_vec(0, 5 * page), pattern[..5 * page]);
+        for (offset, len) in [(0, bytes + 1), (bytes, 1), (bytes + 1, 0), (1, usize::MAX)] {
+            let unload = || map.unload(offset, len);
+            assert!(std::panic::catch_unwind(unload).is_err(), "{len} at {offset}");
+        }
+        map.unload(bytes, 0);
+    }
+}
