@@ -2,9 +2,13 @@
 //! table as canonical bytes, then random changes in turns, as the daemon does it.
 //!
 //! `cargo run --release -p rtm-image --example changes -- ../shared/data/full-table.txt.gz`
+#[path = "../tests/support/random.rs"]
+mod random;
+
 use std::io::Read;
 use std::time::Duration;
 
+use random::Random;
 use rtm_image::{Object, Settings, Writer};
 use rtm_model::{
     Attrs, Digests, Entity, EntityKey, EntityKind, Family, Group, GroupId, HopFlags, NextHop,
@@ -15,18 +19,6 @@ use rtm_model::{
 fn now() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
-}
-
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
 }
 
 /// Records as they come from the table: kind, set, canonical bytes.
@@ -105,7 +97,7 @@ fn main() {
     }
     let mut random = Random(3);
     for prefix in &prefixes {
-        load.push(&route(*prefix, 1 + (random.next() % 200) as u32));
+        load.push(&route(*prefix, 1 + random.below(200) as u32));
     }
     let (nanos, longest) = load.run(&mut writer, 1000, &mut revision);
     println!(
@@ -123,11 +115,11 @@ fn main() {
         v6 as f64 / 1e6,
         (status.usage.used - v4 - v6) as f64 / prefixes.len() as f64
     );
-    let pick = |random: &mut Random| prefixes[(random.next() % prefixes.len() as u64) as usize];
+    let pick = |random: &mut Random| prefixes[random.below(prefixes.len() as u64) as usize];
     let mut changes = Records::default();
     for _ in 0..500_000 {
         let prefix = pick(&mut random);
-        changes.push(&route(prefix, 1 + (random.next() % 200) as u32));
+        changes.push(&route(prefix, 1 + random.below(200) as u32));
     }
     for _ in 0..rounds {
         for turn in [1, 100, 500, 1000, 4000] {
@@ -139,7 +131,7 @@ fn main() {
     for _ in 0..250_000 {
         let prefix = pick(&mut random);
         flaps.delete(EntityKey::Route(RouteKey::main(prefix)));
-        flaps.push(&route(prefix, 1 + (random.next() % 200) as u32));
+        flaps.push(&route(prefix, 1 + random.below(200) as u32));
     }
     let (nanos, _) = flaps.run(&mut writer, 999, &mut revision);
     println!("deleted and added in turns of 999: {nanos:.0} ns each");

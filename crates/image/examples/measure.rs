@@ -2,9 +2,13 @@
 //! without validation and beside a flat 24-8 table, changes.
 //!
 //! `cargo run --release -p rtm-image --example measure -- ../shared/data/full-table.txt.gz [seconds per figure]`
+#[path = "../tests/support/random.rs"]
+mod random;
+
 use std::io::Read;
 use std::net::IpAddr;
 
+use random::Random;
 use rtm_image::{Answer, Object, Reader, Settings, Writer};
 use rtm_model::{
     Attrs, Digests, Entity, EntityKey, Family, Group, GroupId, HopFlags, NextHop, Prefix, Route,
@@ -23,18 +27,6 @@ impl Instant {
 
     fn elapsed(self) -> std::time::Duration {
         std::time::Duration::from_secs_f64(Instant::now().0 - self.0)
-    }
-}
-
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
     }
 }
 

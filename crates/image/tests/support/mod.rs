@@ -1,5 +1,7 @@
 //! A naive table, random transactions, and the comparison through a mapping.
 #![allow(dead_code, unreachable_pub)] // each test uses some of it
+mod random;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -10,23 +12,7 @@ use rtm_model::{
     RouteAttrs, RouteKey, RouteType, RouteValue, mask,
 };
 
-/// A generator of numbers.
-#[derive(Clone, Debug)]
-pub struct Random(pub u64);
-
-impl Random {
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    pub fn below(&mut self, limit: u64) -> u64 {
-        self.next() % limit
-    }
-}
+pub use random::Random;
 
 /// The naive table.
 #[derive(Clone, Default, PartialEq, Debug)]
