@@ -13,13 +13,15 @@
 //! 8 hosts. Each change of a prefix makes a difference, so each is a revision:
 //! change n of it is a gateway or, each fourth time, its end.
 //!
-//! With [`Script::bulk`] a marker and a load of many routes into a third table
-//! stand before all this (two revisions), which make the image grow.
+//! With [`Script::bulk`] a marker in a third table and a load of many routes stand
+//! before all this (two revisions), which make the image grow and table main one with a
+//! wide root.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use rtm_client::model::{
-    Change, GroupId, HopFlags, HopSpec, Hops, LinkName, LinkRef, Prefix, RouteSpec, Verb,
+    Change, GroupId, HopFlags, HopSpec, Hops, LinkName, LinkRef, Prefix, RouteSpec, TABLE_MAIN,
+    Verb,
 };
 use rtm_client::{Answer, Reader};
 
@@ -27,9 +29,8 @@ use rtm_client::{Answer, Reader};
 const GATEWAYS: u64 = 200;
 /// Routes that keep the gateways' groups.
 const ANCHORS: u64 = 2 * GATEWAYS;
-/// Their table, that of the many, and that of their marker.
+/// Their table, and that of the marker.
 const ANCHOR_TABLE: u32 = 77;
-const BULK_TABLE: u32 = 78;
 const MARKER_TABLE: u32 = 79;
 /// The marker, and the first anchor.
 const MARKER: u32 = 0xc633_6400;
@@ -164,7 +165,7 @@ impl Address {
 /// The script.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Script {
-    /// Routes that are loaded into another table first; 0: none, and no marker.
+    /// Routes beside the script's that are loaded first; 0: none, and no marker.
     pub bulk: u32,
 }
 
@@ -190,7 +191,7 @@ impl Script {
                     .map(|n| {
                         let prefix = Ipv4Addr::from(0x1000_0000 + (n << 8));
                         let prefix = Prefix::new(prefix.into(), 24).expect("no host bits");
-                        route(BULK_TABLE, prefix, Some(gateway(0, u64::from(n) % GATEWAYS)))
+                        route(TABLE_MAIN, prefix, Some(gateway(0, u64::from(n) % GATEWAYS)))
                     })
                     .collect(),
             );
@@ -202,7 +203,7 @@ impl Script {
     pub fn change(k: u64) -> Change {
         let index = (k - 1) % PREFIXES * STEP % PREFIXES;
         let to = value(index, (k - 1) / PREFIXES + 1);
-        route(254, prefix(index), to.map(|number| gateway(index / FAMILY, number)))
+        route(TABLE_MAIN, prefix(index), to.map(|number| gateway(index / FAMILY, number)))
     }
 
     /// The script by which the image with this marker, or without it, is written:

@@ -183,6 +183,7 @@ fn settings(limits: &Limits, table: &Table, key: [u64; 2]) -> Settings {
         ring_bytes,
         epoch: table.epoch().0,
         digest_key: key,
+        ..Settings::default()
     }
 }
 

@@ -24,7 +24,7 @@ use crate::keys;
 use crate::layout::{
     self, AT_STATE, HEADER_WORDS, Root, SLOT_WORDS, SLOTS_AT, TableRoot, TreeRoot, tag,
 };
-use crate::lpm::{Painter, Wide, paint};
+use crate::lpm::{Painter, Wide, paint, small, wide};
 use crate::protocol::{Real, publish, slot_of};
 use crate::ring::RingWriter;
 use crate::store::{Full, Memory, Store};
@@ -43,9 +43,18 @@ pub struct Settings {
     pub epoch: u64,
     /// The key of this epoch's digests, for readers that check them.
     pub digest_key: [u64; 2],
+    /// With so many IPv4 prefixes table main gets a wide root, three arrays of a
+    /// megabyte by which lookups begin; it goes when a quarter of them are left. Fewer
+    /// than [`Settings::WIDE_PREFIXES_MIN`] count as that. (For tests: what it
+    /// saves lookups is worth its memory only in a large table.)
+    pub wide_prefixes: u64,
 }
 
 impl Settings {
+    /// The least of [`Self::wide_prefixes`]: a table loses its wide root before it is so
+    /// small that it has no trie.
+    pub const WIDE_PREFIXES_MIN: u64 = 2 * small::PREFIXES_MAX as u64;
+
     /// The smallest object: header, ring and one MiB of heap must fit.
     pub const BYTES_MIN: u64 = 2 << 20;
 }
@@ -58,6 +67,7 @@ impl Default for Settings {
             ring_bytes: 1 << 20,
             epoch: 0,
             digest_key: [0; 2],
+            wide_prefixes: wide::PREFIXES,
         }
     }
 }
@@ -146,6 +156,8 @@ pub struct Writer<M: Memory> {
     short: Short,
     /// The root of table main's IPv4 trie, if it is a large one.
     wide: Option<Wide>,
+    /// With so many prefixes it gets one.
+    wide_prefixes: u64,
     painter: Painter,
     ring: RingWriter,
     batch: Batch,
@@ -237,6 +249,7 @@ impl<M: Memory> Writer<M> {
             answers,
             short: Short::new(),
             wide: None,
+            wide_prefixes: settings.wide_prefixes.max(Settings::WIDE_PREFIXES_MIN),
             painter: Painter::default(),
             ring: RingWriter::new(HEADER_WORDS, ring_words),
             batch: Batch::default(),

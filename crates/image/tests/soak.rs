@@ -5,9 +5,10 @@
 //! the group whose id is the revision; so an answer names its revision, and an
 //! answer from torn memory names none that can be. Around them other routes,
 //! neighbours and attributes come and go, so that blocks are handed back all
-//! the time.
+//! the time. And again and again table main fills until it has a wide root, and
+//! empties until it is a small table.
 //!
-//! RTM_IMAGE_SOAK: how many lookups at least (`scripts/soak-image` sets it).
+//! RTM_IMAGE_SOAK: how many lookups at least of each test (`scripts/soak-image` sets it).
 
 mod support;
 
@@ -18,8 +19,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rtm_image::{Object, Reader, Settings, Writer};
 use rtm_model::{
-    Attrs, Entity, EntityKey, Group, GroupId, HopFlags, NextHop, Route, RouteKey, RouteType,
-    RouteValue,
+    Attrs, Entity, EntityKey, Family, Group, GroupId, HopFlags, NextHop, Route, RouteKey,
+    RouteType, RouteValue,
 };
 use support::{Mix, Model, Op, Random, attach, digests, image, op, write};
 
@@ -63,9 +64,40 @@ struct Progress {
     newest: AtomicU64,
     /// Counted after it: nothing older may be seen.
     published: AtomicU64,
+    /// How often table main has had a wide root, and lost it.
+    switches: AtomicU64,
 }
 
-/// Makes `wanted` lookups; returns how many, the repeats and the busy answers.
+/// Routes that come and go in table main: up to so many, so many in a revision, and
+/// revisions of a round: in the first half they come and stay.
+#[derive(Clone, Copy)]
+struct Tide {
+    routes: u64,
+    per_revision: u64,
+    revisions: u64,
+}
+
+impl Tide {
+    /// How many are there.
+    fn level(self, revision: u64) -> u64 {
+        let (half, at) = (self.revisions / 2, revision % self.revisions);
+        if at < half {
+            (at * self.per_revision).min(self.routes)
+        } else {
+            self.routes.saturating_sub((at - half) * self.per_revision)
+        }
+    }
+}
+
+/// The first of their groups, which stay.
+const TIDAL_GROUP: u64 = 1 << 31;
+
+/// Number `n` of them: around none of the watched ones.
+fn tidal(n: u64) -> String {
+    format!("{}.{}.{}.0/24", 64 + n / 65_536, n / 256 % 256, n % 256)
+}
+
+/// Makes `wanted` lookups, and goes on until table main has switched; returns how many, the repeats and the busy answers.
 fn watch(
     mut reader: Reader,
     progress: &Progress,
@@ -84,7 +116,11 @@ fn watch(
     let mut answers = [None; 6];
     let mut totals = [0_u64; 3];
     let mut last = 0;
-    while totals[0] < wanted {
+    let is_done = || {
+        let switches = progress.switches.load(Ordering::Relaxed);
+        switches > 0 && progress.published.load(Ordering::Relaxed) > 100
+    };
+    while totals[0] < wanted || !is_done() {
         for round in 0..64 {
             // The old object shows its last revision for ever.
             let oldest = progress.published.load(Ordering::SeqCst);
@@ -143,11 +179,25 @@ fn watch(
     totals
 }
 
+/// Where a wide root is made if nobody says otherwise.
 #[test]
 fn every_answer_is_of_a_published_revision() {
+    let prefixes = Settings::default().wide_prefixes;
+    soak(prefixes, Tide { routes: prefixes + 500, per_revision: 1000, revisions: 120 });
+}
+
+/// Wide roots come and go as fast as a table can.
+#[test]
+fn and_over_many_switches_of_the_root() {
+    let prefixes = Settings::WIDE_PREFIXES_MIN;
+    soak(prefixes, Tide { routes: prefixes + 50, per_revision: 300, revisions: 12 });
+}
+
+fn soak(wide_prefixes: u64, tide: Tide) {
     let wanted: u64 =
         std::env::var("RTM_IMAGE_SOAK").map_or(2_000_000, |n| n.parse().expect("a number"));
-    let settings = Settings { bytes: 2 << 20, ring_bytes: 4096, ..Settings::default() };
+    let settings =
+        Settings { bytes: 2 << 20, ring_bytes: 4096, wide_prefixes, ..Settings::default() };
     let (mut writer, _) = image(settings);
     let mut random = Random(3);
     let mut model = Model::default();
@@ -179,6 +229,13 @@ fn every_answer_is_of_a_published_revision() {
                 }
             }
         }
+        for n in tide.level(revision - 1)..tide.level(revision) {
+            write(writer, &route(&tidal(n), TIDAL_GROUP + n % 7));
+        }
+        for n in tide.level(revision)..tide.level(revision - 1) {
+            let key = RouteKey::main(tidal(n).parse().unwrap());
+            write(writer, &Op::Delete(EntityKey::Route(key)));
+        }
         if revision > 100 {
             let old = GroupId(revision as u32 - 100);
             write(writer, &Op::Delete(EntityKey::Group(old)));
@@ -192,7 +249,14 @@ fn every_answer_is_of_a_published_revision() {
             *handed = writer.memory().descriptor().try_clone_to_owned().unwrap();
         }
         progress.published.store(revision, Ordering::SeqCst);
+        let at = revision % tide.revisions;
+        if at == tide.revisions / 2 - 1 || at == tide.revisions - 1 {
+            let is_wide = writer.lookup_bytes(254, Family::V4) > 3 << 20;
+            assert_eq!(is_wide, at < tide.revisions / 2, "revision {revision}");
+            progress.switches.fetch_add(u64::from(!is_wide), Ordering::Relaxed);
+        }
     };
+    (TIDAL_GROUP..TIDAL_GROUP + 7).for_each(|id| write(&mut writer, &group(id)));
     step(&mut writer, 1);
     let first = attach(&writer);
     let (lookups, revisions) = std::thread::scope(|scope| {
@@ -216,7 +280,11 @@ fn every_answer_is_of_a_published_revision() {
         (watcher.join().unwrap(), revision)
     });
     let [lookups, repeats, busy] = lookups;
-    println!("{lookups} lookups beside {revisions} revisions: {repeats} repeats, {busy} busy");
+    let switches = progress.switches.load(Ordering::Relaxed);
+    println!(
+        "{lookups} lookups beside {revisions} revisions: {repeats} repeats, {busy} busy; \
+         {switches} wide roots came and went"
+    );
     assert!(lookups >= wanted && revisions > 100);
     let reader = attach(&writer);
     let last = reader.lookup(254, "13.1.4.5".parse().unwrap()).unwrap().unwrap();

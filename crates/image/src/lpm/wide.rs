@@ -14,9 +14,9 @@ use crate::store::{Full, Memory, Store};
 use rtm_model::Family;
 
 const COPIES: usize = 3;
-/// A table with more IPv4 prefixes than this has a wide root; it gets it when it
-/// has four times as many.
-pub(crate) const PREFIXES_MIN: u64 = 4096;
+/// A table with so many IPv4 prefixes gets a wide root, unless the settings say
+/// otherwise.
+pub(crate) const PREFIXES: u64 = 1 << 14;
 /// Bytes of all copies.
 pub(crate) const BYTES: u64 = (COPIES * wide::WORDS * 8) as u64;
 /// More changes of one version than this aren't noted: then all of it is copied.

@@ -70,7 +70,7 @@ impl<M: Memory> Writer<M> {
         let copied = (changes * CHANGE_COPIES_BYTES).min(live + live / 4);
         // It may get a wide root.
         let prefixes = self.tables.get(&TABLE_MAIN).map_or(0, |main| main[0].prefixes);
-        let gets = self.wide.is_none() && prefixes + changes > 4 * wide::PREFIXES_MIN;
+        let gets = self.wide.is_none() && prefixes + changes > self.wide_prefixes;
         let root = if gets { wide::BYTES } else { 0 };
         copied + changes * CHANGE_ADDS_BYTES + RESERVE_BYTES + root
     }

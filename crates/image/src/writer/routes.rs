@@ -6,7 +6,7 @@ use super::{EMPTY_TABLE, Writer};
 use crate::answers::{Answer, Answers};
 use crate::keys::{self, HAS_ATTRS, RouteWords};
 use crate::layout::{TableRoot, none, tag, word_of};
-use crate::lpm::{Slot, Wide, paint, small, wide};
+use crate::lpm::{Slot, Wide, paint, small};
 use crate::store::{Full, Memory, Store};
 use crate::tree::Tree;
 
@@ -136,10 +136,10 @@ impl<M: Memory> Writer<M> {
 
     /// A large table main has a wide root. Without room for one it does without.
     fn choose_root(&mut self, prefixes: u64) -> Result<(), Full> {
-        let widen = self.wide.is_none()
-            && prefixes >= 4 * wide::PREFIXES_MIN
-            && prefixes % wide::PREFIXES_MIN == 0;
-        if !widen && (self.wide.is_none() || prefixes >= wide::PREFIXES_MIN) {
+        // With fewer than this it goes; without room it is tried again after as many more.
+        let kept = self.wide_prefixes / 4;
+        let widen = self.wide.is_none() && prefixes >= self.wide_prefixes && prefixes % kept == 0;
+        if !widen && (self.wide.is_none() || prefixes >= kept) {
             return Ok(());
         }
         let state = &mut self.tables.get_mut(&TABLE_MAIN).expect("a table with routes")[0];
