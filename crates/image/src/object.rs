@@ -28,6 +28,9 @@ const NAME: &str = "rtm-image";
 /// Where POSIX names are files: shm_overview(7).
 const NAMES: &str = "/dev/shm";
 
+/// The stack of the thread that frees an object: it makes two system calls.
+const FREEING_STACK_BYTES: usize = 64 << 10;
+
 /// A memory object and its writer's mapping.
 #[derive(Debug)]
 pub struct Object {
@@ -255,6 +258,12 @@ impl Memory for Object {
 
     fn unload(&self, from: u64, bytes: u64) {
         self.words.map().unload(from as usize, bytes as usize);
+    }
+
+    fn give_back(self) {
+        // The last one that has it pays for its pages. Without a thread, who calls.
+        let freeing = std::thread::Builder::new().name("image-free".to_owned());
+        drop(freeing.stack_size(FREEING_STACK_BYTES).spawn(move || drop(self)));
     }
 
     fn installed(&self) {

@@ -68,6 +68,10 @@ pub trait Memory: WordsMut + Sized {
         let _ = (from, bytes);
     }
 
+    /// It goes. The system frees a large object for some milliseconds: who can't wait
+    /// for that lets another thread do it.
+    fn give_back(self) {}
+
     /// It can be read now: it has everything that the memory before had.
     fn installed(&self) {}
 

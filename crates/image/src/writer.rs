@@ -409,7 +409,7 @@ impl<M: Memory> Writer<M> {
     pub fn replaces(&mut self, other: Writer<M>) {
         let position = other.ring.beyond();
         self.ring.begin_at(self.store.mem(), position);
-        crate::store::growth::say_moved(other.store.mem(), self.store.get(layout::AT_ID));
+        other.store.leave_to(self.store.get(layout::AT_ID));
     }
 
     /// The writer stops in order: readers see that no change will come.
