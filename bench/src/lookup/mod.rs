@@ -6,6 +6,7 @@
 //! asked. One core: nobody is pinned, and nobody has a second thread, but for the
 //! contender `rtm, live`, whose image is changed 100,000 times a second meanwhile.
 
+mod daemon;
 pub(crate) mod external;
 pub(crate) mod kernel;
 
@@ -39,6 +40,12 @@ const BATCH: usize = 16;
 const CHANGES: usize = 100_000;
 /// And for those who take thousands.
 const CHANGES_SLOW: usize = 500;
+
+/// The widest prefixes, and what each alone is around in the real table.
+pub(crate) const WIDEST: [(&str, &str); 3] =
+    [("0.0.0.0/0", "240.0.0.1"), ("::/0", "4000::1"), ("11.0.0.0/8", "11.255.255.1")];
+/// How often each is changed.
+pub(crate) const WIDEST_CHANGES: u32 = 1_000;
 
 /// Runs all measures.
 pub(crate) fn measure(
@@ -491,13 +498,33 @@ pub(crate) fn figures(setup: &Setup) -> Result<Figures> {
             rows.push(row);
         }
     }
-    let seconds = image.change(10 * CHANGES, 1)?.as_secs_f64();
-    let rate = (10 * CHANGES) as f64 / seconds;
+    let mut rates: Vec<u64> = (0..10)
+        .map(|round| Ok((CHANGES as f64 / image.change(CHANGES, round)?.as_secs_f64()) as u64))
+        .collect::<Result<_>>()?;
+    let rate = crate::harness::stats::quantile(&mut rates, 0.5).unwrap_or(0);
     rows.push(Figure::changes(
         "changes published, in turns of 1,000, by the writer alone",
-        rate as u64,
+        rate,
         Some(1_000_000),
     ));
+    let longest = |what: &str, time: Duration| {
+        let what = format!("loading the full table in turns of 1,000: {what}");
+        Figure::nanoseconds(&what, time.as_nanos() as u64, None)
+    };
+    rows.push(longest("the longest turn", image.turns.others));
+    rows.push(longest("the longest while the object grows", image.turns.growing));
+    rows.push(longest("the one that makes a wide root", image.turns.widening));
+    for (prefix, address) in WIDEST {
+        let (prefix, address) = (prefix.parse()?, address.parse()?);
+        let mut times = image.seen_after(prefix, address, WIDEST_CHANGES)?;
+        let median = crate::harness::stats::quantile(&mut times, 0.5).unwrap_or(0);
+        let what = format!("{prefix} changed at the full table, until a reader sees it");
+        rows.push(Figure::nanoseconds(&what, median, Some(5_000_000)));
+        let longest = times.iter().copied().max().unwrap_or(0);
+        let what = format!("the same, the longest of {WIDEST_CHANGES}");
+        rows.push(Figure::nanoseconds(&what, longest, Some(5_000_000)));
+    }
+    daemon::figures(setup, &mut rows)?;
     Ok(Figures {
         bench: "image".to_owned(),
         variant: "the tables in shared memory".to_owned(),

@@ -1,15 +1,17 @@
 //! The tables of this program: the image as `rtmd` makes it, and a flat one.
 
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use rtm_image::{Answer, Object, Reader, Settings, Writer};
 use rtm_model::{
-    Attrs, Digests, Entity, Group, GroupId, HopFlags, LinkId, Mac, Neighbour, NeighbourKey,
-    NeighbourValue, NextHop, NudState, Prefix, Route, RouteKey, RouteType, RouteValue,
+    Attrs, Digests, Entity, EntityKind, Group, GroupId, HopFlags, LinkId, Mac, Neighbour,
+    NeighbourKey, NeighbourValue, NextHop, NudState, Prefix, Route, RouteKey, RouteType,
+    RouteValue, TABLE_MAIN,
 };
 
 use super::sets::{Family, Line};
@@ -23,10 +25,58 @@ const PER_TURN: usize = 1_000;
 const LIVE_PER_TURN: usize = 100;
 const LIVE_TURN: Duration = Duration::from_millis(1);
 
+/// Changes as the daemon hands them to the image: canonical bytes of the journal.
+#[derive(Default)]
+struct Records {
+    bytes: Vec<u8>,
+    /// What each is, and where it ends.
+    each: Vec<(EntityKind, usize)>,
+}
+
+impl Records {
+    fn push(&mut self, entity: &Entity) {
+        entity.encode(&mut self.bytes);
+        self.each.push((entity.kind(), self.bytes.len()));
+    }
+
+    /// Publishes them in turns of so many; `timed` is told how long each took.
+    fn publish(
+        &self,
+        writer: &mut Writer<Object>,
+        per_turn: usize,
+        mut timed: impl FnMut(&Writer<Object>, Duration),
+    ) -> Result<()> {
+        let mut from = 0;
+        for turn in self.each.chunks(per_turn) {
+            let begun = Instant::now();
+            for &(kind, end) in turn {
+                writer.set_bytes(kind, &self.bytes[from..end])?;
+                from = end;
+            }
+            writer.commit(1, 1, &Digests::default())?;
+            timed(writer, begun.elapsed());
+        }
+        Ok(())
+    }
+}
+
+/// The longest turns of the writer alone while it was told the table.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Turns {
+    /// Of those that neither grew nor made a wide root.
+    pub(crate) others: Duration,
+    /// Of those that carried growth on by a slice, or moved into the successor.
+    pub(crate) growing: Duration,
+    /// Of the one that made a wide root.
+    pub(crate) widening: Duration,
+}
+
 /// A published image, and its writer.
 pub(crate) struct Image {
     writer: Mutex<Writer<Object>>,
     routes: Vec<(Prefix, u32)>,
+    /// How long the table's turns took.
+    pub(crate) turns: Turns,
 }
 
 impl Image {
@@ -56,17 +106,28 @@ impl Image {
                 lines.iter().map(move |line| (prefix(*family, line), line.hop))
             })
             .collect();
-        for turn in routes.chunks(PER_TURN) {
-            for &(prefix, hop) in turn {
-                writer.set(&route(prefix, hop))?;
-            }
-            writer.commit(1, 1, &Digests::default())?;
-        }
+        let mut records = Records::default();
+        routes.iter().for_each(|&(prefix, hop)| records.push(&route(prefix, hop)));
+        let (mut turns, mut before, mut number) = (Turns::default(), writer.status(), 0);
+        let is_v4 = |(prefix, _): &&(Prefix, u32)| prefix.address().is_ipv4();
+        let widened = Settings::default().wide_prefixes as usize / PER_TURN;
+        let widened = (routes.iter().filter(is_v4).count() / PER_TURN > widened).then_some(widened);
+        records.publish(&mut writer, PER_TURN, |writer, took| {
+            let status = writer.status();
+            let grows = before.growing || status.growing || before.bytes < status.bytes;
+            let longest = match number {
+                number if Some(number) == widened => &mut turns.widening,
+                _ if grows => &mut turns.growing,
+                _ => &mut turns.others,
+            };
+            *longest = took.max(*longest);
+            (before, number) = (status, number + 1);
+        })?;
         // What the last versions needed is free after two more.
         for _ in 0..3 {
             writer.commit(1, 2, &Digests::default())?;
         }
-        Ok(Self { writer: Mutex::new(writer), routes })
+        Ok(Self { writer: Mutex::new(writer), routes, turns })
     }
 
     pub(crate) fn writer(&self) -> MutexGuard<'_, Writer<Object>> {
@@ -79,34 +140,48 @@ impl Image {
         Ok(Reader::attach(fd)?)
     }
 
-    /// Other next hops for random routes, published in turns. Returns the time.
+    /// Other next hops for random routes, published in turns. Returns the time, without
+    /// that of choosing and encoding them.
     pub(crate) fn change(&self, count: usize, seed: u64) -> Result<Duration> {
+        let changes = self.changes(&mut SplitMix(seed), count);
         let mut writer = self.writer();
-        let mut random = SplitMix(seed);
         let begun = Instant::now();
-        for turn in 0..count / PER_TURN {
-            self.turn(&mut writer, &mut random, PER_TURN, turn as u64)?;
-        }
+        changes.publish(&mut writer, PER_TURN, |_, _| {})?;
         Ok(begun.elapsed())
     }
 
-    fn turn(
-        &self,
-        writer: &mut Writer<Object>,
-        random: &mut SplitMix,
-        changes: usize,
-        revision: u64,
-    ) -> Result<()> {
-        let mut bytes = Vec::new();
-        for _ in 0..changes {
+    /// Other next hops for random routes.
+    fn changes(&self, random: &mut SplitMix, count: usize) -> Records {
+        let mut changes = Records::default();
+        for _ in 0..count {
             let (prefix, _) = self.routes[random.next() as usize % self.routes.len()];
-            let entity = route(prefix, 1 + random.next() as u32 % HOPS);
-            bytes.clear();
-            entity.encode(&mut bytes);
-            // As the daemon does: the journal's bytes, worked in by the batch.
-            writer.set_bytes(entity.kind(), &bytes)?;
+            changes.push(&route(prefix, 1 + random.next() as u32 % HOPS));
         }
-        Ok(writer.commit(1, 3 + revision, &Digests::default())?)
+        changes
+    }
+
+    /// Another next hop for one prefix, so many times, each until a reader's lookup of
+    /// `address`, inside of it and of nothing longer, finds it: the times.
+    pub(crate) fn seen_after(
+        &self,
+        prefix: Prefix,
+        address: IpAddr,
+        count: u32,
+    ) -> Result<Vec<u64>> {
+        let reader = self.attach()?;
+        let mut writer = self.writer();
+        let mut times = Vec::new();
+        for n in 0..count {
+            let mut change = Records::default();
+            let hop_of = 1 + n % HOPS;
+            change.push(&route(prefix, hop_of));
+            let begun = Instant::now();
+            change.publish(&mut writer, 1, |_, _| {})?;
+            let found = reader.lookup(TABLE_MAIN, address)?;
+            times.push(begun.elapsed().as_nanos() as u64);
+            ensure!(hop(found) == hop_of, "{prefix}: {address} finds {found:?}, not {hop_of}");
+        }
+        Ok(times)
     }
 
     /// Runs `body` while 100,000 changes a second are published.
@@ -117,11 +192,9 @@ impl Image {
                 let mut writer = self.writer();
                 let mut random = SplitMix(11);
                 let mut next = Instant::now();
-                for turn in 0.. {
-                    if over.load(Ordering::Relaxed) {
-                        break;
-                    }
-                    self.turn(&mut writer, &mut random, LIVE_PER_TURN, turn)?;
+                while !over.load(Ordering::Relaxed) {
+                    let changes = self.changes(&mut random, LIVE_PER_TURN);
+                    changes.publish(&mut writer, LIVE_PER_TURN, |_, _| {})?;
                     next += LIVE_TURN;
                     thread::sleep(next.saturating_duration_since(Instant::now()));
                 }

@@ -156,9 +156,7 @@ fn process_status(daemon: &Daemon, name: &str) -> Result<u64> {
 
 /// A number of the daemon's own status.
 fn status(daemon: &Daemon, name: &str) -> Result<u64> {
-    let output = daemon.command(&["-j", "status", "-d"])?.output()?;
-    ensure!(output.status.success(), "status: {}", String::from_utf8_lossy(&output.stderr).trim());
-    let status: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+    let status = daemon.status()?;
     status[name].as_u64().with_context(|| format!("rtm -j status has no {name}"))
 }
 

@@ -124,6 +124,14 @@ impl Daemon {
         Ok(())
     }
 
+    /// What it says of itself.
+    pub(crate) fn status(&self) -> Result<serde_json::Value> {
+        let output = self.command(&["-j", "status", "-d"])?.output()?;
+        let error = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "rtm status: {}", error.trim());
+        Ok(serde_json::from_slice(&output.stdout)?)
+    }
+
     /// A connection for requests.
     pub(crate) fn admin(&self) -> Result<Admin> {
         Ok(Admin::connect(&Address::Unix(self.socket()), "bench")?)
