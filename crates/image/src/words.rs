@@ -137,6 +137,18 @@ pub(crate) struct Part<const WORDS: usize>(NonNull<u64>);
 // SAFETY: an address; what it is used with may be sent.
 unsafe impl<const WORDS: usize> Send for Part<WORDS> {}
 
+/// An array of 32-bit entries, a power of two of them, that was found to be inside of a
+/// [`ReadWords`], with which it must be used.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Entries {
+    first: NonNull<u64>,
+    /// How many there are, less one.
+    mask: usize,
+}
+
+// SAFETY: an address and a number; what they are used with may be sent.
+unsafe impl Send for Entries {}
+
 impl ReadWords {
     /// The words of `bytes` bytes behind a descriptor.
     ///
@@ -214,6 +226,93 @@ impl ReadWords {
         #[cfg(not(target_arch = "x86_64"))]
         {
             (self.get_of(part, index / 2) >> (index % 2 * 32)) as u32
+        }
+    }
+
+    /// The array of `count` entries of 32 bits that begins at word `at`, if it is inside.
+    ///
+    /// # Panics
+    /// If `count` is no power of two.
+    pub(crate) fn entries(&self, at: usize, count: usize) -> Option<Entries> {
+        assert!(count.is_power_of_two(), "{count} entries");
+        let end = at.checked_add(count.div_ceil(2))?;
+        // SAFETY: inside the map (compared just now).
+        let first = (end <= self.len()).then(|| unsafe { self.base.add(at) })?;
+        NonNull::new(first.cast_mut()).map(|first| Entries { first, mask: count - 1 })
+    }
+
+    /// The entry `index` (modulo their number) of an array of this mapping.
+    #[inline(always)]
+    pub(crate) fn entry_of(&self, entries: Entries, index: usize) -> u32 {
+        let index = index & entries.mask;
+        #[cfg(target_arch = "x86_64")]
+        {
+            let value: u32;
+            // SAFETY: inside the array, which is inside the map, which `self` keeps;
+            // otherwise as in `half`.
+            unsafe {
+                core::arch::asm!(
+                    "mov {value:e}, dword ptr [{first} + 4 * {index}]",
+                    value = lateout(reg) value,
+                    first = in(reg) entries.first.as_ptr(),
+                    index = in(reg) index,
+                    options(pure, readonly, nostack, preserves_flags),
+                );
+            }
+            value
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        {
+            // SAFETY: as above; the whole word.
+            let word = unsafe {
+                AtomicU64::from_ptr(entries.first.as_ptr().add(index / 2)).load(Ordering::Relaxed)
+            };
+            (word >> (index % 2 * 32)) as u32
+        }
+    }
+
+    /// Of the four pairs of words from byte `place` on (anything): the second word of
+    /// the first pair whose first word is `key`. 0: there is none.
+    ///
+    /// Without a branch: which one it is can't be foreseen.
+    #[inline(always)]
+    pub(crate) fn paired(&self, place: usize, key: u64) -> u64 {
+        let place = place & self.unit_mask;
+        const { assert!(64 <= GUARD_BYTES) }
+        #[cfg(target_arch = "x86_64")]
+        {
+            let mut found = 0_u64;
+            // SAFETY: what begins inside (masked) ends in the page behind the map if not
+            // in it, and is aligned to a unit. Each access is the relaxed load of a word.
+            unsafe {
+                core::arch::asm!(
+                    "cmp {key}, qword ptr [{base} + {place} + 48]",
+                    "cmove {found}, qword ptr [{base} + {place} + 56]",
+                    "cmp {key}, qword ptr [{base} + {place} + 32]",
+                    "cmove {found}, qword ptr [{base} + {place} + 40]",
+                    "cmp {key}, qword ptr [{base} + {place} + 16]",
+                    "cmove {found}, qword ptr [{base} + {place} + 24]",
+                    "cmp {key}, qword ptr [{base} + {place}]",
+                    "cmove {found}, qword ptr [{base} + {place} + 8]",
+                    base = in(reg) self.base,
+                    place = in(reg) place,
+                    key = in(reg) key,
+                    found = inout(reg) found,
+                    options(pure, readonly, nostack),
+                );
+            }
+            found
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        {
+            // SAFETY: as above.
+            let word = |at: usize| unsafe { self.load_at(place + 8 * at, Ordering::Relaxed) };
+            (0..4).rev().fold(
+                0,
+                |found, pair| {
+                    if word(2 * pair) == key { word(2 * pair + 1) } else { found }
+                },
+            )
         }
     }
 

@@ -3,6 +3,7 @@ use core::net::{Ipv4Addr, Ipv6Addr};
 
 use super::Reader;
 use crate::answers::{self, Answer, answer_at};
+use crate::hash::Ready;
 use crate::instructions::{Ones, Portable};
 use crate::layout::{TableRoot, none};
 use crate::lpm::walk::{BATCH, Direct, batch6, walk4, walk6};
@@ -19,8 +20,9 @@ pub(super) struct Seen {
     pub(super) first: usize,
     /// Of IPv4, if the table is large.
     pub(super) direct: Option<Direct>,
-    /// The neighbours' hashes.
+    /// The neighbours' hashes, and that of IPv4 if there is one.
     pub(super) hashes: [[u32; 2]; 2],
+    pub(super) neighbours4: Option<Ready>,
 }
 
 impl Seen {
@@ -32,6 +34,7 @@ impl Seen {
         first: 0,
         direct: None,
         hashes: [[0; 2]; 2],
+        neighbours4: None,
     };
 }
 
@@ -297,7 +300,8 @@ impl Reader {
             let first = answer_at(0, words, answers);
             let direct = Direct::new(words, root.main[0].entry, first);
             let (main, hashes) = (root.main, root.hashes);
-            let seen = Seen { version, main, answers, first, direct, hashes };
+            let neighbours4 = Ready::new(words, hashes[0]);
+            let seen = Seen { version, main, answers, first, direct, hashes, neighbours4 };
             (body(words, &seen), seen)
         })?;
         self.seen.set(seen);

@@ -34,26 +34,40 @@ impl Reader {
     #[inline(always)]
     pub fn neighbour_mac(&self, ip: IpAddr, link: Option<LinkId>) -> Result<Option<Mac>, Busy> {
         let key = keys::neighbour_key(ip, link);
-        let find = |words: &ReadWords, seen: &Seen| match ip {
-            IpAddr::V4(_) => hash::find(words, seen.hashes[0], self.secret, &entry4(key, 0)),
-            IpAddr::V6(_) => hash::find(words, seen.hashes[1], self.secret, &entry6(key, 0)),
+        let IpAddr::V4(_) = ip else { return self.mac6(key) };
+        let seen = self.seen.get();
+        if let Some(ready) = seen.neighbours4 {
+            let last = ready.find(&self.words, self.secret, entry4(key, 0)[0]);
+            if hash::has_mac(last) && check::<Real>(&self.words) == seen.version {
+                return Ok(Some(keys::mac_in(last)));
+            }
+        }
+        // Another version than the one seen last, or not where most are.
+        self.mac4(key[0], key[2])
+    }
+
+    // (Numbers, not the key: they stay in registers.)
+    #[inline(never)]
+    fn mac4(&self, address: u64, link: u64) -> Result<Option<Mac>, Busy> {
+        self.mac_of(0, entry4([address, 0, link], 0))
+    }
+
+    #[inline(never)]
+    fn mac6(&self, key: [u64; 3]) -> Result<Option<Mac>, Busy> {
+        self.mac_of(1, entry6(key, 0))
+    }
+
+    #[inline(always)]
+    fn mac_of<const W: usize>(&self, family: usize, entry: [u64; W]) -> Result<Option<Mac>, Busy> {
+        let find = |words: &ReadWords, seen: &Seen| {
+            hash::find(words, seen.hashes[family], self.secret, &entry)
         };
         let seen = self.seen.get();
         let mut found = find(&self.words, &seen);
         if check::<Real>(&self.words) != seen.version {
-            found = self.find_again(&find)?;
+            found = self.read_seen(find)?;
         }
         Ok(found.and_then(keys::mac_of))
-    }
-
-    /// Of the version that is visible now: another one than the one seen last.
-    #[cold]
-    #[inline(never)]
-    fn find_again(
-        &self,
-        find: &dyn Fn(&ReadWords, &Seen) -> Option<u64>,
-    ) -> Result<Option<u64>, Busy> {
-        self.read_seen(find)
     }
 
     /// The neighbours with this address, on any link, in the order of links.
