@@ -346,7 +346,7 @@ impl Reader {
     fn answer(words: &ReadWords, root: &Root, table: u32, address: IpAddr) -> [u64; 2] {
         let at = Reader::table_root(words, root, table, address);
         let leaf = match address {
-            IpAddr::V4(address) => walk4(words, at.entry, address.into()),
+            IpAddr::V4(address) => walk4(words, Portable, at.entry, address.into()),
             IpAddr::V6(address) => walk6(words, Portable, at.entry, address.into()),
         };
         let number = number_of(leaf, at);

@@ -23,7 +23,9 @@ use std::sync::Arc;
 
 use ipc::map::{Map, MapMut};
 
-use crate::instructions::Ones;
+#[cfg(not(target_arch = "x86_64"))]
+use crate::instructions::keep_number;
+use crate::instructions::{Ones, Popcnt};
 use crate::layout::{HEADER_WORDS, UNIT_BYTES};
 
 /// Words that can be read.
@@ -323,6 +325,60 @@ impl ReadWords {
         let place = entry as usize & self.unit_mask;
         // SAFETY: inside the map (masked).
         Node(unsafe { self.base.byte_add(place) }, PhantomData)
+    }
+
+    /// The entry of a wide root that an address has (`at`: its number), or if that is a
+    /// node's, the 16-bit entry in it of the run that `slot` (modulo 64) is in: what
+    /// [`Self::half_of`], [`Self::node`], [`Node::entry`] and `keep_number` give one after
+    /// the other, in ten instructions.
+    #[inline(always)]
+    pub(crate) fn under<const WORDS: usize>(
+        &self,
+        root: Part<WORDS>,
+        ones: Popcnt,
+        at: usize,
+        slot: u32,
+    ) -> u64 {
+        #[cfg(target_arch = "x86_64")]
+        {
+            let _ = ones;
+            let found: u64;
+            // SAFETY: the entry is inside the part (masked), which is inside the map,
+            // which `self` keeps; the node is inside (masked), aligned to a unit, and at most
+            // 64 bits of its bitmap are set, so its entry is less than a page behind it. There
+            // is a `Popcnt` where the processor has the instruction. Each load is part of the
+            // relaxed load of a word (`half`).
+            unsafe {
+                core::arch::asm!(
+                    "mov {entry:e}, dword ptr [{root} + 4 * {at}]",
+                    "mov {node:e}, {entry:e}",
+                    "and {node}, qword ptr [{this} + {mask}]",
+                    "add {node}, qword ptr [{this} + {base}]",
+                    "mov {found}, qword ptr [{node}]",
+                    "shr {found}, cl",
+                    "popcnt {found}, {found}",
+                    "movzx {found:e}, word ptr [{node} + 2 * {found} + 6]",
+                    "test {entry:e}, {entry:e}",
+                    "cmovns {found:e}, {entry:e}",
+                    root = in(reg) root.0.as_ptr(),
+                    at = in(reg) at & (2 * WORDS - 1),
+                    this = in(reg) core::ptr::from_ref(self),
+                    mask = const core::mem::offset_of!(ReadWords, unit_mask),
+                    base = const core::mem::offset_of!(ReadWords, base),
+                    in("ecx") slot,
+                    entry = out(reg) _,
+                    node = out(reg) _,
+                    found = out(reg) found,
+                    options(pure, readonly, nostack),
+                );
+            }
+            found
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        {
+            let entry = self.half_of(root, at);
+            keep_number(entry, self.node(entry).entry(ones, slot))
+        }
     }
 
     /// Where a part of `bytes` bytes, number `index` from word `at`, is.

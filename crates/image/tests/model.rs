@@ -199,9 +199,7 @@ fn a_large_table() {
     let compare = |writer: &_, model: &Model, random: &mut Random| {
         let reader = attach(writer);
         let mut addresses = addresses(random, model, 60);
-        addresses.extend(
-            ["45.0.0.0", "255.255.255.255"].map(|a| a.parse::<IpAddr>().unwrap()),
-        );
+        addresses.extend(["45.0.0.0", "255.255.255.255"].map(|a| a.parse::<IpAddr>().unwrap()));
         model.compare_lookups(&reader, &addresses, &[254]);
     };
     let mut commit = |writer: &mut rtm_image::Writer<_>| {

@@ -6,7 +6,7 @@ use crate::answers::{self, Answer, answer_at};
 use crate::hash::Ready;
 use crate::instructions::{Ones, Portable};
 use crate::layout::{TableRoot, none};
-use crate::lpm::walk::{BATCH, Direct, batch6, walk4, walk6};
+use crate::lpm::walk::{BATCH, Direct, batch4, batch6, walk4, walk6};
 use crate::protocol::{Busy, Real, check};
 use crate::words::{ReadWords, Words};
 
@@ -61,8 +61,7 @@ impl Search for Search4 {
 
     #[inline(always)]
     fn leaf(words: &ReadWords, ones: impl Ones, root: u32, address: u32) -> u32 {
-        let _ = ones;
-        walk4(words, root, address)
+        walk4(words, ones, root, address)
     }
 
     #[inline(always)]
@@ -73,10 +72,7 @@ impl Search for Search4 {
         addresses: &[u32],
         leaves: &mut [u32; BATCH],
     ) {
-        let _ = ones;
-        for (leaf, &address) in leaves.iter_mut().zip(addresses) {
-            *leaf = walk4(words, root, address);
-        }
+        batch4(words, ones, root, addresses, leaves);
     }
 }
 
@@ -203,6 +199,7 @@ impl Reader {
         }
     }
 
+    #[cold]
     #[inline(never)]
     fn one4_by_call(&self, address: u32) -> Result<Option<Answer>, Busy> {
         self.one::<Search4, true>(address)
@@ -222,7 +219,7 @@ impl Reader {
                 continue;
             };
             direct.answers(&self.words, addresses, |index, found| {
-                let word = found.unwrap_or_else(|| rest4(&self.words, &seen, addresses[index]));
+                let word = found.unwrap_or_else(|| self.rest4(addresses[index]));
                 answers[index] = Answer::from_word(word);
             });
             if CHECKED && check::<Real>(&self.words) != seen.version {
@@ -230,6 +227,13 @@ impl Reader {
             }
         }
         Ok(())
+    }
+
+    /// The word of the answer, in the version seen last, to what [`Direct`] didn't find.
+    #[cold]
+    #[inline(never)]
+    fn rest4(&self, address: u32) -> u64 {
+        answer_word::<Search4>(&self.words, Portable, &self.seen.get(), address)
     }
 
     #[inline(always)]
@@ -350,10 +354,4 @@ fn answer_of_leaf(words: &ReadWords, seen: &Seen, root: TableRoot, leaf: u32) ->
 pub(super) fn number_of(leaf: u32, root: TableRoot) -> u32 {
     // A trie of table main has no such leaf.
     if leaf == none::DEFAULT && root.default != 0 { root.default } else { leaf }
-}
-
-/// The word of the answer to what [`Direct`] didn't find.
-#[inline(never)]
-fn rest4(words: &ReadWords, seen: &Seen, address: u32) -> u64 {
-    answer_word::<Search4>(words, Portable, seen, address)
 }
