@@ -114,8 +114,8 @@ pub(crate) fn reasons(bench: &str) -> Option<&'static str> {
              eight instructions, so that some seventy lookups are under way at a time; rtm reads a root entry, a \
              node and the answer behind it, and validates. This machine's third-level cache seems to hold the flat \
              table's 32 MB (it has no counters to show that). What the others can't do meanwhile is in the rows of \
-             changes. The neighbours' hash reads one line of 64 bytes and the answer, where the bare table reads one \
-             line; that alone doesn't explain the distance, which is open.",
+             changes. For a neighbour both read one line; rtm hashes with a secret (two multiplications), finds its \
+             page in the top, compares four keys and validates, where the bare table multiplies once and compares one.",
         ),
         "mapped" => Some(
             "What the daemon spends on a change is the change itself: applying it, the journal, the image and its \

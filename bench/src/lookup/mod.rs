@@ -301,49 +301,32 @@ impl Contender for Lookups {
 impl Lookups {
     /// Each way is a loop of its own, so that no choice is in it.
     fn ours(&self, reader: &Reader, unchecked: bool) -> Result<f64> {
-        let busy = std::cell::Cell::new(false);
-        let one = |answer: Result<Option<Answer>, rtm_image::Busy>| {
-            u64::from(hop(answer.unwrap_or_else(|_| {
-                busy.set(true);
-                None
-            })))
-        };
         let sum = |answers: &[Option<Answer>]| {
             answers.iter().map(|answer| u64::from(hop(*answer))).sum::<u64>()
         };
         let mut answers = [None; BATCH];
-        let value = match (&*self.addresses, self.batch, unchecked) {
-            (Addresses::V4(all), false, false) => {
-                rate(all, |chunk| chunk.iter().map(|a| one(reader.lookup4((*a).into()))).sum())
-            }
-            (Addresses::V4(all), false, true) => {
-                rate(all, |chunk| chunk.iter().map(|a| one(reader.unvalidated4((*a).into()))).sum())
-            }
-            (Addresses::V6(all), false, false) => {
-                rate(all, |chunk| chunk.iter().map(|a| one(reader.lookup6((*a).into()))).sum())
-            }
-            (Addresses::V6(all), false, true) => {
-                rate(all, |chunk| chunk.iter().map(|a| one(reader.unvalidated6((*a).into()))).sum())
-            }
+        match (&*self.addresses, self.batch, unchecked) {
+            (Addresses::V4(all), false, false) => singles(all, |a| reader.lookup4(a.into())),
+            (Addresses::V4(all), false, true) => singles(all, |a| reader.unvalidated4(a.into())),
+            (Addresses::V6(all), false, false) => singles(all, |a| reader.lookup6(a.into())),
+            (Addresses::V6(all), false, true) => singles(all, |a| reader.unvalidated6(a.into())),
             (Addresses::V4(all), true, false) => batches(all, |chunk| {
                 reader.lookup4_batch(chunk, &mut answers)?;
                 Ok(sum(&answers))
-            })?,
+            }),
             (Addresses::V4(all), true, true) => batches(all, |chunk| {
                 reader.unvalidated4_batch(chunk, &mut answers)?;
                 Ok(sum(&answers))
-            })?,
+            }),
             (Addresses::V6(all), true, false) => batches(all, |chunk| {
                 reader.lookup6_batch(chunk, &mut answers)?;
                 Ok(sum(&answers))
-            })?,
+            }),
             (Addresses::V6(all), true, true) => batches(all, |chunk| {
                 reader.unvalidated6_batch(chunk, &mut answers)?;
                 Ok(sum(&answers))
-            })?,
-        };
-        ensure!(!busy.get(), "the image was busy");
-        Ok(value)
+            }),
+        }
     }
 }
 
@@ -362,22 +345,48 @@ fn rate<A>(addresses: &[A], mut chunk_of: impl FnMut(&[A]) -> u64) -> f64 {
     lookups as f64 / begun.elapsed().as_secs_f64()
 }
 
+/// The same by a lookup that may be busy, one by one, as its callers do: `?`.
+#[inline(always)]
+fn singles<A: Copy>(
+    addresses: &[A],
+    mut lookup: impl FnMut(A) -> Result<Option<Answer>, rtm_image::Busy>,
+) -> Result<f64> {
+    pieces(addresses, |chunk| {
+        let mut sum = 0;
+        for address in chunk {
+            sum += u64::from(hop(lookup(*address)?));
+        }
+        Ok(sum)
+    })
+}
+
 /// The same in batches.
 #[inline(always)]
 fn batches<A>(
     addresses: &[A],
     mut batch_of: impl FnMut(&[A]) -> Result<u64, rtm_image::Busy>,
 ) -> Result<f64> {
+    pieces(addresses, |chunk| {
+        let mut sum = 0;
+        for batch in chunk.chunks_exact(BATCH) {
+            sum += batch_of(batch)?;
+        }
+        Ok(sum)
+    })
+}
+
+/// [`rate`], of what may fail.
+#[inline(always)]
+fn pieces<A>(
+    addresses: &[A],
+    mut chunk_of: impl FnMut(&[A]) -> Result<u64, rtm_image::Busy>,
+) -> Result<f64> {
     let mut failed = None;
     let value = rate(addresses, |chunk| {
-        let mut sum = 0_u64;
-        for batch in chunk.chunks_exact(BATCH) {
-            match batch_of(batch) {
-                Ok(more) => sum += more,
-                Err(busy) => failed = Some(busy),
-            }
-        }
-        sum
+        chunk_of(chunk).unwrap_or_else(|busy| {
+            failed = Some(busy);
+            0
+        })
     });
     failed.map_or(Ok(value), |busy| Err(busy.into()))
 }

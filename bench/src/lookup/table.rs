@@ -357,6 +357,7 @@ fn place(key: u64) -> usize {
 
 #[inline(always)]
 fn word(mac: Mac) -> u64 {
+    // In halves: of eight bytes with two zeros the compiler makes thirteen instructions.
     let [a, b, c, d, e, f] = mac.0;
-    u64::from_be_bytes([0, 0, a, b, c, d, e, f])
+    u64::from(u16::from_be_bytes([a, b])) << 32 | u64::from(u32::from_be_bytes([c, d, e, f]))
 }

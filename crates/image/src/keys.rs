@@ -170,8 +170,14 @@ pub(crate) fn mac_word(mac: Mac) -> u64 {
 /// The MAC address in the value's first word, if there is one.
 #[inline(always)]
 pub(crate) fn mac_of(value: u64) -> Option<Mac> {
-    let bytes = value.to_le_bytes();
-    (bytes[6] != 0).then(|| Mac(bytes[..6].try_into().expect("six")))
+    (value.to_le_bytes()[6] != 0).then(|| mac_in(value))
+}
+
+/// The MAC address in the value's first word, which has one.
+#[inline(always)]
+pub(crate) fn mac_in(value: u64) -> Mac {
+    let [a, b, c, d, e, f, ..] = value.to_le_bytes();
+    Mac([a, b, c, d, e, f])
 }
 
 /// The neighbour of an ordered key (the upper bits of its first word, a MAC

@@ -8,7 +8,7 @@
 /// `rtmimage`, read as bytes.
 pub const MAGIC: u64 = u64::from_ne_bytes(*b"rtmimage");
 /// Changes whenever anything in this file changes its meaning.
-pub const LAYOUT_VERSION: u64 = 3;
+pub const LAYOUT_VERSION: u64 = 4;
 
 /// Words in a unit: what block offsets count in.
 pub const UNIT_WORDS: usize = 2;
@@ -224,8 +224,7 @@ pub struct Root {
     /// The tops of the two arrays of answers: what they are, and where their
     /// groups' next hops stand.
     pub answers: [u32; 2],
-    /// The neighbours' hashes, IPv4 and IPv6: the top of the pages, and how many buckets there
-    /// are.
+    /// The neighbours' hashes, IPv4 and IPv6: the top of the pages, and how many there are.
     pub hashes: [[u32; 2]; 2],
     /// How many different MAC addresses have a neighbour.
     pub mac_keys: u64,
@@ -285,8 +284,8 @@ impl Root {
         words[0] = self.main[0].pack();
         words[1] = self.main[1].pack();
         words[2] = u64::from(self.answers[0]) | u64::from(self.answers[1]) << 32;
-        for (at, [top, buckets]) in Self::HASHES_AT.into_iter().zip(self.hashes) {
-            words[at] = u64::from(top) | u64::from(buckets) << 32;
+        for (at, [top, pages]) in Self::HASHES_AT.into_iter().zip(self.hashes) {
+            words[at] = u64::from(top) | u64::from(pages) << 32;
         }
         words[4] = self.epoch;
         words[5] = self.revision;

@@ -7,28 +7,31 @@
 //! Lookups keep the root of the version seen last. If that is still the
 //! visible one *after* the walk, the answer is right and one load was all that
 //! the check cost; if not, the walk is repeated from the new root.
+mod lookup;
+mod neighbours;
+
 use core::cell::Cell;
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use ipc::SystemError;
 use rtm_model::{
-    Attrs, Digest, Digests, Family, Group, GroupId, Link, LinkId, LinkName, Mac, Neighbour,
-    NeighbourKey, NextHop, Route, RouteKey, TABLE_MAIN,
+    Attrs, Digest, Digests, Family, Group, GroupId, Link, LinkId, LinkName, NextHop, Route,
+    RouteKey, TABLE_MAIN,
 };
 
-use crate::answers::{self, Answer, answer_at, group_in, hop_in};
-use crate::hash::{self, entry4, entry6};
-use crate::instructions::{Ones, Popcnt, Portable};
+use self::lookup::{Seen, number_of};
+use crate::answers::{Answer, answer_at, group_in, hop_in};
+use crate::instructions::{Popcnt, Portable};
 use crate::keys::{self, HAS_ATTRS, RouteWords};
 use crate::layout::{
     self, AT_BYTES, AT_DIGEST_KEY, AT_HASH_KEY, AT_ID, AT_LAYOUT, AT_MAGIC, AT_PID, AT_RING,
     AT_STATE, AT_SUCCESSOR, CURRENT, HEADER_WORDS, Root, SLOT_WORDS, SLOTS_AT, TableRoot, TreeRoot,
-    none, word_of,
+    word_of,
 };
-use crate::lpm::walk::{BATCH, Direct, batch6, walk4, walk6};
+use crate::lpm::walk::{walk4, walk6};
 use crate::object;
-use crate::protocol::{self, Busy, Real, check, observe, slot_of};
+use crate::protocol::{self, Busy, Real, observe, slot_of};
 use crate::ring::RingReader;
 use crate::tree::Tree;
 use crate::words::{ReadWords, Words};
@@ -135,20 +138,6 @@ pub struct Header {
     pub digest_key: [u64; 2],
 }
 
-/// What lookups need of the version seen last.
-#[derive(Clone, Copy, Debug)]
-struct Seen {
-    version: u64,
-    main: [TableRoot; 2],
-    /// The top of the array of answers, and its first page.
-    answers: u32,
-    first: usize,
-    /// Of IPv4, if the table is large.
-    direct: Option<Direct>,
-    /// The neighbours' hashes.
-    hashes: [[u32; 2]; 2],
-}
-
 /// An attached image. Cheap to clone: one for each thread.
 #[derive(Clone, Debug)]
 pub struct Reader {
@@ -207,14 +196,7 @@ impl Reader {
             words,
             fd: fd.into(),
             secret,
-            seen: Cell::new(Seen {
-                version: 0,
-                main: [TableRoot::EMPTY; 2],
-                answers: 0,
-                first: 0,
-                direct: None,
-                hashes: [[0; 2]; 2],
-            }),
+            seen: Cell::new(Seen::NOTHING),
             repeats: Cell::new(0),
             busy: Cell::new(0),
             popcnt: Popcnt::detect(),
@@ -348,322 +330,6 @@ fn halves(word: u64) -> [u32; 2] {
     [word as u32, (word >> 32) as u32]
 }
 
-/// What a lookup needs to know of a family.
-trait Search {
-    type Address: Copy;
-    /// Its place in a root.
-    const FAMILY: usize;
-    fn leaf(words: &ReadWords, ones: impl Ones, root: u32, address: Self::Address) -> u32;
-    fn leaves(
-        words: &ReadWords,
-        ones: impl Ones,
-        root: u32,
-        addresses: &[Self::Address],
-        leaves: &mut [u32; BATCH],
-    );
-}
-
-struct Search4;
-
-impl Search for Search4 {
-    type Address = u32;
-    const FAMILY: usize = 0;
-
-    #[inline(always)]
-    fn leaf(words: &ReadWords, ones: impl Ones, root: u32, address: u32) -> u32 {
-        let _ = ones;
-        walk4(words, root, address)
-    }
-
-    #[inline(always)]
-    fn leaves(
-        words: &ReadWords,
-        ones: impl Ones,
-        root: u32,
-        addresses: &[u32],
-        leaves: &mut [u32; BATCH],
-    ) {
-        let _ = ones;
-        for (leaf, &address) in leaves.iter_mut().zip(addresses) {
-            *leaf = walk4(words, root, address);
-        }
-    }
-}
-
-struct Search6;
-
-impl Search for Search6 {
-    type Address = u128;
-    const FAMILY: usize = 1;
-
-    #[inline(always)]
-    fn leaf(words: &ReadWords, ones: impl Ones, root: u32, address: u128) -> u32 {
-        walk6(words, ones, root, address)
-    }
-
-    #[inline(always)]
-    fn leaves(
-        words: &ReadWords,
-        ones: impl Ones,
-        root: u32,
-        addresses: &[u128],
-        leaves: &mut [u32; BATCH],
-    ) {
-        batch6(words, ones, root, addresses, leaves);
-    }
-}
-
-/// Lookups in table main.
-impl Reader {
-    /// Looks an IPv4 address up in table main.
-    ///
-    /// # Errors
-    /// [`Busy`].
-    #[inline(always)]
-    pub fn lookup4(&self, address: Ipv4Addr) -> Result<Option<Answer>, Busy> {
-        self.one4::<true>(address.into())
-    }
-
-    /// Looks an IPv6 address up in table main.
-    ///
-    /// # Errors
-    /// [`Busy`].
-    #[inline(always)]
-    pub fn lookup6(&self, address: Ipv6Addr) -> Result<Option<Answer>, Busy> {
-        self.one::<Search6, true>(address.into())
-    }
-
-    /// Looks IPv4 addresses up in table main, 16 per check: all answers of one
-    /// such group are right for the same revision.
-    ///
-    /// # Errors
-    /// [`Busy`]; then `answers` may be partly filled.
-    ///
-    /// # Panics
-    /// If the slices differ in length.
-    #[inline]
-    pub fn lookup4_batch(
-        &self,
-        addresses: &[u32],
-        answers: &mut [Option<Answer>],
-    ) -> Result<(), Busy> {
-        self.many4::<true>(addresses, answers)
-    }
-
-    /// Looks IPv6 addresses up in table main, as [`Self::lookup4_batch`].
-    ///
-    /// # Errors
-    /// [`Busy`]; then `answers` may be partly filled.
-    ///
-    /// # Panics
-    /// If the slices differ in length.
-    #[inline]
-    pub fn lookup6_batch(
-        &self,
-        addresses: &[u128],
-        answers: &mut [Option<Answer>],
-    ) -> Result<(), Busy> {
-        self.many::<Search6, true>(addresses, answers)
-    }
-
-    /// [`Self::lookup4`] with the check left out, to measure what it costs.
-    /// Wrong whenever something was published since the last checked call.
-    #[doc(hidden)]
-    #[inline(always)]
-    pub fn unvalidated4(&self, address: Ipv4Addr) -> Result<Option<Answer>, Busy> {
-        self.one4::<false>(address.into())
-    }
-
-    #[doc(hidden)]
-    #[inline(always)]
-    pub fn unvalidated6(&self, address: Ipv6Addr) -> Result<Option<Answer>, Busy> {
-        self.one::<Search6, false>(address.into())
-    }
-
-    #[doc(hidden)]
-    #[inline]
-    pub fn unvalidated4_batch(
-        &self,
-        addresses: &[u32],
-        answers: &mut [Option<Answer>],
-    ) -> Result<(), Busy> {
-        self.many4::<false>(addresses, answers)
-    }
-
-    #[doc(hidden)]
-    #[inline]
-    pub fn unvalidated6_batch(
-        &self,
-        addresses: &[u128],
-        answers: &mut [Option<Answer>],
-    ) -> Result<(), Busy> {
-        self.many::<Search6, false>(addresses, answers)
-    }
-
-    #[inline(always)]
-    fn one4<const CHECKED: bool>(&self, address: u32) -> Result<Option<Answer>, Busy> {
-        let seen = self.seen.get();
-        let found = seen.direct.and_then(|direct| direct.answer(&self.words, address));
-        match found {
-            Some(word) if !CHECKED || check::<Real>(&self.words) == seen.version => {
-                Ok(Answer::from_word(word))
-            }
-            // By a call: for a small table, or what three loads don't find.
-            _ => self.one4_by_call(address),
-        }
-    }
-
-    #[inline(never)]
-    fn one4_by_call(&self, address: u32) -> Result<Option<Answer>, Busy> {
-        self.one::<Search4, true>(address)
-    }
-
-    #[inline(always)]
-    fn many4<const CHECKED: bool>(
-        &self,
-        addresses: &[u32],
-        answers: &mut [Option<Answer>],
-    ) -> Result<(), Busy> {
-        assert_eq!(addresses.len(), answers.len(), "one answer per address");
-        for (addresses, answers) in addresses.chunks(BATCH).zip(answers.chunks_mut(BATCH)) {
-            let seen = self.seen.get();
-            let Some(direct) = seen.direct else {
-                self.many::<Search4, CHECKED>(addresses, answers)?;
-                continue;
-            };
-            direct.answers(&self.words, addresses, |index, found| {
-                let word = found.unwrap_or_else(|| rest4(&self.words, &seen, addresses[index]));
-                answers[index] = Answer::from_word(word);
-            });
-            if CHECKED && check::<Real>(&self.words) != seen.version {
-                self.many_again::<Search4>(addresses, answers)?;
-            }
-        }
-        Ok(())
-    }
-
-    #[inline(always)]
-    fn one<S: Search, const CHECKED: bool>(
-        &self,
-        address: S::Address,
-    ) -> Result<Option<Answer>, Busy> {
-        let seen = self.seen.get();
-        // The first of the two cold calls is made by processors without the
-        // instruction, the second if the root seen last is no longer the visible one.
-        let Some(ones) = self.popcnt else { return self.one_again::<S>(address) };
-        let answer = Answer::from_word(answer_word::<S>(&self.words, ones, &seen, address));
-        if CHECKED && check::<Real>(&self.words) != seen.version {
-            return self.one_again::<S>(address);
-        }
-        Ok(answer)
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn one_again<S: Search>(&self, address: S::Address) -> Result<Option<Answer>, Busy> {
-        self.read_seen(|words, seen| {
-            Answer::from_word(answer_word::<S>(words, Portable, seen, address))
-        })
-    }
-
-    #[inline(always)]
-    fn many<S: Search, const CHECKED: bool>(
-        &self,
-        addresses: &[S::Address],
-        answers: &mut [Option<Answer>],
-    ) -> Result<(), Busy> {
-        assert_eq!(addresses.len(), answers.len(), "one answer per address");
-        for (addresses, answers) in addresses.chunks(BATCH).zip(answers.chunks_mut(BATCH)) {
-            let seen = self.seen.get();
-            let Some(ones) = self.popcnt else {
-                self.many_again::<S>(addresses, answers)?;
-                continue;
-            };
-            answer_words::<S>(&self.words, ones, &seen, addresses, answers);
-            if CHECKED && check::<Real>(&self.words) != seen.version {
-                self.many_again::<S>(addresses, answers)?;
-            }
-        }
-        Ok(())
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn many_again<S: Search>(
-        &self,
-        addresses: &[S::Address],
-        answers: &mut [Option<Answer>],
-    ) -> Result<(), Busy> {
-        self.read_seen(|words, seen| {
-            answer_words::<S>(words, Portable, seen, addresses, answers);
-        })
-    }
-
-    /// As [`Self::read`], with the part of the root that lookups need, kept
-    /// for the next ones.
-    fn read_seen<T>(&self, mut body: impl FnMut(&ReadWords, &Seen) -> T) -> Result<T, Busy> {
-        let (value, seen) = self.read(|words, version, root| {
-            let answers = root.answers[0];
-            let first = answer_at(0, words, answers);
-            let direct = Direct::new(words, root.main[0].entry, first);
-            let (main, hashes) = (root.main, root.hashes);
-            let seen = Seen { version, main, answers, first, direct, hashes };
-            (body(words, &seen), seen)
-        })?;
-        self.seen.set(seen);
-        Ok(value)
-    }
-}
-
-#[inline(always)]
-fn answer_word<S: Search>(
-    words: &ReadWords,
-    ones: impl Ones,
-    seen: &Seen,
-    address: S::Address,
-) -> u64 {
-    let root = seen.main[S::FAMILY];
-    answer_of_leaf(words, seen, root, S::leaf(words, ones, root.entry, address))
-}
-
-#[inline(always)]
-fn answer_words<S: Search>(
-    words: &ReadWords,
-    ones: impl Ones,
-    seen: &Seen,
-    addresses: &[S::Address],
-    answers: &mut [Option<Answer>],
-) {
-    let root = seen.main[S::FAMILY];
-    let mut leaves = [0; BATCH];
-    S::leaves(words, ones, root.entry, addresses, &mut leaves);
-    for (answer, leaf) in answers.iter_mut().zip(leaves) {
-        *answer = Answer::from_word(answer_of_leaf(words, seen, root, leaf));
-    }
-}
-
-#[inline(always)]
-fn answer_of_leaf(words: &ReadWords, seen: &Seen, root: TableRoot, leaf: u32) -> u64 {
-    let number = number_of(leaf, root);
-    if number as usize >= answers::PER_PAGE {
-        return words.get(answer_at(number, words, seen.answers));
-    }
-    words.get(seen.first + number as usize)
-}
-
-/// The number of the answer that a leaf means in a table with this root.
-#[inline(always)]
-fn number_of(leaf: u32, root: TableRoot) -> u32 {
-    // A trie of table main has no such leaf.
-    if leaf == none::DEFAULT && root.default != 0 { root.default } else { leaf }
-}
-
-/// The word of the answer to what [`Direct`] didn't find.
-#[inline(never)]
-fn rest4(words: &ReadWords, seen: &Seen, address: u32) -> u64 {
-    answer_word::<Search4>(words, Portable, seen, address)
-}
-
 /// Lookups in any table, and what stands behind an answer.
 impl Reader {
     /// The table's root of the address's family in a version.
@@ -680,7 +346,7 @@ impl Reader {
     fn answer(words: &ReadWords, root: &Root, table: u32, address: IpAddr) -> [u64; 2] {
         let at = Reader::table_root(words, root, table, address);
         let leaf = match address {
-            IpAddr::V4(address) => walk4(words, at.entry, address.into()),
+            IpAddr::V4(address) => walk4(words, Portable, at.entry, address.into()),
             IpAddr::V6(address) => walk6(words, Portable, at.entry, address.into()),
         };
         let number = number_of(leaf, at);
@@ -778,96 +444,11 @@ impl Reader {
             link_of(key, value)
         })
     }
-
-    /// The neighbour with this address on this link.
-    ///
-    /// # Errors
-    /// [`Busy`].
-    #[inline]
-    pub fn neighbour(&self, key: &NeighbourKey) -> Result<Option<Neighbour>, Busy> {
-        let order = keys::neighbour_order(keys::neighbour_key(key.ip, key.link));
-        self.read(|words, _, root| {
-            let value = Tree::<4, 2>::new(root.neighbours).find(words, &order)?;
-            Some(keys::neighbour_of(order, value))
-        })
-    }
-
-    /// Its MAC address alone: what a data plane asks for.
-    ///
-    /// # Errors
-    /// [`Busy`].
-    // Address and answer are larger than registers: a call would write them into
-    // memory in parts and read them back whole, which waits for the writes.
-    #[inline(always)]
-    pub fn neighbour_mac(&self, ip: IpAddr, link: Option<LinkId>) -> Result<Option<Mac>, Busy> {
-        let key = keys::neighbour_key(ip, link);
-        let find = |words: &ReadWords, seen: &Seen| match ip {
-            IpAddr::V4(_) => hash::find(words, seen.hashes[0], self.secret, &entry4(key, 0)),
-            IpAddr::V6(_) => hash::find(words, seen.hashes[1], self.secret, &entry6(key, 0)),
-        };
-        let seen = self.seen.get();
-        let mut found = find(&self.words, &seen);
-        if check::<Real>(&self.words) != seen.version {
-            found = self.find_again(&find)?;
-        }
-        Ok(found.and_then(keys::mac_of))
-    }
-
-    /// Of the version that is visible now: another one than the one seen last.
-    #[cold]
-    #[inline(never)]
-    fn find_again(
-        &self,
-        find: &dyn Fn(&ReadWords, &Seen) -> Option<u64>,
-    ) -> Result<Option<u64>, Busy> {
-        self.read_seen(find)
-    }
-
-    /// The neighbours with this address, on any link, in the order of links.
-    /// (Of more than [`GATHER_MAX`] only the first ones; iterate for all.)
-    ///
-    /// # Errors
-    /// [`Busy`].
-    pub fn neighbours_by_ip(&self, ip: IpAddr) -> Result<Vec<Neighbour>, Busy> {
-        let first = keys::neighbour_order(keys::neighbour_key(ip, None));
-        self.read(|words, _, root| {
-            gather(words, root.neighbours, &first, |key| key[..3] == first[..3])
-        })
-    }
-
-    /// The neighbours with this MAC address. (Of more than [`GATHER_MAX`] only
-    /// the first ones.)
-    ///
-    /// # Errors
-    /// [`Busy`].
-    pub fn neighbours_by_mac(&self, mac: Mac) -> Result<Vec<Neighbour>, Busy> {
-        let mac = keys::mac_word(mac);
-        self.read(|words, _, root| {
-            gather(words, root.macs, &[mac << 16, 0, 0, 0], |key| key[0] >> 16 == mac)
-        })
-    }
 }
 
 /// The most neighbours that one call gathers: it is one read of one version,
 /// and must not take so long that it is never whole.
 pub const GATHER_MAX: usize = 4096;
-
-fn gather(
-    words: &ReadWords,
-    root: TreeRoot,
-    first: &[u64; 4],
-    same: impl Fn(&[u64; 4]) -> bool,
-) -> Vec<Neighbour> {
-    let mut found = Vec::new();
-    Tree::<4, 2>::new(root).scan(words, first, GATHER_MAX, |key, value| {
-        if !same(&key) || found.len() == GATHER_MAX {
-            return false;
-        }
-        found.push(keys::neighbour_of(key, value));
-        true
-    });
-    found
-}
 
 fn longest<const K: usize>(
     words: &ReadWords,

@@ -23,7 +23,9 @@ use std::sync::Arc;
 
 use ipc::map::{Map, MapMut};
 
-use crate::instructions::Ones;
+#[cfg(not(target_arch = "x86_64"))]
+use crate::instructions::keep_number;
+use crate::instructions::{Ones, Popcnt};
 use crate::layout::{HEADER_WORDS, UNIT_BYTES};
 
 /// Words that can be read.
@@ -137,6 +139,18 @@ pub(crate) struct Part<const WORDS: usize>(NonNull<u64>);
 // SAFETY: an address; what it is used with may be sent.
 unsafe impl<const WORDS: usize> Send for Part<WORDS> {}
 
+/// An array of 32-bit entries, a power of two of them, that was found to be inside of a
+/// [`ReadWords`], with which it must be used.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Entries {
+    first: NonNull<u64>,
+    /// How many there are, less one.
+    mask: usize,
+}
+
+// SAFETY: an address and a number; what they are used with may be sent.
+unsafe impl Send for Entries {}
+
 impl ReadWords {
     /// The words of `bytes` bytes behind a descriptor.
     ///
@@ -217,6 +231,93 @@ impl ReadWords {
         }
     }
 
+    /// The array of `count` entries of 32 bits that begins at word `at`, if it is inside.
+    ///
+    /// # Panics
+    /// If `count` is no power of two.
+    pub(crate) fn entries(&self, at: usize, count: usize) -> Option<Entries> {
+        assert!(count.is_power_of_two(), "{count} entries");
+        let end = at.checked_add(count.div_ceil(2))?;
+        // SAFETY: inside the map (compared just now).
+        let first = (end <= self.len()).then(|| unsafe { self.base.add(at) })?;
+        NonNull::new(first.cast_mut()).map(|first| Entries { first, mask: count - 1 })
+    }
+
+    /// The entry `index` (modulo their number) of an array of this mapping.
+    #[inline(always)]
+    pub(crate) fn entry_of(&self, entries: Entries, index: usize) -> u32 {
+        let index = index & entries.mask;
+        #[cfg(target_arch = "x86_64")]
+        {
+            let value: u32;
+            // SAFETY: inside the array, which is inside the map, which `self` keeps;
+            // otherwise as in `half`.
+            unsafe {
+                core::arch::asm!(
+                    "mov {value:e}, dword ptr [{first} + 4 * {index}]",
+                    value = lateout(reg) value,
+                    first = in(reg) entries.first.as_ptr(),
+                    index = in(reg) index,
+                    options(pure, readonly, nostack, preserves_flags),
+                );
+            }
+            value
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        {
+            // SAFETY: as above; the whole word.
+            let word = unsafe {
+                AtomicU64::from_ptr(entries.first.as_ptr().add(index / 2)).load(Ordering::Relaxed)
+            };
+            (word >> (index % 2 * 32)) as u32
+        }
+    }
+
+    /// Of the four pairs of words from byte `place` on (anything): the second word of
+    /// the first pair whose first word is `key`. 0: there is none.
+    ///
+    /// Without a branch: which one it is can't be foreseen.
+    #[inline(always)]
+    pub(crate) fn paired(&self, place: usize, key: u64) -> u64 {
+        let place = place & self.unit_mask;
+        const { assert!(64 <= GUARD_BYTES) }
+        #[cfg(target_arch = "x86_64")]
+        {
+            let mut found = 0_u64;
+            // SAFETY: what begins inside (masked) ends in the page behind the map if not
+            // in it, and is aligned to a unit. Each access is the relaxed load of a word.
+            unsafe {
+                core::arch::asm!(
+                    "cmp {key}, qword ptr [{base} + {place} + 48]",
+                    "cmove {found}, qword ptr [{base} + {place} + 56]",
+                    "cmp {key}, qword ptr [{base} + {place} + 32]",
+                    "cmove {found}, qword ptr [{base} + {place} + 40]",
+                    "cmp {key}, qword ptr [{base} + {place} + 16]",
+                    "cmove {found}, qword ptr [{base} + {place} + 24]",
+                    "cmp {key}, qword ptr [{base} + {place}]",
+                    "cmove {found}, qword ptr [{base} + {place} + 8]",
+                    base = in(reg) self.base,
+                    place = in(reg) place,
+                    key = in(reg) key,
+                    found = inout(reg) found,
+                    options(pure, readonly, nostack),
+                );
+            }
+            found
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        {
+            // SAFETY: as above.
+            let word = |at: usize| unsafe { self.load_at(place + 8 * at, Ordering::Relaxed) };
+            (0..4).rev().fold(
+                0,
+                |found, pair| {
+                    if word(2 * pair) == key { word(2 * pair + 1) } else { found }
+                },
+            )
+        }
+    }
+
     /// The word where the node of six bits begins that an entry of a wide root
     /// refers to; of any other entry, some word.
     #[inline(always)]
@@ -224,6 +325,60 @@ impl ReadWords {
         let place = entry as usize & self.unit_mask;
         // SAFETY: inside the map (masked).
         Node(unsafe { self.base.byte_add(place) }, PhantomData)
+    }
+
+    /// The entry of a wide root that an address has (`at`: its number), or if that is a
+    /// node's, the 16-bit entry in it of the run that `slot` (modulo 64) is in: what
+    /// [`Self::half_of`], [`Self::node`], [`Node::entry`] and `keep_number` give one after
+    /// the other, in ten instructions.
+    #[inline(always)]
+    pub(crate) fn under<const WORDS: usize>(
+        &self,
+        root: Part<WORDS>,
+        ones: Popcnt,
+        at: usize,
+        slot: u32,
+    ) -> u64 {
+        #[cfg(target_arch = "x86_64")]
+        {
+            let _ = ones;
+            let found: u64;
+            // SAFETY: the entry is inside the part (masked), which is inside the map,
+            // which `self` keeps; the node is inside (masked), aligned to a unit, and at most
+            // 64 bits of its bitmap are set, so its entry is less than a page behind it. There
+            // is a `Popcnt` where the processor has the instruction. Each load is part of the
+            // relaxed load of a word (`half`).
+            unsafe {
+                core::arch::asm!(
+                    "mov {entry:e}, dword ptr [{root} + 4 * {at}]",
+                    "mov {node:e}, {entry:e}",
+                    "and {node}, qword ptr [{this} + {mask}]",
+                    "add {node}, qword ptr [{this} + {base}]",
+                    "mov {found}, qword ptr [{node}]",
+                    "shr {found}, cl",
+                    "popcnt {found}, {found}",
+                    "movzx {found:e}, word ptr [{node} + 2 * {found} + 6]",
+                    "test {entry:e}, {entry:e}",
+                    "cmovns {found:e}, {entry:e}",
+                    root = in(reg) root.0.as_ptr(),
+                    at = in(reg) at & (2 * WORDS - 1),
+                    this = in(reg) core::ptr::from_ref(self),
+                    mask = const core::mem::offset_of!(ReadWords, unit_mask),
+                    base = const core::mem::offset_of!(ReadWords, base),
+                    in("ecx") slot,
+                    entry = out(reg) _,
+                    node = out(reg) _,
+                    found = out(reg) found,
+                    options(pure, readonly, nostack),
+                );
+            }
+            found
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        {
+            let entry = self.half_of(root, at);
+            keep_number(entry, self.node(entry).entry(ones, slot))
+        }
     }
 
     /// Where a part of `bytes` bytes, number `index` from word `at`, is.

@@ -4,8 +4,13 @@
 mod support;
 
 use rtm_image::{Settings, WriterState};
-use rtm_model::{Entity, EntityKey, Family, GroupId, Route, RouteKey, RouteType, RouteValue};
-use support::{Mix, Model, Op, Random, addresses, attach, digests, image, op, write};
+use std::net::IpAddr;
+
+use rtm_model::{
+    Entity, EntityKey, Family, GroupId, LinkId, Mac, Neighbour, NeighbourKey, NeighbourValue,
+    NudState, Route, RouteKey, RouteType, RouteValue,
+};
+use support::{Mix, Model, Op, Random, addresses, attach, digests, family, image, op, write};
 
 fn run(seed: u64, steps: u64, mix: Mix, flushes: bool) {
     let settings =
@@ -67,7 +72,7 @@ fn run(seed: u64, steps: u64, mix: Mix, flushes: bool) {
 
 #[test]
 fn small_tables() {
-    run(1, 1200, Mix { tables: &[254, 255, 10], groups: 8, deletes: 0 }, true);
+    run(1, 1200, Mix { tables: &[254, 255, 0, u32::MAX], groups: 8, deletes: 0 }, true);
 }
 
 #[test]
@@ -77,7 +82,50 @@ fn one_table_that_becomes_a_trie_and_small_again() {
 
 #[test]
 fn flushes() {
-    run(3, 600, Mix { tables: &[254, 1, 2, 3, 4, 5, 6], groups: 8, deletes: 0 }, true);
+    run(3, 600, Mix { tables: &[254, 0, 1, 2, 3, 4, u32::MAX], groups: 8, deletes: 0 }, true);
+}
+
+/// So many neighbours that their tables have many pages and buckets with more than
+/// their places; those of zeros and ones among them.
+#[test]
+fn many_neighbours_are_found_by_address_and_link() {
+    let (mut writer, _) = image(Settings { bytes: 2 << 20, ..Settings::default() });
+    let mut random = Random(13);
+    let mut model = Model::default();
+    let key = |random: &mut Random| match random.below(20) {
+        0 => support::neighbour_key(random),
+        _ => {
+            let number = random.below(20_000) as u32;
+            let ip = match family(random) {
+                Family::V4 => IpAddr::from((0x0a00_0000 + number).to_be_bytes()),
+                Family::V6 => IpAddr::from((0xfe80_u128 << 112 | u128::from(number)).to_be_bytes()),
+            };
+            NeighbourKey { ip, link: (number % 3 > 0).then_some(LinkId(number % 3)) }
+        }
+    };
+    for revision in 1..=40 {
+        for _ in 0..3_000 {
+            let key = key(&mut random);
+            let op = if random.below(10) < if revision <= 20 { 2 } else { 8 } {
+                Op::Delete(EntityKey::Neighbour(key))
+            } else {
+                let mac = Mac([random.next() as u8, 0, 0, 0, 0, random.below(3) as u8]);
+                let mac = [Some(mac), Some(Mac([0; 6])), Some(Mac([0xff; 6])), None];
+                let mac = mac[random.below(12).saturating_sub(8) as usize];
+                let value = NeighbourValue { mac, state: NudState(2), flags: 0xff, protocol: 0 };
+                Op::Set(Entity::Neighbour(Neighbour { key, value }))
+            };
+            model.apply(&op);
+            write(&mut writer, &op);
+        }
+        writer.commit(7, revision, &digests(revision)).unwrap();
+        let reader = attach(&writer);
+        let others: Vec<NeighbourKey> = (0..3_000).map(|_| key(&mut random)).collect();
+        for key in model.neighbours.keys().chain(&others) {
+            let mac = model.neighbours.get(key).and_then(|value| value.mac);
+            assert_eq!(reader.neighbour_mac(key.ip, key.link).unwrap(), mac, "{key:?}");
+        }
+    }
 }
 
 /// A route in table main to a prefix.
@@ -151,9 +199,7 @@ fn a_large_table() {
     let compare = |writer: &_, model: &Model, random: &mut Random| {
         let reader = attach(writer);
         let mut addresses = addresses(random, model, 60);
-        addresses.extend(
-            ["45.0.0.0", "255.255.255.255"].map(|a| a.parse::<core::net::IpAddr>().unwrap()),
-        );
+        addresses.extend(["45.0.0.0", "255.255.255.255"].map(|a| a.parse::<IpAddr>().unwrap()));
         model.compare_lookups(&reader, &addresses, &[254]);
     };
     let mut commit = |writer: &mut rtm_image::Writer<_>| {

@@ -136,7 +136,7 @@ mod tests {
                 for address in [probe, bits, bits.wrapping_sub(1 << 96), bits | !mask(len)] {
                     let address = address & all;
                     let found = match family {
-                        Family::V4 => walk4(store.mem(), root, (address >> 96) as u32),
+                        Family::V4 => walk4(store.mem(), Portable, root, (address >> 96) as u32),
                         Family::V6 => walk6(store.mem(), Portable, root, address),
                     };
                     assert_eq!(found, expected(&model, address), "{step} {address:x}");
@@ -256,7 +256,7 @@ mod tests {
                 for address in probes.chain([0, u128::MAX, random.next().into()]) {
                     let address = address & all;
                     let found = match family {
-                        Family::V4 => walk4(store.mem(), root, (address >> 96) as u32),
+                        Family::V4 => walk4(store.mem(), Portable, root, (address >> 96) as u32),
                         Family::V6 => walk6(store.mem(), Portable, root, address),
                     };
                     assert_eq!(found, expected(&model, address), "{address:x} {model:x?}");

@@ -134,6 +134,13 @@ impl Model {
                 assert_eq!(reader.neighbours_by_mac(mac).unwrap(), expected);
             }
         }
+        let mut random = Random(state.revision);
+        for key in (0..100).map(|_| neighbour_key(&mut random)) {
+            let value = self.neighbours.get(&key);
+            let mac = value.and_then(|value| value.mac);
+            assert_eq!(reader.neighbour_mac(key.ip, key.link).unwrap(), mac, "{key:?}");
+            assert_eq!(reader.neighbour(&key).unwrap().map(|n| n.value).as_ref(), value);
+        }
         let absent = NeighbourKey { ip: "192.0.2.77".parse().unwrap(), link: Some(LinkId(999)) };
         assert_eq!(reader.neighbour(&absent).unwrap(), None);
         assert_eq!(reader.neighbours_by_mac(Mac([9; 6])).unwrap(), []);
@@ -201,10 +208,13 @@ pub fn address_bits(address: IpAddr) -> u128 {
 
 /// A random prefix; most share their first bits with others.
 pub fn prefix(random: &mut Random, family: Family) -> Prefix {
-    let len = random.below(u64::from(family.bits()) + 1) as u8;
+    let mut len = random.below(u64::from(family.bits()) + 1) as u8;
     let mut bits = u128::from(random.next()) << 64 | u128::from(random.next());
-    if random.below(8) > 0 {
-        bits &= 0x0300_01c0_0380_0103_0003_0001_0000_0003;
+    match random.below(8) {
+        0 => {}
+        // All ones, whole addresses among them; zeros come up by the other way.
+        1 => (bits, len) = (u128::MAX, if random.below(2) == 0 { family.bits() } else { len }),
+        _ => bits &= 0x0300_01c0_0380_0103_0003_0001_0000_0003,
     }
     Prefix::from_bits(family, bits & mask(len), len).unwrap()
 }
@@ -264,16 +274,15 @@ pub fn op(random: &mut Random, model: &Model, mix: Mix) -> Op {
             }
         }
         3..=6 => {
-            let ip = match family(random) {
-                Family::V4 => IpAddr::from([10, 0, random.below(2) as u8, random.below(30) as u8]),
-                Family::V6 => IpAddr::from(u128::from(random.below(60)).to_be_bytes()),
-            };
-            let link = (random.below(5) > 0).then(|| LinkId(1 + random.below(3) as u32));
-            let key = NeighbourKey { ip, link };
+            let key = neighbour_key(random);
             if deletes {
                 Op::Delete(EntityKey::Neighbour(key))
             } else {
-                let mac = Mac([2, 0, 0, 0, 0, random.below(20) as u8]);
+                let mac = match random.below(12) {
+                    0 => Mac([0; 6]),
+                    1 => Mac([0xff; 6]),
+                    _ => Mac([2, 0, 0, 0, 0, random.below(20) as u8]),
+                };
                 let value = NeighbourValue {
                     mac: (random.below(6) > 0).then_some(mac),
                     state: NudState(1 << random.below(8)),
@@ -324,6 +333,23 @@ pub fn op(random: &mut Random, model: &Model, mix: Mix) -> Op {
             Op::Set(Entity::Route(Route { key, value }))
         }
     }
+}
+
+/// Few, so that some are met again; some all zeros or all ones.
+pub fn neighbour_key(random: &mut Random) -> NeighbourKey {
+    let extreme = [0, u128::MAX].get(random.below(8) as usize);
+    let ip = match family(random) {
+        Family::V4 => match extreme {
+            Some(bits) => IpAddr::from((*bits as u32).to_be_bytes()),
+            None => IpAddr::from([10, 0, random.below(2) as u8, random.below(30) as u8]),
+        },
+        Family::V6 => {
+            let low = u128::from(random.below(60));
+            IpAddr::from(extreme.copied().unwrap_or(low).to_be_bytes())
+        }
+    };
+    let link = [None, Some(1), Some(2), Some(3), Some(u32::MAX)][random.below(5) as usize];
+    NeighbourKey { ip, link: link.map(LinkId) }
 }
 
 fn prefix_of(random: &mut Random) -> Prefix {
