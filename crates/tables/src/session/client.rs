@@ -435,6 +435,11 @@ impl ClientSession {
         &mut self.buffer[self.end..]
     }
 
+    /// How much room [`ClientSession::space`] gave.
+    pub fn space_len(&self) -> usize {
+        self.buffer.len() - self.end
+    }
+
     /// So many bytes were read into [`ClientSession::space`].
     pub fn received(&mut self, bytes: usize, now: Millis) {
         self.end += bytes;
