@@ -379,7 +379,10 @@ impl Image {
         }
         let before = self.revision;
         if table.revision() == before {
-            if self.writer.is_growing() || self.named.as_ref().is_some_and(Named::has_work) {
+            // Also when a slice of a large load came: or none would begin to grow before
+            // there is no room, and then all of it is done at once.
+            let named = self.named.as_ref().is_some_and(Named::has_work);
+            if came > 0 || self.writer.is_growing() || named {
                 self.each(|writer| Ok(writer.tend()?));
             }
             self.tend_name(table);

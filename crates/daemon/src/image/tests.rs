@@ -251,6 +251,38 @@ fn while_nobody_has_it_a_large_turn_leaves_it_behind() {
 }
 
 /// More was deleted than the table has tombstones for.
+/// A load of many routes in one transaction, written slice by slice: what it grows by
+/// goes in slices, too, though no commit comes.
+#[test]
+fn a_large_load_makes_it_grow_in_slices() {
+    let mut world = World::new();
+    assert_eq!(world.image.give(), Ok(true));
+    let before = world.attach();
+    world.table.stage_begin(world.source).unwrap();
+    for n in 0..300_000_u32 {
+        let (a, b, c) = (20 + (n >> 16), n >> 8 & 255, n & 255);
+        let line = format!("route add {a}.{b}.{c}.0/24 via 192.0.2.{} dev e", 1 + n % 7);
+        let parsed = parse_line(&line, &Context::default()).unwrap().unwrap().1;
+        let Command::Change(change) = parsed else { panic!("{line}") };
+        world.table.stage(&change).unwrap();
+    }
+    let mut growing = 0;
+    loop {
+        let mut sink = Sink(&mut world.image, &mut world.hub);
+        let is_through = world.table.stage_commit(1000, &mut sink).is_some();
+        assert_eq!(world.turn(), is_through, "nothing is visible before");
+        let status = world.image.status().status;
+        assert_eq!(status.hurried, 0, "{status:?}");
+        growing += u64::from(status.growing);
+        if is_through {
+            break;
+        }
+    }
+    let bytes = world.image.status().status.bytes;
+    assert!(growing > 8 && bytes > before.header().bytes, "{growing} turns, {bytes} bytes");
+    world.compare();
+}
+
 #[test]
 fn what_fell_too_far_behind_is_made_anew() {
     let limits = TableLimits { tombstone_bytes_max: 0, ..TableLimits::default() };

@@ -8,6 +8,9 @@
 //! third is what the next version writes, after what the last two wrote was written
 //! there, too. It was given up by a commit and another followed, which is what
 //! `protocol::reusable` asks of a block.
+//!
+//! Where a table gets one is a setting (`Settings::wide_prefixes`), so that tests that stop
+//! the writer at each store reach it with a small table; they do so at the real number, too.
 use super::paint::{self, Level, Slot};
 use crate::layout::{tag, wide, word_of};
 use crate::store::{Full, Memory, Store};
