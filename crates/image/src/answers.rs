@@ -55,6 +55,12 @@ impl Answer {
         NonZeroU64::new(word).map(Answer)
     }
 
+    /// What [`Answer::from_word`] makes it from.
+    #[inline(always)]
+    pub(crate) fn word(answer: Option<Answer>) -> u64 {
+        answer.map_or(0, |answer| answer.0.get())
+    }
+
     /// The next-hop group; [`GroupId::NONE`] for a route without next hop.
     #[inline(always)]
     #[must_use]

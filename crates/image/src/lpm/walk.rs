@@ -265,16 +265,29 @@ pub(crate) fn batch6(
         }
         return;
     }
-    for (entry, &address) in leaves.iter_mut().zip(addresses) {
+    // Those whose address doesn't end in a page: of addresses that nobody uses, hardly any.
+    let (mut below, mut count) = ([0; BATCH], 0);
+    for (index, (entry, &address)) in leaves.iter_mut().zip(addresses).enumerate() {
         let first = entry32(words, word_of(root), (address >> 120) as usize);
         *entry = if is_leaf(first) { first } else { pages6(words, first, (address >> 64) as u64) };
         words.prefetch(word_of(*entry));
+        below[count % BATCH] = index;
+        count += usize::from(!is_leaf(*entry));
     }
-    for level in 3..6 {
-        for (entry, &address) in leaves.iter_mut().zip(addresses) {
-            let slot = (address >> (120 - 8 * level)) as u32;
-            *entry = keep(*entry, octet(words, ones, *entry, slot));
-            words.prefetch(word_of(*entry));
+    if count <= BATCH / 2 {
+        for &index in &below[..count] {
+            for level in 3..6 {
+                let slot = (addresses[index] >> (120 - 8 * level)) as u32;
+                leaves[index] = keep(leaves[index], octet(words, ones, leaves[index], slot));
+            }
+        }
+    } else {
+        for level in 3..6 {
+            for (entry, &address) in leaves.iter_mut().zip(addresses) {
+                let slot = (address >> (120 - 8 * level)) as u32;
+                *entry = keep(*entry, octet(words, ones, *entry, slot));
+                words.prefetch(word_of(*entry));
+            }
         }
     }
     for (entry, &address) in leaves.iter_mut().zip(addresses) {

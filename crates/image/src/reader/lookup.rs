@@ -38,6 +38,9 @@ impl Seen {
     };
 }
 
+/// No answer's word: says busy.
+const BUSY: u64 = 1;
+
 /// What a lookup needs to know of a family.
 trait Search {
     type Address: Copy;
@@ -195,14 +198,19 @@ impl Reader {
                 Ok(Answer::from_word(word))
             }
             // By a call: for a small table, or what three loads don't find.
-            _ => self.one4_by_call(address),
+            _ => match self.one4_by_call(address) {
+                BUSY => Err(Busy),
+                word => Ok(Answer::from_word(word)),
+            },
         }
     }
 
+    // (Returns a number, not a result: else the caller's loop looks at each answer whether
+    // it is one.)
     #[cold]
     #[inline(never)]
-    fn one4_by_call(&self, address: u32) -> Result<Option<Answer>, Busy> {
-        self.one::<Search4, true>(address)
+    fn one4_by_call(&self, address: u32) -> u64 {
+        self.one::<Search4, true>(address).map_or(BUSY, Answer::word)
     }
 
     #[inline(always)]
