@@ -23,7 +23,7 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Shorter waits are not a read's ([`Connection::read_waiting`]), whose time the kernel
 /// counts in ticks of up to 10 ms.
-const WAIT_LEAST: Duration = Duration::from_secs(1);
+const WAIT_LEAST: Duration = Duration::from_millis(250);
 /// The longest that a read waits at a time. With a time set, any signal ends the wait.
 const WAIT_MOST: Duration = Duration::from_secs(3600);
 
@@ -248,14 +248,10 @@ impl Connection {
             return self.received(received, descriptors);
         }
         loop {
-            return match rustix::net::recv(&self.fd, &mut *buffer, RecvFlags::DONTWAIT) {
-                Ok((_, 0)) => Ok(Read::End),
-                Ok((_, count)) => Ok(Read::Bytes(count)),
-                Err(Errno::INTR) => continue,
-                Err(Errno::AGAIN) => Ok(Read::Nothing),
-                Err(Errno::CONNRESET) => Ok(Read::End),
-                Err(errno) => Err(SystemError::new("recv", &self.address, errno)),
-            };
+            match rustix::net::recv(&self.fd, &mut *buffer, RecvFlags::DONTWAIT) {
+                Err(Errno::INTR) => {}
+                received => return self.plain(received.map(|(_, count)| count)),
+            }
         }
     }
 
@@ -286,26 +282,43 @@ impl Connection {
 
     /// As [`Connection::read`], but waits for something to come: one call where a
     /// `poll` and a read would be two. [`Read::Nothing`]: at least half of the time
-    /// has passed; `None`: a signal was caught.
+    /// has passed; `None`: a signal was caught. Who expects no descriptors gives no
+    /// place for them, and would lose them.
     pub(crate) fn read_waiting(
         &mut self,
         buffer: &mut [u8],
-        descriptors: &mut VecDeque<OwnedFd>,
+        descriptors: Option<&mut VecDeque<OwnedFd>>,
         at_most: Option<Duration>,
     ) -> Result<Option<Read>, SystemError> {
         // Powers of two: who counts down to a time doesn't set it at each call.
         let at_most = at_most.unwrap_or(WAIT_MOST).min(WAIT_MOST);
-        let patience = Duration::from_secs(1 << at_most.as_secs().max(1).ilog2());
+        let patience = Duration::from_millis(1 << at_most.as_millis().max(1).ilog2());
         if self.patience != Some(patience) {
             let set = sockopt::set_socket_timeout(&self.fd, Timeout::Recv, Some(patience));
             set.map_err(|errno| SystemError::new("setsockopt(SO_RCVTIMEO)", &self.address, errno))?;
             self.patience = Some(patience);
         }
+        let Some(descriptors) = descriptors else {
+            // Fewer words for the kernel to copy and look at.
+            return match rustix::net::recv(&self.fd, &mut *buffer, RecvFlags::empty()) {
+                Err(Errno::INTR) => Ok(None),
+                received => self.plain(received.map(|(_, count)| count)).map(Some),
+            };
+        };
         let received = ipc::descriptors::receive_interruptible(&self.fd, buffer, 1);
         if received.as_ref().is_err_and(|error| error.errno() == Errno::INTR) {
             return Ok(None);
         }
         self.received(received, descriptors).map(Some)
+    }
+
+    fn plain(&self, received: Result<usize, Errno>) -> Result<Read, SystemError> {
+        match received {
+            Ok(0) | Err(Errno::CONNRESET) => Ok(Read::End),
+            Ok(count) => Ok(Read::Bytes(count)),
+            Err(Errno::AGAIN) => Ok(Read::Nothing),
+            Err(errno) => Err(SystemError::new("recv", &self.address, errno)),
+        }
     }
 
     /// Writes what goes without waiting; says how much.

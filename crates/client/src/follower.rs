@@ -869,27 +869,14 @@ fn left_until(end: Option<Instant>) -> Option<Duration> {
     end.map(|end| end.saturating_duration_since(Instant::now()))
 }
 
-/// How many records are applied at once: enough that their cache misses
-/// overlap, few enough that they stay in the first cache.
-const BATCH: usize = 128;
-
 fn in_batches(
     replica: &mut Replica,
-    mut records: Records<'_>,
+    records: Records<'_>,
     counts: &mut Counts,
 ) -> Result<(), String> {
-    let mut batch: Vec<ReplicaRecord<'_>> = Vec::with_capacity(BATCH);
-    loop {
-        batch.clear();
-        for record in records.by_ref().take(BATCH) {
-            counts.record(&record);
-            batch.push(ReplicaRecord { op: record.op, kind: record.kind, body: record.body });
-        }
-        if batch.is_empty() {
-            return Ok(());
-        }
-        replica.apply_batch(&batch).map_err(|(_, error)| error.to_string())?;
-    }
+    records.clone().for_each(|record| counts.record(&record));
+    let records = records.map(|WireRecord { op, kind, body, .. }| ReplicaRecord { op, kind, body });
+    replica.apply_records(records).map_err(|(_, error)| error.to_string())
 }
 
 /// Tells each change, then applies it.

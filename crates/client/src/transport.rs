@@ -119,8 +119,8 @@ impl Transport {
         at_most: Option<Duration>,
     ) -> Result<Option<Fill>, Error> {
         self.check_descriptors()?;
-        let space = self.session.space();
-        match self.connection.read_waiting(space, &mut self.descriptors, at_most) {
+        let descriptors = self.session.wants_descriptors().then_some(&mut self.descriptors);
+        match self.connection.read_waiting(self.session.space(), descriptors, at_most) {
             Ok(None) => Ok(None),
             Ok(Some(read)) => self.filled(Ok(read), Instant::now()).map(Some),
             Err(error) => self.filled(Err(error), Instant::now()).map(Some),

@@ -200,8 +200,16 @@ fn receive_with(
     flags: RecvFlags,
 ) -> Result<Received, Error> {
     let expected = expected.min(PER_MESSAGE_MAX);
-    let mut space = vec![MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(expected))];
-    let mut control = RecvAncillaryBuffer::new(&mut space);
+    // For one, which is the usual, nothing is allocated.
+    let mut one = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut more = Vec::new();
+    let space = if expected <= 1 {
+        &mut one[..rustix::cmsg_space!(ScmRights(expected))]
+    } else {
+        more.resize(rustix::cmsg_space!(ScmRights(expected)), MaybeUninit::uninit());
+        &mut more[..]
+    };
+    let mut control = RecvAncillaryBuffer::new(space);
     let mut iov = [IoSliceMut::new(buffer)];
     let flags = flags | RecvFlags::CMSG_CLOEXEC;
     let message = rustix::net::recvmsg(&socket, &mut iov, &mut control, flags)

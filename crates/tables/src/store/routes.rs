@@ -208,6 +208,16 @@ impl<A: Address> Routes<A> {
         }
     }
 
+    /// The entry of this key, or, by the index, most likely; else [`NOT_FOUND`].
+    #[inline]
+    pub(crate) fn find_likely(&self, key: &Key) -> u32 {
+        let found = match &self.index.index {
+            Some(index) if self.has_index() => index.likely(self.index.hash(key)),
+            _ => self.find(key),
+        };
+        found.unwrap_or(NOT_FOUND)
+    }
+
     /// The entries of many keys at once, absent or not: one step of every walk
     /// in turn, so that they wait for memory together. [`NOT_FOUND`]: either
     /// there is none, or it is not the first of its prefix.
