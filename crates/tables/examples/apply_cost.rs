@@ -24,7 +24,7 @@ use rtm_model::{
     Change, DigestKey, EntityKind, HopFlags, HopSpec, Hops, LinkRef, Prefix, RouteSpec, Verb,
 };
 use rtm_tables::wire::FRAME_BYTES_MAX;
-use rtm_tables::wire::records::{Records, encode};
+use rtm_tables::wire::records::{Records, WireRecord, encode};
 use rtm_tables::{
     Epoch, Flush, Record, RecordSink, Replica, ReplicaRecord, Revision, SourceSpec, Table,
     TableLimits,
@@ -139,24 +139,12 @@ impl Clock {
 
 /// As the client library does.
 fn apply(replica: &mut Replica, records: Records<'_>) -> usize {
-    let mut count = 0;
-    let mut records = records;
-    let mut batch: Vec<ReplicaRecord<'_>> = Vec::with_capacity(128);
-    loop {
-        batch.clear();
-        batch.extend(records.by_ref().take(128).map(|record| ReplicaRecord {
-            op: record.op,
-            kind: record.kind,
-            body: record.body,
-        }));
-        if batch.is_empty() {
-            return count;
-        }
-        count += batch.len();
-        if let Err((index, error)) = replica.apply_batch(&batch) {
-            panic!("record {index} of a batch: {error}");
-        }
+    let count = records.clone().count();
+    let records = records.map(|WireRecord { op, kind, body, .. }| ReplicaRecord { op, kind, body });
+    if let Err((index, error)) = replica.apply_records(records) {
+        panic!("record {index}: {error}");
     }
+    count
 }
 
 /// Nanoseconds of a read somewhere in these bytes where nothing depends on it.

@@ -72,6 +72,9 @@ pub struct ReplicaRecord<'a> {
 /// cache to hold what they find.
 const BATCH: usize = 128;
 
+/// So few are looked for one by one: there is little to overlap.
+const LOOK_WORTH: usize = 4;
+
 /// A copy of a table's winners, neighbours, links and groups, whose digests
 /// are the table's at the same revision.
 pub struct Replica {
@@ -174,53 +177,62 @@ impl Replica {
         &mut self,
         records: &[ReplicaRecord<'_>],
     ) -> Result<(), (usize, ReplicaError)> {
+        self.apply_records(records.iter().copied())
+    }
+
+    /// The same for records that needn't be gathered. They are gone over twice.
+    pub fn apply_records<'a>(
+        &mut self,
+        mut records: impl Iterator<Item = ReplicaRecord<'a>> + Clone,
+    ) -> Result<(), (usize, ReplicaError)> {
         let mut ahead = std::mem::take(&mut self.ahead);
-        let mut result = Ok(());
-        for (number, batch) in records.chunks(BATCH).enumerate() {
-            result = self.apply_some(batch, &mut ahead);
-            result = result.map_err(|(index, error)| (number * BATCH + index, error));
-            if result.is_err() {
-                break;
+        let mut done = 0;
+        let result = loop {
+            match self.apply_some(&mut records, &mut ahead) {
+                Ok(0) => break Ok(()),
+                Ok(count) => done += count,
+                Err((index, error)) => break Err((done + index, error)),
             }
-        }
+        };
         self.ahead = ahead;
         result
     }
 
-    /// Applies at most [`BATCH`] records. Routes of both families are looked for
-    /// together, whatever stands between them: changes of a full table come mixed,
-    /// and where a run ended the processor would have to wait.
-    fn apply_some(
+    /// Applies at most [`BATCH`] records, and says how many. Routes of both families
+    /// are looked for together, whatever stands between them: changes of a full
+    /// table come mixed, and where a run ended the processor would have to wait.
+    fn apply_some<'a>(
         &mut self,
-        records: &[ReplicaRecord<'_>],
+        records: &mut (impl Iterator<Item = ReplicaRecord<'a>> + Clone),
         ahead: &mut Ahead,
-    ) -> Result<(), (usize, ReplicaError)> {
+    ) -> Result<usize, (usize, ReplicaError)> {
         let Ahead { four, six } = ahead;
         four.clear();
         six.clear();
         // What can't be read ends the batch; those before it are applied.
-        let wrong = records.iter().enumerate().find_map(|(index, record)| {
+        let mut readable = 0;
+        let wrong = records.clone().take(BATCH).find_map(|record| {
             let read = match record.kind {
-                EntityKind::Route4 => four.read::<A4>(record),
-                EntityKind::Route6 => six.read::<A6>(record),
+                EntityKind::Route4 => four.read::<A4>(&record),
+                EntityKind::Route6 => six.read::<A6>(&record),
                 _ => Ok(()),
             };
-            read.err().map(|error| (index, error.into()))
+            readable += usize::from(read.is_ok());
+            read.err()
         });
         four.look(&self.store.routes4);
         six.look(&self.store.routes6);
         let (mut four, mut six) = (four.found(), six.found());
-        let readable = wrong.map_or(records.len(), |(index, _)| index);
-        for (index, record) in records[..readable].iter().enumerate() {
+        for (index, record) in records.take(readable).enumerate() {
             let Replica { store, digester, mark, .. } = self;
             let Store { routes4, routes6, attrs, digests, .. } = store;
             let digest = &mut digests.routes;
             let result = match record.kind {
                 EntityKind::Route4 => four.next().map_or(Ok(()), |found| {
-                    Part { routes: routes4, attrs, digest }.apply(digester, *mark, record, found)
+                    Part { routes: routes4, attrs, digest }.apply(digester, *mark, &record, found)
                 }),
                 EntityKind::Route6 => six.next().map_or(Ok(()), |found| {
-                    Part { routes: routes6, attrs, digest }.apply(digester, *mark, record, found)
+                    Part { routes: routes6, attrs, digest }.apply(digester, *mark, &record, found)
                 }),
                 kind => match record.op {
                     RecordOp::Set => self.set_other(kind, record.body),
@@ -229,7 +241,7 @@ impl Replica {
             };
             result.map_err(|error| (index, error))?;
         }
-        wrong.map_or(Ok(()), Err)
+        wrong.map_or(Ok(readable), |error| Err((readable, error.into())))
     }
 
     /// Work that makes later records cheaper, for when there is nothing else to
@@ -526,6 +538,10 @@ impl Sought {
 
     fn look<A: Address>(&mut self, routes: &Routes<A>) {
         self.found.clear();
+        if self.keys.len() < LOOK_WORTH {
+            self.found.extend(self.keys.iter().map(|key| routes.find_likely(key)));
+            return;
+        }
         self.found.resize(self.keys.len(), NOT_FOUND);
         routes.find_many(&self.keys, &mut self.found);
         if routes.has_index() {

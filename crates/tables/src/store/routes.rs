@@ -208,6 +208,16 @@ impl<A: Address> Routes<A> {
         }
     }
 
+    /// The entry of this key, or, by the index, most likely; else [`NOT_FOUND`].
+    #[inline]
+    pub(crate) fn find_likely(&self, key: &Key) -> u32 {
+        let found = match &self.index.index {
+            Some(index) if self.has_index() => index.likely(self.index.hash(key)),
+            _ => self.find(key),
+        };
+        found.unwrap_or(NOT_FOUND)
+    }
+
     /// The entries of many keys at once, absent or not: one step of every walk
     /// in turn, so that they wait for memory together. [`NOT_FOUND`]: either
     /// there is none, or it is not the first of its prefix.
@@ -316,13 +326,24 @@ impl<A: Address> Routes<A> {
         }
         let until = end.min(self.index.end + count);
         while self.index.end < until {
-            let at = self.index.end;
-            let entry = &self.entries[at];
-            if entry.value().is_present() || entry.lingers() {
-                let key = self.entries[at].key();
-                self.index.inserted(&key, at);
+            // Many hashes, then the words that they lead to, then the entries.
+            let from = self.index.end;
+            let to = until.min(from + WALK_MANY as u32);
+            let mut hashes = [None; WALK_MANY];
+            for (at, hash) in (from..to).zip(&mut hashes) {
+                let entry = &self.entries[at];
+                if entry.value().is_present() || entry.lingers() {
+                    *hash = Some(self.index.hash(&entry.key()));
+                }
             }
-            self.index.end = at + 1;
+            let Some(index) = &mut self.index.index else { break };
+            black_box(hashes.iter().flatten().fold(0, |sum, &hash| sum ^ index.touch(hash)));
+            for (at, hash) in (from..to).zip(hashes) {
+                if let Some(hash) = hash {
+                    index.insert(hash, at);
+                }
+            }
+            self.index.end = to;
         }
         until < end
     }
