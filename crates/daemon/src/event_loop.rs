@@ -502,6 +502,9 @@ impl Daemon {
     }
 
     fn publish(&mut self, memory: &mut Memory) -> bool {
+        if self.core.image.can_wait(self.core.now) && self.clients.are_behind() {
+            self.core.image.put_off(self.core.now);
+        }
         // The image first: nobody is told of what it doesn't show.
         let Core { image, table, hub, now, .. } = &mut self.core;
         if image.publish(table, hub, *now) {

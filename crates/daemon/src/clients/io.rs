@@ -16,8 +16,8 @@ use crate::wakeup::ClientToken;
 /// What is read at once: a session takes less than 32 KiB at a time.
 pub(super) const READ_BYTES: usize = 64 * 1024;
 
-/// What one client may give in one turn: some hundred changes, so that a
-/// client that floods leaves room for others.
+/// What one client may give before others have their turn of reading: some
+/// hundred changes, so that a client that floods leaves room for others.
 const READ_SHARE: usize = 64 * 1024;
 
 /// What is written to one client in one turn.
@@ -44,9 +44,14 @@ impl Clients {
         while let Some(token) = self.readable.pop_front() {
             if let Some(client) = get(&mut self.slots, token) {
                 client.queued.readable = false;
-                self.read(token, core);
+                let more = self.read(token, core);
                 self.watch(token);
                 self.arm(token);
+                if more {
+                    // Behind all others; while nobody else has anything, a
+                    // stream may use up the turn.
+                    self.queue_readable(token);
+                }
             }
             if Instant::now() >= until {
                 return !self.readable.is_empty();
@@ -55,13 +60,14 @@ impl Clients {
         false
     }
 
-    fn read(&mut self, token: ClientToken, core: &mut Core) {
+    /// Reads a client's share. True: it was used up, and there may be more.
+    fn read(&mut self, token: ClientToken, core: &mut Core) -> bool {
         let mut share = READ_SHARE;
         loop {
             let mut buffer = std::mem::take(&mut self.buffer);
             let Some(client) = get(&mut self.slots, token) else {
                 self.buffer = buffer;
-                return;
+                return false;
             };
             let limit = client.session.read_limit().min(buffer.len());
             let stopped = client.paused || client.input_ended || client.closing.is_some();
@@ -89,9 +95,9 @@ impl Clients {
                     if let Some(client) = get(&mut self.slots, token) {
                         client.flow.overruns += 1;
                     }
-                    return;
+                    return true;
                 }
-                _ => return,
+                _ => return false,
             }
         }
     }
