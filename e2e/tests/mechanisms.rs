@@ -11,11 +11,8 @@ use rtm_client::{Admin, CONNECT_TIMEOUT, Connection};
 use rtm_e2e::process::PATIENCE;
 use rtm_e2e::{Daemon, Process, binary};
 
-/// Changes that each sender makes; the full count stands behind
-/// `RTM_CHANGES=10000`.
-fn changes() -> u32 {
-    std::env::var("RTM_CHANGES").ok().and_then(|text| text.parse().ok()).unwrap_or(1_000)
-}
+/// Changes that each sender makes.
+const CHANGES: u32 = 10_000;
 
 /// The n-th change of a sender: its own routes, each added, changed, deleted in
 /// turn but the last ones, so that any other order or any loss is an error or
@@ -32,7 +29,6 @@ fn line(sender: u32, n: u32) -> String {
 
 #[test]
 fn all_at_once_nothing_is_lost_and_each_finds_its_own_order() {
-    let changes = changes();
     let files = tempfile::tempdir().unwrap();
     let token = token_file(files.path());
     let configuration = format!(
@@ -55,7 +51,7 @@ fn all_at_once_nothing_is_lost_and_each_finds_its_own_order() {
     }
     let batch = |sender: u32| {
         let path = files.path().join(format!("batch-{sender}"));
-        let text: String = (0..changes).map(|n| line(sender, n) + "\n").collect();
+        let text: String = (0..CHANGES).map(|n| line(sender, n) + "\n").collect();
         std::fs::write(&path, text).unwrap();
         path.to_str().unwrap().to_owned()
     };
@@ -72,14 +68,14 @@ fn all_at_once_nothing_is_lost_and_each_finds_its_own_order() {
         over_tcp(&["-batch", &batch(22)]),
         over_tcp(&["-batch", &batch(23)]),
     ];
-    let console: String = (0..changes).map(|n| line(30, n) + "\n").collect();
+    let console: String = (0..CHANGES).map(|n| line(30, n) + "\n").collect();
     daemon.process.write(&console);
     std::thread::scope(|scope| {
         for sender in 0..8 {
             let name = &name;
             scope.spawn(move || {
                 let queue = Queue::open(name, Access::Send).unwrap();
-                for n in 0..changes {
+                for n in 0..CHANGES {
                     queue.send(line(sender, n).as_bytes(), sender, Wait::FOREVER).unwrap();
                 }
             });
@@ -88,7 +84,7 @@ fn all_at_once_nothing_is_lost_and_each_finds_its_own_order() {
             let path = daemon.directory().join("commands");
             scope.spawn(move || {
                 let mut fifo = std::fs::OpenOptions::new().write(true).open(path).unwrap();
-                for n in 0..changes {
+                for n in 0..CHANGES {
                     let line = line(sender, n) + "\n";
                     assert_eq!(fifo.write(line.as_bytes()).unwrap(), line.len());
                 }
@@ -104,13 +100,13 @@ fn all_at_once_nothing_is_lost_and_each_finds_its_own_order() {
         let status = daemon.json(&["status"]);
         let counted = |feed: &str| status[feed]["messages"].as_u64().unwrap();
         let console = daemon.process.stdout().matches("done, revision").count();
-        if counted("queue") > u64::from(8 * changes)
-            && counted("fifo") == u64::from(2 * changes)
-            && console > changes as usize
+        if counted("queue") > u64::from(8 * CHANGES)
+            && counted("fifo") == u64::from(2 * CHANGES)
+            && console > CHANGES as usize
         {
             break status;
         }
-        // Ten thousand each takes its time on a small machine.
+        // This takes its time on a small machine.
         assert!(start.elapsed() < PATIENCE * 10, "{}", status);
         std::thread::sleep(Duration::from_millis(20));
     };
@@ -121,7 +117,7 @@ fn all_at_once_nothing_is_lost_and_each_finds_its_own_order() {
     }
     // 15 senders: what the last round left is there, by whomever, and no sender's
     // end has removed anything.
-    let left = if changes % 3 == 0 { 0 } else { 15 };
+    let left = if CHANGES % 3 == 0 { 0 } else { 15 };
     assert_eq!(status["routes_v4"], left, "{status}");
     daemon.rtm(&["sync", "--timeout", "60"]);
     let digest = daemon.rtm(&["digest"]);

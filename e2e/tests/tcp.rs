@@ -1,8 +1,11 @@
-//! Commands over TCP: only for who proves the secret of `tcp_token_file`.
+//! Over TCP: commands only for who proves the secret of `tcp_token_file`, and a
+//! connection whose other end can't be reached any more.
 
 use std::os::unix::fs::PermissionsExt;
+use std::time::{Duration, Instant};
 
-use rtm_e2e::Daemon;
+use rtm_e2e::process::PATIENCE;
+use rtm_e2e::{Daemon, Namespace, Process, binary, require};
 
 fn write(path: &std::path::Path, text: &str, mode: u32) -> String {
     std::fs::write(path, text).unwrap();
@@ -27,9 +30,9 @@ fn who_proves_the_secret_may_command_and_all_others_read() {
         let rtm = |args: &[&str]| {
             let mut all = vec!["--socket", tcp.as_str()];
             all.extend(args);
-            let mut command = std::process::Command::new(rtm_e2e::binary("rtm"));
+            let mut command = std::process::Command::new(binary("rtm"));
             command.args(all);
-            rtm_e2e::Process::spawn(command).finish()
+            Process::spawn(command).finish()
         };
         let output = rtm(&["route", "add", "10/8", "dev", "e"]);
         assert_eq!(output.code, Some(2), "{}", output.err);
@@ -80,7 +83,58 @@ fn a_token_file_that_others_can_read_is_refused() {
     let reloaded = daemon.rtm(&["reload"]);
     assert_eq!(reloaded, "listen.tcp_token_file, for connections from now on\n");
     let tcp = daemon.json(&["status"])["tcp"].as_str().unwrap().to_owned();
-    let mut command = std::process::Command::new(rtm_e2e::binary("rtm"));
+    let mut command = std::process::Command::new(binary("rtm"));
     command.args(["--socket", &tcp, "--token-file", &token, "flush", "all"]);
-    assert_eq!(rtm_e2e::Process::spawn(command).finish().code, Some(0));
+    assert_eq!(Process::spawn(command).finish().code, Some(0));
+}
+
+/// The subscribers' names, each by one.
+fn subscribers(daemon: &Daemon) -> Vec<String> {
+    let list = daemon.json(&["client", "list"]);
+    let name = |row: &serde_json::Value| row["name"].as_str().unwrap().to_owned();
+    list.as_array().unwrap().iter().map(name).filter(|name| name == "cut").collect()
+}
+
+/// With the loopback down no packet arrives: neither end hears that the other is
+/// gone, and only missing heartbeats tell. With it up again the client, which still
+/// believes in its connection, learns by its own means, and resumes.
+#[test]
+fn a_half_open_connection_is_found_and_resumed() {
+    if !require::root("a_half_open_connection_is_found_and_resumed") {
+        return;
+    }
+    let namespace = Namespace::new();
+    let configuration =
+        "[listen]\ntcp = \"tcp://127.0.0.1:0\"\n[limits]\nheartbeat_s = 1\ndead_s = 3\n";
+    let daemon = Daemon::start_within(&namespace, configuration, &["--no-console"]);
+    let tcp = daemon.json(&["status"])["tcp"].as_str().unwrap().to_owned();
+    daemon.rtm(&["route", "add", "10/8", "via", "192.0.2.1", "dev", "e"]);
+    let mut command = namespace.command(binary("rtm"));
+    command.args(["--socket", &tcp, "client", "--name", "cut"]);
+    let mut client = Process::spawn(command);
+    client.wait_stderr("live");
+    // Heartbeats keep an idle connection for longer than silence would be forgiven.
+    std::thread::sleep(Duration::from_secs(4));
+    assert_eq!(subscribers(&daemon), ["cut"], "{}", client.stderr());
+    assert_eq!(client.stderr().matches("live").count(), 1, "{}", client.stderr());
+
+    namespace.ip("link set lo down");
+    let start = Instant::now();
+    while !subscribers(&daemon).is_empty() {
+        assert!(start.elapsed() < PATIENCE, "the daemon keeps a dead session");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert!(!client.ended(), "{}", client.stderr());
+    daemon.rtm(&["route", "add", "11/8", "via", "192.0.2.1", "dev", "e"]);
+    namespace.ip("link set lo up");
+    while subscribers(&daemon).is_empty() {
+        assert!(start.elapsed() < PATIENCE, "the client doesn't come back: {}", client.stderr());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    daemon.rtm(&["sync", "--timeout", "60"]);
+    let list = daemon.json(&["client", "list"]);
+    let row = list.as_array().unwrap().iter().find(|row| row["name"] == "cut").unwrap();
+    assert_eq!((&row["resumes"], &row["snapshots"]), (&1.into(), &0.into()), "{row}");
+    client.signal(15);
+    assert_eq!(client.finish().code, Some(0));
 }

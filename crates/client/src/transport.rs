@@ -13,7 +13,8 @@ use crate::error::Error;
 /// Descriptors that may wait for their frames: the daemon sends one at a time.
 const DESCRIPTORS_MAX: usize = 8;
 
-/// How long a daemon on TCP may be silent: it sends heartbeats every 10 s.
+/// How long a daemon on TCP may be silent: it sends heartbeats every
+/// 10 s at least (`heartbeat_s`).
 const DEAD_MS: u64 = 30_000;
 
 pub(crate) struct Transport {

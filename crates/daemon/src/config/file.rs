@@ -295,6 +295,10 @@ mod tests {
                 "[limits]\ndead_s = 10\n",
                 "FILE: line 2: limits.dead_s: 10 s is not longer than heartbeat_s",
             ),
+            (
+                "[limits]\nheartbeat_s = 60\n",
+                "FILE: line 2: limits.heartbeat_s: 60 is out of range; 1 to 10 would be right",
+            ),
         ] {
             let error = error(text);
             assert!(

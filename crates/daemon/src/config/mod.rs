@@ -81,8 +81,9 @@ pub(crate) struct Limits {
     pub(crate) sessions_per_uid_max: Count<1, 1_000_000>,
     /// Within this, a connection's first frame must be whole.
     pub(crate) hello_timeout_s: Count<1, 3600>,
-    /// A silent TCP session is asked for a sign of life this often.
-    pub(crate) heartbeat_s: Count<1, 3600>,
+    /// A silent TCP session is asked for a sign of life this often: at least three
+    /// times in the 30 s after which a client gives a silent daemon up.
+    pub(crate) heartbeat_s: Count<1, 10>,
     /// And given up after this silence.
     pub(crate) dead_s: Count<2, 86_400>,
 }
