@@ -64,7 +64,7 @@ const EXPORT: Duration = Duration::from_micros(600);
 /// Writing to sockets in one turn.
 const SEND: Duration = Duration::from_micros(1500);
 /// And to those who have far more to get, while single changes come.
-const SEND_LIVE: Duration = Duration::from_micros(400);
+const SEND_LIVE: Duration = Duration::from_micros(200);
 /// They come if a turn within this time had one.
 const LIVE_MS: Millis = 20;
 /// A turn with more than these had a burst.

@@ -22,6 +22,9 @@ const READ_SHARE: usize = 64 * 1024;
 
 /// What is written to one client in one turn.
 const WRITE_SHARE: usize = 128 * 1024;
+/// And while single changes come: whoever is given a snapshot works on its share for a
+/// while, on a processor that a change's subscribers may wait for.
+const WRITE_SHARE_LIVE: usize = 32 * 1024;
 
 /// Entities looked at for one client in one turn, while it catches up.
 const FILL: usize = 512;
@@ -315,10 +318,11 @@ impl Clients {
         bulk: Option<Duration>,
     ) -> bool {
         let mut late = false;
+        let share = if bulk.is_some() { WRITE_SHARE_LIVE } else { WRITE_SHARE };
         while let Some(token) = self.ready.pop_front() {
             if let Some(client) = get(&mut self.slots, token) {
                 client.queued.ready = false;
-                self.send(token, core);
+                self.send(token, share, core);
             }
             if Instant::now() >= until {
                 late = !self.ready.is_empty();
@@ -330,7 +334,7 @@ impl Clients {
             let Some(token) = self.answers.pop_front() else { break };
             if let Some(client) = get(&mut self.slots, token) {
                 client.queued.answers = false;
-                self.send(token, core);
+                self.send(token, share, core);
             }
         }
         let bulk_until = bulk.map_or(until, |bulk| Instant::now() + bulk);
@@ -343,16 +347,16 @@ impl Clients {
             let Some(token) = self.bulk.pop_front() else { break };
             if let Some(client) = get(&mut self.slots, token) {
                 client.queued.bulk = false;
-                self.send(token, core);
+                self.send(token, share, core);
             }
         }
         late
     }
 
-    fn send(&mut self, token: ClientToken, core: &mut Core) {
+    fn send(&mut self, token: ClientToken, share: usize, core: &mut Core) {
         self.signal(token);
         let Some(client) = get(&mut self.slots, token) else { return };
-        let sent = write(client, core);
+        let sent = write(client, share, core);
         let finished = client.session.is_finished();
         match sent {
             Sent::Gone => {
@@ -389,8 +393,7 @@ impl Clients {
 }
 
 /// Writes what the session has, up to its share.
-fn write(client: &mut Client, core: &mut Core) -> Sent {
-    let mut share = WRITE_SHARE;
+fn write(client: &mut Client, mut share: usize, core: &mut Core) -> Sent {
     loop {
         client.session.fill(&mut core.hub, &mut core.table, FILL);
         let slices = client.session.slices(&core.hub, share);
