@@ -7,9 +7,10 @@ use std::process::Command;
 const ALLOWED: &[(&str, &[&str])] = &[
     ("rtm-ipc", &[]),
     ("rtm-model", &[]),
+    ("rtm-prefetch", &[]),
     ("rtm-files", &["rtm-model", "rtm-netlink"]),
     ("rtm-netlink", &["rtm-model"]),
-    ("rtm-tables", &["rtm-model"]),
+    ("rtm-tables", &["rtm-model", "rtm-prefetch"]),
     ("rtm-image", &["rtm-ipc", "rtm-model"]),
     (
         "rtm-daemon",

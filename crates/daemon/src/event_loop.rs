@@ -64,7 +64,7 @@ const EXPORT: Duration = Duration::from_micros(600);
 /// Writing to sockets in one turn.
 const SEND: Duration = Duration::from_micros(1500);
 /// And to those who have far more to get, while single changes come.
-const SEND_LIVE: Duration = Duration::from_micros(400);
+const SEND_LIVE: Duration = Duration::from_micros(200);
 /// They come if a turn within this time had one.
 const LIVE_MS: Millis = 20;
 /// A turn with more than these had a burst.
@@ -502,6 +502,9 @@ impl Daemon {
     }
 
     fn publish(&mut self, memory: &mut Memory) -> bool {
+        if self.core.image.can_wait(self.core.now) && self.clients.are_behind() {
+            self.core.image.put_off(self.core.now);
+        }
         // The image first: nobody is told of what it doesn't show.
         let Core { image, table, hub, now, .. } = &mut self.core;
         if image.publish(table, hub, *now) {

@@ -76,6 +76,9 @@ const LARGE_TURN: u64 = 128;
 /// An image that is behind begins to catch up so long after the last large turn:
 /// subscribers still have work with what that one brought.
 const LEISURE_MS: Millis = 200;
+/// As long as a subscriber's socket is full it goes on waiting, but no longer than so
+/// long after the last large turn: one that never reads is none of its business.
+const LEISURE_MAX_MS: Millis = 2_000;
 /// Entities that it catches up with in one turn, while nobody waits for it.
 const CATCH_UP: u64 = 512;
 /// And while somebody does; with half as many again as the turn brought, so that it
@@ -128,6 +131,8 @@ struct Lag {
     records: u64,
     /// When it may go on, if nobody waits for it.
     from: Millis,
+    /// Until when that may be put off.
+    latest: Millis,
     /// It comes near to its limit, where room has to be known exactly.
     is_urgent: bool,
 }
@@ -424,7 +429,21 @@ impl Image {
         let marker = table.marker();
         // Nothing is newer, so that it is found at once.
         while !table.marker_seek(marker, self.revision, usize::MAX) {}
-        self.lag = Some(Lag { marker, records: 0, from: now + LEISURE_MS, is_urgent: false });
+        let (from, latest) = (now + LEISURE_MS, now + LEISURE_MAX_MS);
+        self.lag = Some(Lag { marker, records: 0, from, latest, is_urgent: false });
+    }
+
+    /// Would it go on catching up now, though it could as well later?
+    pub(crate) fn can_wait(&self, now: Millis) -> bool {
+        let waits = |lag: &Lag| !lag.is_urgent && lag.from <= now && now < lag.latest;
+        !self.is_wanted && self.lag.as_ref().is_some_and(waits)
+    }
+
+    /// Others need the processors more.
+    pub(crate) fn put_off(&mut self, now: Millis) {
+        if let Some(lag) = &mut self.lag {
+            lag.from = (now + LEISURE_MS).min(lag.latest);
+        }
     }
 
     /// Goes on in the modification order from where it stopped. True: it is up to
@@ -432,7 +451,7 @@ impl Image {
     fn catch_up(&mut self, table: &mut Table, came: u64, now: Millis) -> bool {
         let Some(lag) = &mut self.lag else { return false };
         if came > LARGE_TURN {
-            lag.from = now + LEISURE_MS;
+            (lag.from, lag.latest) = (now + LEISURE_MS, now + LEISURE_MAX_MS);
         }
         // What is staged isn't committed, and stands in the table all the same.
         if table.is_staging() {

@@ -30,13 +30,14 @@ use rustix::time::{ClockId, clock_gettime};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-const PARTS: [&str; 6] = ["small", "table", "order", "replica", "lookup", "flush"];
+const PARTS: [&str; 7] = ["small", "table", "many", "order", "replica", "lookup", "flush"];
 
 fn main() -> Result<()> {
     if let Some(part) = std::env::args().nth(1) {
         return match part.as_str() {
             "small" => small(),
             "table" => table(),
+            "many" => many(),
             "order" => order(),
             "replica" => replica(),
             "lookup" => lookup(),
@@ -290,6 +291,24 @@ fn table() -> Result<()> {
     let took = apply_all(&mut table, admin, &again, &mut Silent);
     print("table: add again (tombstones), random", took, 500_000);
     print_bytes("table: then resident", resident()? - before, routes.len());
+    Ok(())
+}
+
+fn many() -> Result<()> {
+    let mut routes = routes(0)?;
+    let changes: Vec<Change> = routes.iter().map(change).collect();
+    let (mut table, admin) = new_table()?;
+    apply_all(&mut table, admin, &changes, &mut Silent);
+    drop(changes);
+    for round in 0..8 {
+        routes.iter_mut().for_each(|(prefix, hop)| {
+            *hop = next_hop(["more", "other"][round % 2], *prefix, round as u64);
+        });
+        Random(4 + round as u64).shuffle(&mut routes);
+        let changes: Vec<Change> = routes.iter().map(change).collect();
+        let took = apply_many(&mut table, admin, &changes, &mut Silent);
+        print("table: apply many, changed, random", took, changes.len());
+    }
     Ok(())
 }
 

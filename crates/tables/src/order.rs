@@ -278,23 +278,23 @@ impl<M: Copy + Default> List<M> {
         Revision(self.node(Ref::new(column_of(kind), at)).revision())
     }
 
-    /// Reads an entity's node, so that it is at hand; what comes out means
-    /// nothing.
+    /// Asks for an entity's node.
     #[inline]
-    pub(crate) fn touch(&self, kind: EntityKind, at: u32) -> u32 {
-        self.columns[column_of(kind) as usize].get(at).node.next
+    pub(crate) fn prefetch(&self, kind: EntityKind, at: u32) {
+        rtm_prefetch::read(self.columns[column_of(kind) as usize].get(at));
     }
 
-    /// Reads the nodes around an entity's, where these are entities, too.
+    /// Asks for the nodes around an entity's, where these are entities, too.
     #[inline]
-    pub(crate) fn touch_around(&self, kind: EntityKind, at: u32) -> u32 {
+    pub(crate) fn prefetch_around(&self, kind: EntityKind, at: u32) {
         let Node { prev, next, .. } = self.columns[column_of(kind) as usize].get(at).node;
-        let touch = |at: u32| {
+        for at in [prev, next] {
             let at = Ref(at.wrapping_sub(1));
             let column = self.columns.get(at.tag() as usize);
-            column.and_then(|column| column.try_get(at.number())).map_or(0, |live| live.node.next)
-        };
-        touch(prev) ^ touch(next)
+            if let Some(live) = column.and_then(|column| column.try_get(at.number())) {
+                rtm_prefetch::read(live);
+            }
+        }
     }
 
     /// The table's own beside an entity's node, to be changed.

@@ -16,12 +16,15 @@ use crate::wakeup::ClientToken;
 /// What is read at once: a session takes less than 32 KiB at a time.
 pub(super) const READ_BYTES: usize = 64 * 1024;
 
-/// What one client may give in one turn: some hundred changes, so that a
-/// client that floods leaves room for others.
+/// What one client may give before others have their turn of reading: some
+/// hundred changes, so that a client that floods leaves room for others.
 const READ_SHARE: usize = 64 * 1024;
 
 /// What is written to one client in one turn.
 const WRITE_SHARE: usize = 128 * 1024;
+/// And while single changes come: whoever is given a snapshot works on its share for a
+/// while, on a processor that a change's subscribers may wait for.
+const WRITE_SHARE_LIVE: usize = 32 * 1024;
 
 /// Entities looked at for one client in one turn, while it catches up.
 const FILL: usize = 512;
@@ -44,9 +47,14 @@ impl Clients {
         while let Some(token) = self.readable.pop_front() {
             if let Some(client) = get(&mut self.slots, token) {
                 client.queued.readable = false;
-                self.read(token, core);
+                let more = self.read(token, core);
                 self.watch(token);
                 self.arm(token);
+                if more {
+                    // Behind all others; while nobody else has anything, a
+                    // stream may use up the turn.
+                    self.queue_readable(token);
+                }
             }
             if Instant::now() >= until {
                 return !self.readable.is_empty();
@@ -55,13 +63,14 @@ impl Clients {
         false
     }
 
-    fn read(&mut self, token: ClientToken, core: &mut Core) {
+    /// Reads a client's share. True: it was used up, and there may be more.
+    fn read(&mut self, token: ClientToken, core: &mut Core) -> bool {
         let mut share = READ_SHARE;
         loop {
             let mut buffer = std::mem::take(&mut self.buffer);
             let Some(client) = get(&mut self.slots, token) else {
                 self.buffer = buffer;
-                return;
+                return false;
             };
             let limit = client.session.read_limit().min(buffer.len());
             let stopped = client.paused || client.input_ended || client.closing.is_some();
@@ -89,9 +98,9 @@ impl Clients {
                     if let Some(client) = get(&mut self.slots, token) {
                         client.flow.overruns += 1;
                     }
-                    return;
+                    return true;
                 }
-                _ => return,
+                _ => return false,
             }
         }
     }
@@ -309,10 +318,11 @@ impl Clients {
         bulk: Option<Duration>,
     ) -> bool {
         let mut late = false;
+        let share = if bulk.is_some() { WRITE_SHARE_LIVE } else { WRITE_SHARE };
         while let Some(token) = self.ready.pop_front() {
             if let Some(client) = get(&mut self.slots, token) {
                 client.queued.ready = false;
-                self.send(token, core);
+                self.send(token, share, core);
             }
             if Instant::now() >= until {
                 late = !self.ready.is_empty();
@@ -324,7 +334,7 @@ impl Clients {
             let Some(token) = self.answers.pop_front() else { break };
             if let Some(client) = get(&mut self.slots, token) {
                 client.queued.answers = false;
-                self.send(token, core);
+                self.send(token, share, core);
             }
         }
         let bulk_until = bulk.map_or(until, |bulk| Instant::now() + bulk);
@@ -337,16 +347,16 @@ impl Clients {
             let Some(token) = self.bulk.pop_front() else { break };
             if let Some(client) = get(&mut self.slots, token) {
                 client.queued.bulk = false;
-                self.send(token, core);
+                self.send(token, share, core);
             }
         }
         late
     }
 
-    fn send(&mut self, token: ClientToken, core: &mut Core) {
+    fn send(&mut self, token: ClientToken, share: usize, core: &mut Core) {
         self.signal(token);
         let Some(client) = get(&mut self.slots, token) else { return };
-        let sent = write(client, core);
+        let sent = write(client, share, core);
         let finished = client.session.is_finished();
         match sent {
             Sent::Gone => {
@@ -383,8 +393,7 @@ impl Clients {
 }
 
 /// Writes what the session has, up to its share.
-fn write(client: &mut Client, core: &mut Core) -> Sent {
-    let mut share = WRITE_SHARE;
+fn write(client: &mut Client, mut share: usize, core: &mut Core) -> Sent {
     loop {
         client.session.fill(&mut core.hub, &mut core.table, FILL);
         let slices = client.session.slices(&core.hub, share);

@@ -401,10 +401,16 @@ impl Clients {
             let hopeless = event.is_hung_up() && stopped;
             if hopeless || event.is_error() {
                 self.ended.push(token);
-            } else if !std::mem::replace(&mut client.queued.readable, true) {
-                self.readable.push_back(token);
+            } else {
+                self.queue_readable(token);
             }
         }
+    }
+
+    /// Has a subscriber more to take than its socket holds?
+    pub(crate) fn are_behind(&self) -> bool {
+        let mut all = self.slots.iter().filter_map(|slot| slot.client.as_ref());
+        all.any(|client| client.follows && client.blocked)
     }
 
     /// The hub named it: it has records to send.

@@ -250,7 +250,7 @@ impl Clients {
         }
     }
 
-    fn queue_readable(&mut self, token: ClientToken) {
+    pub(super) fn queue_readable(&mut self, token: ClientToken) {
         let Some(client) = get(&mut self.slots, token) else { return };
         if !std::mem::replace(&mut client.queued.readable, true) {
             self.readable.push_back(token);

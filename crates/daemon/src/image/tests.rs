@@ -209,7 +209,16 @@ fn while_nobody_has_it_a_large_turn_leaves_it_behind() {
     assert!(!world.image.has_work(&world.table, world.now));
     assert_eq!(world.image.poll_timeout(&world.table), Some(world.now + LEISURE_MS));
     assert!(!world.turn());
+    // It may be put off as often as others need the processors, but not for ever.
+    let since = world.now;
     world.now += LEISURE_MS;
+    while world.image.can_wait(world.now) {
+        assert!(world.image.has_work(&world.table, world.now));
+        world.image.put_off(world.now);
+        assert!(!world.image.has_work(&world.table, world.now) && !world.turn());
+        world.now += LEISURE_MS;
+    }
+    assert!((LEISURE_MAX_MS..LEISURE_MAX_MS + LEISURE_MS).contains(&(world.now - since)));
     assert!(world.image.has_work(&world.table, world.now));
     let turns = |world: &mut World| (1..100).find(|_| world.turn()).unwrap();
     assert!(turns(&mut world) > 1, "in slices");

@@ -94,10 +94,11 @@ impl<'a> Node<'a> {
         usize::from(self.short(0) >> 8)
     }
 
-    /// Reads both lines of its head.
+    /// Asks for both lines of its head.
     #[inline]
-    pub(super) fn touch(self) -> u32 {
-        self.head[0] ^ self.head[LINE]
+    pub(super) fn prefetch(self) {
+        rtm_prefetch::read(&self.head[0]);
+        rtm_prefetch::read(&self.head[LINE]);
     }
 
     /// Is this position taken?
@@ -208,9 +209,9 @@ impl Nodes {
 
     /// The word at a place.
     #[inline]
-    pub(super) fn at(&self, Spot { at, word }: Spot) -> u32 {
+    pub(super) fn at(&self, Spot { at, word }: Spot) -> &u32 {
         let chunk = &self.chunks[at as usize / CHUNK];
-        chunk.words[chunk.skew + at as usize % CHUNK * LINE + word as usize]
+        &chunk.words[chunk.skew + at as usize % CHUNK * LINE + word as usize]
     }
 
     #[inline]

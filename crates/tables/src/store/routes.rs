@@ -131,6 +131,12 @@ impl<A: Address> Routes<A> {
         &self.entries[at]
     }
 
+    /// Asks for an entry.
+    #[inline]
+    pub(crate) fn prefetch(&self, at: u32) {
+        rtm_prefetch::read(&self.entries[at]);
+    }
+
     /// One more than the highest number in use.
     pub(crate) fn end(&self) -> u32 {
         self.entries.end()
@@ -164,15 +170,12 @@ impl<A: Address> Routes<A> {
         self.exact(*self.tables.get(&table)?, prefix)
     }
 
-    /// Is this (still) the first entry of a table and prefix? Only of one that
-    /// is present, which costs one look at it; what isn't is looked for.
+    /// Is this (still) the first entry of a table and prefix? One look at it: a
+    /// number that is free has no table.
     #[inline]
     pub(crate) fn is_first(&self, at: u32, table: u32, prefix: (u128, u8)) -> bool {
         let entry = &self.entries[at];
-        entry.value().is_present()
-            && !entry.is_behind()
-            && entry.key().table == table
-            && entry.prefix() == prefix
+        !entry.is_behind() && entry.key().table == table && entry.prefix() == prefix
     }
 
     #[inline]
@@ -255,9 +258,7 @@ impl<A: Address> Routes<A> {
     /// whether it is that key's or another's.
     ///
     /// All go a step before any goes the next one, and a step is cut where it
-    /// has to wait for memory. The processor looks a few hundred instructions
-    /// ahead: in loops of a few instructions it meets the reads of all walks at
-    /// once, in loops of a whole step those of five.
+    /// would have to wait for memory: what the next part reads is asked for.
     pub(crate) fn walk_many(&self, keys: &[Key], found: &mut [u32]) {
         let mut table = None;
         let mut walking = [0_u8; WALK_MANY];
@@ -279,13 +280,15 @@ impl<A: Address> Routes<A> {
                 }
             }
             while count > 0 {
-                let nodes = walking[..count].iter().map(|&index| found[usize::from(index)]);
-                black_box(nodes.fold(0, |sum, node| sum ^ self.tries.touch(node)));
+                for &index in &walking[..count] {
+                    self.tries.prefetch(found[usize::from(index)]);
+                }
                 let mut aimed = 0;
                 for at in 0..count {
                     let index = walking[at];
                     let node = std::mem::replace(&mut found[usize::from(index)], NOT_FOUND);
                     if let Some(spot) = self.tries.aim(node, keys[usize::from(index)].prefix) {
+                        self.tries.prefetch_spot(spot);
                         (walking[aimed], spots[aimed]) = (index, spot);
                         aimed += 1;
                     }

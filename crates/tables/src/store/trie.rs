@@ -135,10 +135,10 @@ impl Tries {
         root.0 | NODE
     }
 
-    /// Reads what a step from a node begins with; what comes out means nothing.
+    /// Asks for what a step from a node begins with.
     #[inline]
-    pub(crate) fn touch(&self, node: u32) -> u32 {
-        self.nodes.get(node & !NODE).touch()
+    pub(crate) fn prefetch(&self, node: u32) {
+        self.nodes.get(node & !NODE).prefetch();
     }
 
     /// One step of a walk from a node (a word that [`is_node`]) towards a
@@ -159,7 +159,13 @@ impl Tries {
     /// prefix if the prefix is there.
     #[inline]
     pub(crate) fn hit(&self, spot: Spot) -> u32 {
-        self.nodes.at(spot)
+        *self.nodes.at(spot)
+    }
+
+    /// Asks for the word.
+    #[inline]
+    pub(crate) fn prefetch_spot(&self, spot: Spot) {
+        rtm_prefetch::read(self.nodes.at(spot));
     }
 
     /// Both halves.

@@ -7,7 +7,8 @@
 //! two neighbours of that, the groups of before and after. One after the other
 //! they are nearly all that the change costs. So [`Table::apply_many`] goes the
 //! same way for a batch of changes in step, a level at a time, changing
-//! nothing, and the processor has as many of these reads under way as it can.
+//! nothing, and asks for what each will read next ([`rtm_prefetch`]): the processor has
+//! as many of these under way as it can.
 //!
 //! What was found is kept as a hint. A change of the same batch may make it
 //! wrong, so it is compared with the entry that it names before it is used.
@@ -15,8 +16,6 @@
 //! Changes that come in the order of their prefixes, as files have them, find
 //! their way in the cache anyway: only their next hops, which are in no order, are
 //! looked at ahead.
-
-use std::hint::black_box;
 
 use rtm_model::{Change, Family, Hops, RouteSpec, TABLE_MAIN};
 
@@ -26,8 +25,8 @@ use crate::record::RecordSink;
 use crate::store::entry::Key;
 use crate::store::routes::NOT_FOUND;
 
-/// Changes that are looked at together: enough to keep every load that the
-/// processor can have under way busy, few enough for the first-level cache to
+/// Changes that are looked at together: enough to have as much under way as the
+/// processor can, few enough for the first-level cache to
 /// hold what they find.
 const BATCH: usize = 64;
 
@@ -61,7 +60,10 @@ impl Table {
             self.look_ahead(batch);
             for (index, change) in batch.iter().enumerate() {
                 self.hint = self.ahead.hints.get(index).copied().flatten();
-                let result = self.apply(source, change, out);
+                let result = match self.apply_in_place(source, change, out) {
+                    Some(applied) => Ok(applied),
+                    None => self.apply(source, change, out),
+                };
                 self.hint = None;
                 if !came(change, result) {
                     return;
@@ -76,41 +78,34 @@ impl Table {
             return;
         }
         if is_in_order(batch) {
-            return self.touch_hops(batch);
+            return self.prefetch_hops(batch);
         }
         let mut ahead = std::mem::take(&mut self.ahead);
         ahead.find(self, batch);
-        self.touch(&ahead.hints, batch);
+        self.prefetch(&ahead.hints, batch);
         self.ahead = ahead;
     }
 
-    /// Reads what changes of these entries will read: in loops so small that the
-    /// processor, which looks a few hundred instructions ahead, meets the reads
-    /// of many turns of them at once.
-    fn touch(&self, hints: &[Option<RouteNo>], batch: &[Change]) {
-        let mut sum = 0;
+    /// Asks for what changes of these entries will read: first for all that is known,
+    /// then for what that tells.
+    fn prefetch(&self, hints: &[Option<RouteNo>], batch: &[Change]) {
         for no in hints.iter().flatten() {
-            sum ^= self.store.value(*no).group;
-            sum ^= self.order.routes.touch(no.kind(), no.at());
+            self.store.prefetch(*no);
+            self.order.routes.prefetch(no.kind(), no.at());
         }
+        self.prefetch_hops(batch);
         for no in hints.iter().flatten() {
-            sum ^= self.order.routes.touch_around(no.kind(), no.at());
+            self.order.routes.prefetch_around(no.kind(), no.at());
+            self.shared.prefetch_group(self.store.value(*no).group);
         }
-        for no in hints.iter().flatten() {
-            sum ^= self.shared.touch_group(self.store.value(*no).group);
-        }
-        black_box(sum);
-        self.touch_hops(batch);
     }
 
-    fn touch_hops(&self, batch: &[Change]) {
-        let mut sum = 0;
+    fn prefetch_hops(&self, batch: &[Change]) {
         for change in batch {
             if let Change::Route(_, RouteSpec { hops: Hops::One(hop), .. }) = change {
-                sum ^= self.touch_hop(hop);
+                self.prefetch_hop(hop);
             }
         }
-        black_box(sum);
     }
 }
 

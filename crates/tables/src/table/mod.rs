@@ -8,6 +8,7 @@
 //!   shared           links and groups by name and content, and their users
 //!   candidates       the source's candidate is set or withdrawn, the key's winner elected
 //!   open             what was touched, and how to undo it
+//!   in_place         most of a stream: a route that is there gets another next hop
 //! commit
 //!   open             touched entities that differ from before become records:
 //!                    digests, modification order, one revision for all
@@ -36,6 +37,7 @@
 mod ahead;
 mod candidates;
 mod error;
+mod in_place;
 mod listing;
 mod open;
 mod parties;
@@ -45,6 +47,8 @@ mod stage;
 mod sweep;
 mod verbs;
 mod walk;
+
+use std::collections::VecDeque;
 
 use rtm_model::{
     Change, Digest, DigestKey, Digester, Digests, EntityKind, Route, RouteKey, RouteValue,
@@ -143,6 +147,8 @@ pub struct Table {
     stage: Option<Stage>,
     sweeps: Vec<Sweep>,
     ruins: Vec<Ruin>,
+    /// Entries without candidates that keep their place for a while.
+    lingering: VecDeque<RouteNo>,
     /// Room for what a source has under the key of the change at hand.
     own: Vec<Own>,
     ahead: Ahead,
@@ -169,6 +175,7 @@ impl Table {
             stage: None,
             sweeps: Vec::new(),
             ruins: Vec::new(),
+            lingering: VecDeque::new(),
             own: Vec::new(),
             ahead: Ahead::default(),
             hint: None,
@@ -222,6 +229,7 @@ impl Table {
                 + self.order.bytes()
                 + self.losers.bytes()
                 + self.shared.bytes()
+                + self.lingering.capacity() * size_of::<RouteNo>()
                 + self.open.bytes_held(),
         }
     }
@@ -242,8 +250,13 @@ impl Table {
     /// The next key that any source has a candidate for, in the cursor's range
     /// and order: also keys whose candidates are never used (distance 255).
     pub fn next_candidate_key(&self, cursor: &mut RouteCursor) -> Option<RouteKey> {
-        let (family, at) = self.store.next_entry(cursor, true)?;
-        Some(self.store.route_key(RouteNo::new(family, at)))
+        loop {
+            let (family, at) = self.store.next_entry(cursor, true)?;
+            let no = RouteNo::new(family, at);
+            if self.has_offers(no) {
+                return Some(self.store.route_key(no));
+            }
+        }
     }
 
     /// The next winner with its source, in the cursor's range and order.
@@ -303,6 +316,7 @@ impl Table {
             self.sweep_leftovers();
             self.shared.routes_flushed();
             let store = &mut self.store;
+            self.lingering.clear();
             self.ruins.push(Ruin::Routes4(std::mem::take(&mut store.routes4)));
             self.ruins.push(Ruin::Routes6(std::mem::take(&mut store.routes6)));
             self.ruins.push(Ruin::Attrs(std::mem::take(&mut store.attrs)));

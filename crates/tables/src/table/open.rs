@@ -434,9 +434,14 @@ impl Table {
             old = &old_room;
         }
         let kind = no.kind();
-        let digest = &mut settling.digests.routes;
+        // Side by side: each is one long chain of steps that wait for each other.
+        let hash = |value: Value, bytes| match value.is_present() {
+            true => self.digester.hash(kind, bytes),
+            false => 0,
+        };
+        let (came, went) = (hash(after, new), hash(before, old));
+        settling.digests.routes.add(came.wrapping_sub(went));
         let (op, body) = if after.is_present() {
-            digest.add(self.digester.hash(kind, new));
             self.order.routes.changed(kind, no.at(), settling.revision, || &new[..key_len]);
             (RecordOp::Set, new)
         } else {
@@ -444,9 +449,7 @@ impl Table {
             self.order.routes.gone(kind, no.at(), settling.revision, key);
             (RecordOp::Delete, key)
         };
-        if before.is_present() {
-            digest.remove(self.digester.hash(kind, old));
-        } else {
+        if !before.is_present() {
             old = &[];
         }
         settling.emit(out, op, kind, body, old);

@@ -108,10 +108,12 @@ impl Shared {
         if entry.flush == self.neighbour_flushes { entry.neighbours } else { 0 }
     }
 
-    /// Reads who holds a group, so that it is at hand.
+    /// Asks for who holds a group.
     #[inline]
-    pub(super) fn touch_group(&self, id: u32) -> u32 {
-        self.groups.get(id as usize).map_or(0, |group| group.users)
+    pub(super) fn prefetch_group(&self, id: u32) {
+        if let Some(group) = self.groups.get(id as usize) {
+            rtm_prefetch::read(group);
+        }
     }
 
     /// Does nothing hold this group?
@@ -156,6 +158,18 @@ impl Shared {
             hasher.write_u64(link | weight << 32 | flags << 48 | family << 56);
         }
         hasher.finish()
+    }
+
+    /// The anonymous group of one next hop, which has this hash.
+    #[inline]
+    fn find_only(&self, hash: u64, only: &NextHop) -> Option<u32> {
+        self.interned.find(hash, |id| self.groups[id as usize].only.as_ref() == Some(only))
+    }
+
+    /// Would this group be looked at again if one user less held it?
+    #[inline]
+    pub(super) fn is_last_use(&self, id: u32) -> bool {
+        id != 0 && self.groups[id as usize].named.is_none() && self.users(id) <= 1
     }
 
     /// Bytes taken from the allocator, about.
@@ -226,13 +240,26 @@ impl Table {
         Ok(NextHop { gateway: hop.gateway, link, weight: hop.weight, flags: hop.flags })
     }
 
-    /// Reads what interning this next hop will read.
+    /// The group of one next hop, if it exists.
     #[inline]
-    pub(super) fn touch_hop(&self, hop: &HopSpec) -> u32 {
+    pub(super) fn find_group(&self, hop: &HopSpec) -> Option<GroupId> {
+        let link = match hop.link {
+            None => None,
+            Some(link) => Some(self.find_link(link)?),
+        };
+        let hop = NextHop { gateway: hop.gateway, link, weight: hop.weight, flags: hop.flags };
+        let hash = self.shared.hash(std::slice::from_ref(&hop));
+        self.shared.find_only(hash, &hop).map(GroupId)
+    }
+
+    /// Asks for what interning this next hop will read.
+    #[inline]
+    pub(super) fn prefetch_hop(&self, hop: &HopSpec) {
         let link = hop.link.and_then(|link| self.find_link(link));
         let hop = NextHop { gateway: hop.gateway, link, weight: hop.weight, flags: hop.flags };
-        let found = self.shared.interned.likely(self.shared.hash(&[hop]));
-        found.map_or(0, |id| self.shared.touch_group(id))
+        if let Some(id) = self.shared.interned.likely(self.shared.hash(&[hop])) {
+            self.shared.prefetch_group(id);
+        }
     }
 
     /// Appends next hops as the tables have them; links that don't exist are
@@ -253,10 +280,7 @@ impl Table {
     pub(super) fn intern(&mut self, hops: &[NextHop]) -> GroupId {
         let hash = self.shared.hash(hops);
         let found = match hops {
-            [only] => self
-                .shared
-                .interned
-                .find(hash, |id| self.shared.groups[id as usize].only.as_ref() == Some(only)),
+            [only] => self.shared.find_only(hash, only),
             _ => self.shared.interned.find(hash, |id| {
                 self.store.group(GroupId(id)).is_some_and(|group| group.hops == hops)
             }),

@@ -23,7 +23,8 @@ use rtm_model::{
 };
 
 use super::candidates::RouteNo;
-use super::{ChangeError, SourceId, Table};
+use super::{ChangeError, SourceId, SourceSpec, Table};
+use crate::store::attrs::NO_ATTRS;
 use crate::store::entry::{Place, Value};
 
 /// `rtm_scope` numbers (linux/rtnetlink.h).
@@ -84,13 +85,7 @@ impl Table {
         }
         check_hops(family, spec.hops.as_slice())?;
         let key = key_of(spec);
-        let metric = match (family, spec.metric) {
-            (Family::V4, metric) => metric.unwrap_or(0),
-            // The kernel's own routes have it: who names the ordinal means it.
-            (Family::V6, Some(0)) if spec.ordinal.is_some() => 0,
-            (Family::V6, None | Some(0)) => METRIC_V6,
-            (Family::V6, Some(metric)) => metric,
-        };
+        let metric = metric_of(spec);
         let key = RouteKey { metric, ..key };
         let mut own = std::mem::take(&mut self.own);
         self.own(source, &key, Some(metric), spec.ordinal, &mut own);
@@ -116,7 +111,7 @@ impl Table {
         key: &RouteKey,
         own: &[Own],
     ) -> Result<(), ChangeError> {
-        let (family, metric) = (key.prefix.family(), key.metric);
+        let metric = key.metric;
         let mut make_room = false;
         let ordinal = match (verb, own.first(), own.last()) {
             (Verb::Add, Some(_), _) => return Err(ChangeError::Exists),
@@ -138,16 +133,8 @@ impl Table {
         };
         let GroupId(group) = self.group_of(source, &spec.hops)?;
         let owner = self.source_spec(source).ok_or(ChangeError::NoSource)?;
-        let protocol = spec.protocol.unwrap_or(owner.protocol);
-        let distance = spec.distance.unwrap_or_else(|| owner.distances.distance(protocol));
-        let value = Value {
-            group,
-            attrs: self.store.attrs.acquire(&spec.attrs),
-            kind: kind as u8,
-            protocol,
-            scope: spec.scope.unwrap_or_else(|| scope_of(family, kind, &spec.hops)),
-            distance,
-        };
+        let value = value_of(spec, kind, owner, group);
+        let value = Value { attrs: self.store.attrs.acquire(&spec.attrs), ..value };
         let target = (spec.tos, metric, ordinal);
         if let Err(error) = self
             .check_twin(verb, spec, own, target, value)
@@ -402,8 +389,33 @@ fn fits(place: Place, tos: u8, metric: Option<u32>, ordinal: Option<u16>) -> boo
         && ordinal.is_none_or(|ordinal| ordinal == place.2)
 }
 
+/// The metric under which a spec sets a route.
+pub(super) fn metric_of(spec: &RouteSpec) -> u32 {
+    match (spec.prefix.family(), spec.metric) {
+        (Family::V4, metric) => metric.unwrap_or(0),
+        // The kernel's own routes have it: who names the ordinal means it.
+        (Family::V6, Some(0)) if spec.ordinal.is_some() => 0,
+        (Family::V6, None | Some(0)) => METRIC_V6,
+        (Family::V6, Some(metric)) => metric,
+    }
+}
+
+/// The value that a spec gives a route of its source, but for the attributes.
+pub(super) fn value_of(spec: &RouteSpec, kind: RouteType, owner: &SourceSpec, group: u32) -> Value {
+    let protocol = spec.protocol.unwrap_or(owner.protocol);
+    let scope = || scope_of(spec.prefix.family(), kind, &spec.hops);
+    Value {
+        group,
+        attrs: NO_ATTRS,
+        kind: kind as u8,
+        protocol,
+        scope: spec.scope.unwrap_or_else(scope),
+        distance: spec.distance.unwrap_or_else(|| owner.distances.distance(protocol)),
+    }
+}
+
 /// The key that a spec names, but for metric and ordinal.
-fn key_of(spec: &RouteSpec) -> RouteKey {
+pub(super) fn key_of(spec: &RouteSpec) -> RouteKey {
     let table = if spec.table == 0 { TABLE_MAIN } else { spec.table };
     RouteKey { table, prefix: spec.prefix, tos: spec.tos, metric: 0, ordinal: 0 }
 }
