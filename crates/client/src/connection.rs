@@ -1,8 +1,8 @@
-//! One connection to a daemon: a non-blocking stream, over a Unix socket or
-//! TCP.
+//! One connection to a daemon: a stream over a Unix socket or TCP.
 //!
-//! Nothing here waits but [`Connection::open`] and [`wait`]; who has a loop of
-//! its own uses [`Connection::start`] and the descriptor.
+//! Nothing here waits but [`Connection::open`], [`wait`] and the read with which a
+//! blocking follower waits; who has a loop of its own uses [`Connection::start`]
+//! and the descriptor.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -10,14 +10,22 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use ipc::descriptors::Received;
 use ipc::{Errno, SystemError, errno_text, tcp, unix};
 use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::net::sockopt;
+use rustix::net::sockopt::{self, Timeout};
+use rustix::net::{RecvFlags, SendFlags};
 
 use crate::address::{Address, AddressError};
 
 /// How long [`Connection::open`] tries where nothing else is said.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Shorter waits are not a read's ([`Connection::read_waiting`]), whose time the kernel
+/// counts in ticks of up to 10 ms.
+const WAIT_LEAST: Duration = Duration::from_millis(250);
+/// The longest that a read waits at a time. With a time set, any signal ends the wait.
+const WAIT_MOST: Duration = Duration::from_secs(3600);
 
 /// Why there is no connection.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -101,16 +109,24 @@ pub enum Read {
     End,
 }
 
-/// A connected (or connecting) non-blocking stream.
+/// A connected (or connecting) stream, none of whose calls waits.
 #[derive(Debug)]
 pub struct Connection {
     fd: OwnedFd,
     address: Address,
     /// A TCP connect under way, and to whom.
     connecting: Option<SocketAddr>,
+    /// A read may wait: the socket is this process's alone, and a Unix one.
+    waits: bool,
+    /// How long a read that waits does so (`SO_RCVTIMEO`), once that is set.
+    patience: Option<Duration>,
 }
 
 impl Connection {
+    fn new(fd: OwnedFd, address: Address, connecting: Option<SocketAddr>) -> Connection {
+        Connection { fd, address, connecting, waits: false, patience: None }
+    }
+
     /// Connects and waits for it, at most `timeout`.
     ///
     /// # Errors
@@ -153,7 +169,9 @@ impl Connection {
             Address::Unix(path) => {
                 let fd = unix::connect_nonblocking(path.as_path(), unix::Kind::Stream)
                     .map_err(|error| unix_error(address, error))?;
-                Ok(Connection { fd, address: address.clone(), connecting: None })
+                // No call of ours relies on the mode but one, which is to wait.
+                let waits = rustix::io::ioctl_fionbio(&fd, false).is_ok();
+                Ok(Connection { waits, ..Connection::new(fd, address.clone(), None) })
             }
             Address::Tcp(_, addresses) => {
                 let mut last = None;
@@ -163,8 +181,7 @@ impl Connection {
                             // A failure of either costs speed, not the connection.
                             let _ = sockopt::set_tcp_nodelay(&fd, true);
                             let _ = tcp::set_keepalive(&fd, Some(tcp::Keepalive::default()));
-                            let address = address.clone();
-                            return Ok(Connection { fd, address, connecting: Some(to) });
+                            return Ok(Connection::new(fd, address.clone(), Some(to)));
                         }
                         Err(error) => last = Some(tcp_error(address, error)),
                     }
@@ -187,7 +204,7 @@ impl Connection {
             address: address.clone(),
             error: SystemError::new("ioctl(FIONBIO)", &address, errno),
         })?;
-        Ok(Connection { fd, address, connecting: None })
+        Ok(Connection::new(fd, address, None))
     }
 
     /// Is the connect still under way? Then wait until the descriptor is
@@ -227,28 +244,80 @@ impl Connection {
         descriptors: &mut VecDeque<OwnedFd>,
     ) -> Result<Read, SystemError> {
         if let Address::Unix(_) = self.address {
-            return match ipc::descriptors::receive(&self.fd, buffer, 1) {
-                Ok(received) if received.bytes == 0 => Ok(Read::End),
-                Ok(received) => {
-                    descriptors.extend(received.descriptors);
-                    Ok(Read::Bytes(received.bytes))
-                }
-                Err(error) => match error.errno() {
-                    Errno::AGAIN => Ok(Read::Nothing),
-                    Errno::CONNRESET => Ok(Read::End),
-                    errno => Err(SystemError::new("recvmsg", &self.address, errno)),
-                },
-            };
+            let received = ipc::descriptors::try_receive(&self.fd, buffer, 1);
+            return self.received(received, descriptors);
         }
         loop {
-            return match rustix::io::read(&self.fd, &mut *buffer) {
-                Ok(0) => Ok(Read::End),
-                Ok(count) => Ok(Read::Bytes(count)),
-                Err(Errno::INTR) => continue,
-                Err(Errno::AGAIN) => Ok(Read::Nothing),
-                Err(Errno::CONNRESET) => Ok(Read::End),
-                Err(errno) => Err(SystemError::new("read", &self.address, errno)),
+            match rustix::net::recv(&self.fd, &mut *buffer, RecvFlags::DONTWAIT) {
+                Err(Errno::INTR) => {}
+                received => return self.plain(received.map(|(_, count)| count)),
+            }
+        }
+    }
+
+    fn received(
+        &self,
+        received: Result<Received, ipc::descriptors::Error>,
+        descriptors: &mut VecDeque<OwnedFd>,
+    ) -> Result<Read, SystemError> {
+        match received {
+            Ok(received) if received.bytes == 0 => Ok(Read::End),
+            Ok(received) => {
+                descriptors.extend(received.descriptors);
+                Ok(Read::Bytes(received.bytes))
+            }
+            Err(error) => match error.errno() {
+                Errno::AGAIN => Ok(Read::Nothing),
+                Errno::CONNRESET => Ok(Read::End),
+                errno => Err(SystemError::new("recvmsg", &self.address, errno)),
+            },
+        }
+    }
+
+    /// Can [`Connection::read_waiting`] wait so long? Only on a Unix socket of this
+    /// process's own, and not for a moment: the kernel's time for it is coarse.
+    pub(crate) fn can_wait(&self, at_most: Option<Duration>) -> bool {
+        self.waits && at_most.is_none_or(|at_most| at_most >= WAIT_LEAST)
+    }
+
+    /// As [`Connection::read`], but waits for something to come: one call where a
+    /// `poll` and a read would be two. [`Read::Nothing`]: at least half of the time
+    /// has passed; `None`: a signal was caught. Who expects no descriptors gives no
+    /// place for them, and would lose them.
+    pub(crate) fn read_waiting(
+        &mut self,
+        buffer: &mut [u8],
+        descriptors: Option<&mut VecDeque<OwnedFd>>,
+        at_most: Option<Duration>,
+    ) -> Result<Option<Read>, SystemError> {
+        // Powers of two: who counts down to a time doesn't set it at each call.
+        let at_most = at_most.unwrap_or(WAIT_MOST).min(WAIT_MOST);
+        let patience = Duration::from_millis(1 << at_most.as_millis().max(1).ilog2());
+        if self.patience != Some(patience) {
+            let set = sockopt::set_socket_timeout(&self.fd, Timeout::Recv, Some(patience));
+            set.map_err(|errno| SystemError::new("setsockopt(SO_RCVTIMEO)", &self.address, errno))?;
+            self.patience = Some(patience);
+        }
+        let Some(descriptors) = descriptors else {
+            // Fewer words for the kernel to copy and look at.
+            return match rustix::net::recv(&self.fd, &mut *buffer, RecvFlags::empty()) {
+                Err(Errno::INTR) => Ok(None),
+                received => self.plain(received.map(|(_, count)| count)).map(Some),
             };
+        };
+        let received = ipc::descriptors::receive_interruptible(&self.fd, buffer, 1);
+        if received.as_ref().is_err_and(|error| error.errno() == Errno::INTR) {
+            return Ok(None);
+        }
+        self.received(received, descriptors).map(Some)
+    }
+
+    fn plain(&self, received: Result<usize, Errno>) -> Result<Read, SystemError> {
+        match received {
+            Ok(0) | Err(Errno::CONNRESET) => Ok(Read::End),
+            Ok(count) => Ok(Read::Bytes(count)),
+            Err(Errno::AGAIN) => Ok(Read::Nothing),
+            Err(errno) => Err(SystemError::new("recv", &self.address, errno)),
         }
     }
 
@@ -258,7 +327,11 @@ impl Connection {
     /// The system's; EPIPE if the peer has closed, never as a signal.
     pub fn write(&self, bytes: &[u8]) -> Result<usize, SystemError> {
         loop {
-            return match rustix::net::send(&self.fd, bytes, rustix::net::SendFlags::NOSIGNAL) {
+            return match rustix::net::send(
+                &self.fd,
+                bytes,
+                SendFlags::NOSIGNAL | SendFlags::DONTWAIT,
+            ) {
                 Ok(count) => Ok(count),
                 Err(Errno::INTR) => continue,
                 Err(Errno::AGAIN) => Ok(0),

@@ -62,7 +62,7 @@ use crate::backoff::Backoff;
 use crate::connection::{CONNECT_TIMEOUT, Connection, wait};
 use crate::error::Error;
 use crate::event::{Change, Counts, Event, FlushSignal, FollowConfig, Sink, State, Turn};
-use crate::transport::Transport;
+use crate::transport::{Fill, Transport};
 
 /// The most that one [`Follower::on_ready`] reads before it gives control
 /// back, so that nobody else in a loop starves.
@@ -379,7 +379,17 @@ impl Follower {
                 Err(error) => return self.lost(Error::Connect(error), now, tell),
             }
         }
-        match self.work(now, tell) {
+        let worked = self.work(now, tell);
+        self.worked(worked, now, tell)
+    }
+
+    fn worked(
+        &mut self,
+        worked: Result<(), Error>,
+        now: Instant,
+        tell: Sink<'_>,
+    ) -> Result<(), Error> {
+        match worked {
             Ok(()) => {
                 self.watch();
                 Ok(())
@@ -409,12 +419,19 @@ impl Follower {
                 let _ = transport.flush();
             }
         }
-        let now = Instant::now();
-        let due = self.next_deadline().map(|at| at.saturating_duration_since(now));
-        let least = match (due, timeout) {
-            (Some(due), Some(timeout)) => Some(due.min(timeout)),
-            (due, timeout) => due.or(timeout),
-        };
+        let until = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let end =
+            |follower: &Follower| [follower.next_deadline(), until].into_iter().flatten().min();
+        while also.is_empty() {
+            let left = left_until(end(self));
+            if !self.can_wait_reading(left) {
+                break;
+            }
+            if let Some(turn) = self.turn_reading(left, tell)? {
+                return Ok(turn);
+            }
+        }
+        let end = end(self);
         // The connection itself, not the epoll around it: one call less.
         let mut fds: Vec<(BorrowedFd<'_>, PollFlags)> =
             also.iter().map(|fd| (*fd, PollFlags::IN)).collect();
@@ -426,7 +443,6 @@ impl Follower {
             fds.push((transport.connection.as_fd(), flags));
         }
         // What nobody waits for is made while nothing is there to be read.
-        let end = least.map(|least| now + least);
         let mut ready = Vec::new();
         let indexes = self.counts.records >= self.index_from;
         while let Some(replica) = self.replica.as_mut().filter(|replica| {
@@ -440,8 +456,7 @@ impl Follower {
             replica.idle(IDLE_ENTRIES);
         }
         if ready.iter().all(PollFlags::is_empty) {
-            let left = end.map(|end| end.saturating_duration_since(Instant::now()));
-            ready = wait(&fds, left);
+            ready = wait(&fds, left_until(end));
         }
         let mine = self.transport.is_some() && ready.last().is_some_and(|flags| !flags.is_empty());
         let now = Instant::now();
@@ -452,6 +467,42 @@ impl Follower {
             return Ok(Turn::Also(index));
         }
         Ok(if mine { Turn::Worked } else { Turn::TimedOut })
+    }
+
+    /// Is there nothing to do and nothing to wait for but what the connection
+    /// brings, so that a read can do the waiting?
+    fn can_wait_reading(&self, at_most: Option<Duration>) -> bool {
+        let indexes = self.counts.records >= self.index_from;
+        let idle = self.replica.as_ref().is_some_and(|replica| indexes && replica.has_idle_work());
+        !idle
+            && !self.wants_write()
+            && self
+                .transport
+                .as_ref()
+                .is_some_and(|transport| transport.connection.can_wait(at_most))
+    }
+
+    /// A turn that waits in its read: one system call where a change comes. `None`:
+    /// a part of the time has passed.
+    fn turn_reading(
+        &mut self,
+        at_most: Option<Duration>,
+        tell: Sink<'_>,
+    ) -> Result<Option<Turn>, Error> {
+        let Some(transport) = &mut self.transport else { return Ok(None) };
+        let fill = match transport.fill_waiting(at_most) {
+            Ok(None) => return Ok(Some(Turn::TimedOut)),
+            Ok(Some(Fill { bytes: 0, ended: false, .. })) => return Ok(None),
+            Ok(Some(fill)) => Ok(fill),
+            Err(error) => Err(error),
+        };
+        let now = Instant::now();
+        let worked = match fill.and_then(|fill| self.take(&fill, now, tell)) {
+            Ok(true) => self.work(now, tell),
+            other => other.map(|_| ()),
+        };
+        self.worked(worked, now, tell)?;
+        Ok(Some(Turn::Worked))
     }
 
     /// Goes on with what makes later changes cheaper for the replica: an exact index,
@@ -582,21 +633,33 @@ impl Follower {
         loop {
             let Some(transport) = &mut self.transport else { return Ok(()) };
             let fill = transport.fill(now)?;
-            self.counts.bytes += fill.bytes as u64;
             read += fill.bytes;
-            let again = self.events(tell)?;
-            let Some(transport) = &mut self.transport else { return Ok(()) };
-            transport.flush()?;
-            if fill.ended {
-                return Err(transport.closed());
-            }
-            if again {
+            if !self.take(&fill, now, tell)? {
                 return Ok(());
             }
-            if fill.drained || read >= READ_BYTES_PER_TURN {
+            if read >= READ_BYTES_PER_TURN {
+                let Some(transport) = &mut self.transport else { return Ok(()) };
                 return transport.check_time(now);
             }
         }
+    }
+
+    /// What one read brought. True: more may be there.
+    fn take(&mut self, fill: &Fill, now: Instant, tell: Sink<'_>) -> Result<bool, Error> {
+        self.counts.bytes += fill.bytes as u64;
+        let again = self.events(tell)?;
+        let Some(transport) = &mut self.transport else { return Ok(false) };
+        transport.flush()?;
+        if fill.ended {
+            return Err(transport.closed());
+        }
+        if again {
+            return Ok(false);
+        }
+        if fill.drained {
+            transport.check_time(now)?;
+        }
+        Ok(!fill.drained)
     }
 
     /// Takes all events that the bytes so far amount to. True: the connection
@@ -801,27 +864,19 @@ impl fmt::Debug for Follower {
     }
 }
 
-/// How many records are applied at once: enough that their cache misses
-/// overlap, few enough that they stay in the first cache.
-const BATCH: usize = 128;
+/// How long it is until then.
+fn left_until(end: Option<Instant>) -> Option<Duration> {
+    end.map(|end| end.saturating_duration_since(Instant::now()))
+}
 
 fn in_batches(
     replica: &mut Replica,
-    mut records: Records<'_>,
+    records: Records<'_>,
     counts: &mut Counts,
 ) -> Result<(), String> {
-    let mut batch: Vec<ReplicaRecord<'_>> = Vec::with_capacity(BATCH);
-    loop {
-        batch.clear();
-        for record in records.by_ref().take(BATCH) {
-            counts.record(&record);
-            batch.push(ReplicaRecord { op: record.op, kind: record.kind, body: record.body });
-        }
-        if batch.is_empty() {
-            return Ok(());
-        }
-        replica.apply_batch(&batch).map_err(|(_, error)| error.to_string())?;
-    }
+    records.clone().for_each(|record| counts.record(&record));
+    let records = records.map(|WireRecord { op, kind, body, .. }| ReplicaRecord { op, kind, body });
+    replica.apply_records(records).map_err(|(_, error)| error.to_string())
 }
 
 /// Tells each change, then applies it.

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ipc::{Errno, SystemError};
 use rtm_tables::{ClientConfig, ClientSession, Millis};
@@ -57,7 +57,7 @@ impl Transport {
     /// When the session wants to be looked at, if nothing comes.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let due = self.session.poll_timeout()?;
-        Some(self.began + std::time::Duration::from_millis(due))
+        Some(self.began + Duration::from_millis(due))
     }
 
     /// Has the daemon been silent for too long?
@@ -108,19 +108,42 @@ impl Transport {
     /// Reads once, into the session's buffer. All events of the last read
     /// must have been polled. Says how much came and whether more may be there.
     pub(crate) fn fill(&mut self, now: Instant) -> Result<Fill, Error> {
-        let now = self.millis(now);
+        self.check_descriptors()?;
+        let read = self.connection.read(self.session.space(), &mut self.descriptors);
+        self.filled(read, now)
+    }
+
+    /// The same, waiting for something to come, where the connection can: no longer
+    /// than said, perhaps only half as long. `None`: a signal was caught.
+    pub(crate) fn fill_waiting(
+        &mut self,
+        at_most: Option<Duration>,
+    ) -> Result<Option<Fill>, Error> {
+        self.check_descriptors()?;
+        let descriptors = self.session.wants_descriptors().then_some(&mut self.descriptors);
+        match self.connection.read_waiting(self.session.space(), descriptors, at_most) {
+            Ok(None) => Ok(None),
+            Ok(Some(read)) => self.filled(Ok(read), Instant::now()).map(Some),
+            Err(error) => self.filled(Err(error), Instant::now()).map(Some),
+        }
+    }
+
+    fn check_descriptors(&self) -> Result<(), Error> {
         if self.descriptors.len() > DESCRIPTORS_MAX {
             let error = SystemError::new("recvmsg", self.connection.address(), Errno::MSGSIZE);
             return Err(Error::System(error));
         }
-        let space = self.session.space();
-        let room = space.len();
-        match self.connection.read(space, &mut self.descriptors) {
+        Ok(())
+    }
+
+    fn filled(&mut self, read: Result<Read, SystemError>, now: Instant) -> Result<Fill, Error> {
+        match read {
             Err(error) if has_closed(&error) => Ok(Fill { bytes: 0, drained: true, ended: true }),
             Err(error) => Err(Error::System(error)),
             Ok(Read::Bytes(count)) => {
-                self.session.received(count, now);
-                Ok(Fill { bytes: count, drained: count < room, ended: false })
+                let drained = count < self.session.space_len();
+                self.session.received(count, self.millis(now));
+                Ok(Fill { bytes: count, drained, ended: false })
             }
             Ok(Read::Nothing) => Ok(Fill { bytes: 0, drained: true, ended: false }),
             Ok(Read::End) => Ok(Fill { bytes: 0, drained: true, ended: true }),

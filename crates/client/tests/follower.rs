@@ -69,6 +69,59 @@ fn pair() -> (Connection, Peer) {
     (Connection::from_fd(OwnedFd::from(ours), address).unwrap(), Peer::new(theirs))
 }
 
+/// Over a socket of its own a turn waits in its read: for as long as it was told,
+/// for a change, and for the end of the connection.
+#[test]
+fn a_turn_waits_for_its_time_for_a_change_and_for_the_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s");
+    let listener = listen(&path);
+    let (go, wait) = std::sync::mpsc::channel();
+    let daemon = thread::spawn(move || {
+        let mut world = World::new(1);
+        let mut peer = accept(&listener);
+        peer.expect("HELLO ");
+        peer.expect("SUBSCRIBE 0:0");
+        world.apply(&["route add 10.0.0.0/8 via 192.0.2.1 dev e1"]);
+        peer.send(&world.welcome());
+        let walk = world.walk(Revision(0));
+        peer.send(&walk);
+        wait.recv().unwrap();
+        let records = world.apply(&["route replace 10.0.0.0/8 via 192.0.2.2 dev e1"]);
+        peer.send(&records);
+        peer.send(&world.mark(false));
+        wait.recv().unwrap();
+        drop(peer);
+    });
+    let mut follower = Follower::connect(&Address::Unix(path), alone()).unwrap();
+    follow(&mut follower, "synced 1");
+    let (began, time) = (Instant::now(), Duration::from_millis(700));
+    let mut told = 0;
+    let turn = follower.turn(Some(time), &[], &mut |_| told += 1).unwrap();
+    assert_eq!((turn, told), (Turn::TimedOut, 0));
+    assert!(began.elapsed() >= time, "it waits for all of the time");
+    // Said while it waits (or just before: then it doesn't wait).
+    let pause = Duration::from_millis(50);
+    let says = thread::spawn(move || {
+        for _ in 0..2 {
+            thread::sleep(pause);
+            go.send(()).unwrap();
+        }
+    });
+    let mut lines = Vec::new();
+    while !lines.contains(&"marked 2".to_owned()) {
+        let turn = follower.turn(None, &[], &mut |event| lines.push(line(&event))).unwrap();
+        assert_eq!(turn, Turn::Worked);
+    }
+    let replica = follower.replica().unwrap();
+    assert_eq!(replica.recompute_digests(), replica.digests());
+    let over = follower.turn(None, &[], &mut |event| lines.push(line(&event)));
+    assert!(matches!(over, Err(Error::Closed { .. })), "{over:?}");
+    assert_eq!(lines.last().map(String::as_str), Some("lost false"));
+    says.join().unwrap();
+    daemon.join().unwrap();
+}
+
 fn alone() -> FollowConfig {
     FollowConfig { reconnect: false, ..FollowConfig::default() }
 }

@@ -148,17 +148,72 @@ pub fn refuse(socket: impl AsFd) -> Result<bool, SystemError> {
 #[doc(alias = "MSG_CMSG_CLOEXEC")]
 #[doc(alias = "MSG_CTRUNC")]
 pub fn receive(socket: impl AsFd, buffer: &mut [u8], expected: usize) -> Result<Received, Error> {
-    let expected = expected.min(PER_MESSAGE_MAX);
-    let mut space = vec![MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(expected))];
-    let mut control = RecvAncillaryBuffer::new(&mut space);
-    let message = loop {
-        let mut iov = [IoSliceMut::new(buffer)];
-        match rustix::net::recvmsg(&socket, &mut iov, &mut control, RecvFlags::CMSG_CLOEXEC) {
-            Ok(message) => break message,
-            Err(Errno::INTR) => {}
-            Err(errno) => return Err(SystemError::new("recvmsg", "socket", errno).into()),
+    loop {
+        match receive_with(&socket, buffer, expected, RecvFlags::empty()) {
+            Err(error) if error.errno() == Errno::INTR => {}
+            result => return result,
         }
+    }
+}
+
+/// [`receive`] that never waits, whatever the socket's mode: EAGAIN if nothing is there.
+///
+/// # Errors
+/// Those of [`receive`].
+///
+/// Source: [recv(2)](https://man7.org/linux/man-pages/man2/recv.2.html), `MSG_DONTWAIT`.
+#[doc(alias = "MSG_DONTWAIT")]
+pub fn try_receive(
+    socket: impl AsFd,
+    buffer: &mut [u8],
+    expected: usize,
+) -> Result<Received, Error> {
+    loop {
+        match receive_with(&socket, buffer, expected, RecvFlags::DONTWAIT) {
+            Err(error) if error.errno() == Errno::INTR => {}
+            result => return result,
+        }
+    }
+}
+
+/// [`receive`] that comes back when a signal is caught: EINTR. With a timeout set
+/// (`SO_RCVTIMEO`) whatever the handler's flags are, else only if it has no `SA_RESTART`.
+///
+/// # Errors
+/// Those of [`receive`]; EINTR.
+///
+/// Source: [signal(7)](https://man7.org/linux/man-pages/man7/signal.7.html), "Interruption of
+/// system calls and library functions by signal handlers".
+#[doc(alias = "EINTR")]
+pub fn receive_interruptible(
+    socket: impl AsFd,
+    buffer: &mut [u8],
+    expected: usize,
+) -> Result<Received, Error> {
+    receive_with(socket, buffer, expected, RecvFlags::empty())
+}
+
+fn receive_with(
+    socket: impl AsFd,
+    buffer: &mut [u8],
+    expected: usize,
+    flags: RecvFlags,
+) -> Result<Received, Error> {
+    let expected = expected.min(PER_MESSAGE_MAX);
+    // For one, which is the usual, nothing is allocated.
+    let mut one = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut more = Vec::new();
+    let space = if expected <= 1 {
+        &mut one[..rustix::cmsg_space!(ScmRights(expected))]
+    } else {
+        more.resize(rustix::cmsg_space!(ScmRights(expected)), MaybeUninit::uninit());
+        &mut more[..]
     };
+    let mut control = RecvAncillaryBuffer::new(space);
+    let mut iov = [IoSliceMut::new(buffer)];
+    let flags = flags | RecvFlags::CMSG_CLOEXEC;
+    let message = rustix::net::recvmsg(&socket, &mut iov, &mut control, flags)
+        .map_err(|errno| SystemError::new("recvmsg", "socket", errno))?;
     let mut descriptors = Vec::new();
     for control_message in control.drain() {
         if let RecvAncillaryMessage::ScmRights(fds) = control_message {

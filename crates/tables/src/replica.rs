@@ -9,8 +9,8 @@
 //! that of the new ones. Nothing is allocated.
 //!
 //! [`Replica::apply_batch`] goes over a batch twice: first it finds the entries
-//! of all records, touching nothing else, so that the processor has several
-//! walks under way at once; then it applies them in order.
+//! of all routes, of both families, touching nothing else, so that the processor
+//! has many walks under way at once; then it applies the records in order.
 //!
 //! # Snapshots
 //! A record that a snapshot names gets the snapshot's mark, a bit that changes
@@ -27,8 +27,8 @@ use rtm_model::{
 
 use crate::record::{Epoch, Flush, RecordOp};
 use crate::store::Store;
-use crate::store::attrs::AttrsTable;
-use crate::store::entry::{Address, Key, Value, decode_key, decode_value};
+use crate::store::attrs::{AttrsTable, NO_ATTRS};
+use crate::store::entry::{A4, A6, Address, Key, Value, decode_key, decode_value};
 use crate::store::routes::{NOT_FOUND, Routes};
 use crate::wire::records;
 
@@ -70,7 +70,10 @@ pub struct ReplicaRecord<'a> {
 /// Records whose entries are looked for together: enough to keep every load
 /// that the processor can have under way busy, few enough for the first-level
 /// cache to hold what they find.
-const BATCH: usize = 64;
+const BATCH: usize = 128;
+
+/// So few are looked for one by one: there is little to overlap.
+const LOOK_WORTH: usize = 4;
 
 /// A copy of a table's winners, neighbours, links and groups, whose digests
 /// are the table's at the same revision.
@@ -86,6 +89,7 @@ pub struct Replica {
     /// Mode `keys`: MAC addresses that have a value, each with the mark of the
     /// snapshot that named it.
     keys: BTreeMap<Mac, bool>,
+    ahead: Ahead,
 }
 
 #[derive(Debug, Default)]
@@ -104,6 +108,7 @@ impl Replica {
             mark: false,
             snapshot: None,
             keys: BTreeMap::new(),
+            ahead: Ahead::default(),
         }
     }
 
@@ -137,20 +142,14 @@ impl Replica {
             EntityKind::Route4 => {
                 let Store { routes4, attrs, digests, .. } = &mut self.store;
                 let mut part = Part { routes: routes4, attrs, digest: &mut digests.routes };
-                Ok(part.set(&self.digester, self.mark, body, None)?)
+                Ok(part.set(&self.digester, self.mark, body)?)
             }
             EntityKind::Route6 => {
                 let Store { routes6, attrs, digests, .. } = &mut self.store;
                 let mut part = Part { routes: routes6, attrs, digest: &mut digests.routes };
-                Ok(part.set(&self.digester, self.mark, body, None)?)
+                Ok(part.set(&self.digester, self.mark, body)?)
             }
-            _ => match records::key_of(kind, body) {
-                Some(mac) => {
-                    self.set_key(mac);
-                    Ok(())
-                }
-                None => self.set_other(kind, body),
-            },
+            _ => self.set_other(kind, body),
         }
     }
 
@@ -168,15 +167,7 @@ impl Replica {
                 let mut part = Part { routes: routes6, attrs, digest: &mut digests.routes };
                 Ok(part.delete(&self.digester, key)?)
             }
-            _ => {
-                if let Some(mac) = records::key_of(kind, key) {
-                    self.delete_key(mac);
-                    return Ok(());
-                }
-                let key = EntityKey::decode(kind, key)?;
-                self.forget(&key);
-                Ok(())
-            }
+            _ => self.delete_other(kind, key),
         }
     }
 
@@ -186,38 +177,71 @@ impl Replica {
         &mut self,
         records: &[ReplicaRecord<'_>],
     ) -> Result<(), (usize, ReplicaError)> {
+        self.apply_records(records.iter().copied())
+    }
+
+    /// The same for records that needn't be gathered. They are gone over twice.
+    pub fn apply_records<'a>(
+        &mut self,
+        mut records: impl Iterator<Item = ReplicaRecord<'a>> + Clone,
+    ) -> Result<(), (usize, ReplicaError)> {
+        let mut ahead = std::mem::take(&mut self.ahead);
         let mut done = 0;
-        while let Some(first) = records.get(done) {
-            let same = |record: &&ReplicaRecord<'_>| record.kind == first.kind;
-            let run = records[done..].iter().take(BATCH).take_while(same).count();
-            let run = &records[done..done + run];
+        let result = loop {
+            match self.apply_some(&mut records, &mut ahead) {
+                Ok(0) => break Ok(()),
+                Ok(count) => done += count,
+                Err((index, error)) => break Err((done + index, error)),
+            }
+        };
+        self.ahead = ahead;
+        result
+    }
+
+    /// Applies at most [`BATCH`] records, and says how many. Routes of both families
+    /// are looked for together, whatever stands between them: changes of a full
+    /// table come mixed, and where a run ended the processor would have to wait.
+    fn apply_some<'a>(
+        &mut self,
+        records: &mut (impl Iterator<Item = ReplicaRecord<'a>> + Clone),
+        ahead: &mut Ahead,
+    ) -> Result<usize, (usize, ReplicaError)> {
+        let Ahead { four, six } = ahead;
+        four.clear();
+        six.clear();
+        // What can't be read ends the batch; those before it are applied.
+        let mut readable = 0;
+        let wrong = records.clone().take(BATCH).find_map(|record| {
+            let read = match record.kind {
+                EntityKind::Route4 => four.read::<A4>(&record),
+                EntityKind::Route6 => six.read::<A6>(&record),
+                _ => Ok(()),
+            };
+            readable += usize::from(read.is_ok());
+            read.err()
+        });
+        four.look(&self.store.routes4);
+        six.look(&self.store.routes6);
+        let (mut four, mut six) = (four.found(), six.found());
+        for (index, record) in records.take(readable).enumerate() {
             let Replica { store, digester, mark, .. } = self;
             let Store { routes4, routes6, attrs, digests, .. } = store;
             let digest = &mut digests.routes;
-            let result = match first.kind {
-                EntityKind::Route4 => {
-                    Part { routes: routes4, attrs, digest }.apply(digester, *mark, run)
-                }
-                EntityKind::Route6 => {
-                    Part { routes: routes6, attrs, digest }.apply(digester, *mark, run)
-                }
-                _ => self.apply_others(run),
+            let result = match record.kind {
+                EntityKind::Route4 => four.next().map_or(Ok(()), |found| {
+                    Part { routes: routes4, attrs, digest }.apply(digester, *mark, &record, found)
+                }),
+                EntityKind::Route6 => six.next().map_or(Ok(()), |found| {
+                    Part { routes: routes6, attrs, digest }.apply(digester, *mark, &record, found)
+                }),
+                kind => match record.op {
+                    RecordOp::Set => self.set_other(kind, record.body),
+                    RecordOp::Delete => self.delete_other(kind, record.body),
+                },
             };
-            result.map_err(|(index, error)| (done + index, error))?;
-            done += run.len();
+            result.map_err(|error| (index, error))?;
         }
-        Ok(())
-    }
-
-    fn apply_others(&mut self, records: &[ReplicaRecord<'_>]) -> Result<(), (usize, ReplicaError)> {
-        for (index, record) in records.iter().enumerate() {
-            match record.op {
-                RecordOp::Set => self.set(record.kind, record.body),
-                RecordOp::Delete => self.delete(record.kind, record.body),
-            }
-            .map_err(|error| (index, error))?;
-        }
-        Ok(())
+        wrong.map_or(Ok(readable), |error| Err((readable, error.into())))
     }
 
     /// Work that makes later records cheaper, for when there is nothing else to
@@ -375,7 +399,19 @@ impl Replica {
         digests
     }
 
+    fn delete_other(&mut self, kind: EntityKind, key: &[u8]) -> Result<(), ReplicaError> {
+        match records::key_of(kind, key) {
+            Some(mac) => self.delete_key(mac),
+            None => self.forget(&EntityKey::decode(kind, key)?),
+        }
+        Ok(())
+    }
+
     fn set_other(&mut self, kind: EntityKind, body: &[u8]) -> Result<(), ReplicaError> {
+        if let Some(mac) = records::key_of(kind, body) {
+            self.set_key(mac);
+            return Ok(());
+        }
         let entity = Entity::decode(kind, body)?;
         let key = entity.key();
         if self.store.entity(&key).as_ref() != Some(&entity) {
@@ -459,8 +495,76 @@ impl Replica {
 fn remove<A: Address>(routes: &mut Routes<A>, attrs: &mut AttrsTable, key: &Key) {
     if let Some(at) = routes.find(key) {
         attrs.release(routes.entry(at).value().attrs);
-        routes.remove(at);
+        routes.vacate(at);
     }
+}
+
+/// What a batch's records look for, and what was found: room that is kept from
+/// batch to batch.
+#[derive(Default)]
+struct Ahead {
+    four: Sought,
+    six: Sought,
+}
+
+/// The same of one family.
+#[derive(Default)]
+struct Sought {
+    keys: Vec<Key>,
+    found: Vec<u32>,
+    /// Keys that aren't there.
+    new: Vec<Key>,
+}
+
+impl Sought {
+    fn clear(&mut self) {
+        self.keys.clear();
+    }
+
+    #[inline]
+    fn read<A: Address>(&mut self, record: &ReplicaRecord<'_>) -> Result<(), DecodeError> {
+        let key = match record.op {
+            RecordOp::Delete => record.body,
+            RecordOp::Set => record.body.get(..A::KEY_BYTES).ok_or(too_short::<A>())?,
+        };
+        self.keys.push(decode_key::<A>(key)?);
+        Ok(())
+    }
+
+    /// Each key, and where it was found.
+    fn found(&self) -> impl Iterator<Item = (&Key, u32)> {
+        self.keys.iter().zip(self.found.iter().copied())
+    }
+
+    fn look<A: Address>(&mut self, routes: &Routes<A>) {
+        self.found.clear();
+        if self.keys.len() < LOOK_WORTH {
+            self.found.extend(self.keys.iter().map(|key| routes.find_likely(key)));
+            return;
+        }
+        self.found.resize(self.keys.len(), NOT_FOUND);
+        routes.find_many(&self.keys, &mut self.found);
+        if routes.has_index() {
+            // What comes has a way through the tries all the same.
+            let new = self.keys.iter().zip(&self.found).filter(|(_, at)| **at == NOT_FOUND);
+            self.new.clear();
+            self.new.extend(new.map(|(key, _)| *key));
+            if !self.new.is_empty() {
+                routes.walk_many(&self.new, &mut [NOT_FOUND; BATCH][..self.new.len()]);
+            }
+        }
+    }
+}
+
+fn too_short<A: Address>() -> DecodeError {
+    DecodeError { kind: A::KIND, why: "too short" }
+}
+
+/// Of a route's canonical bytes: the value, and the attributes behind it.
+#[inline]
+fn split<A: Address>(body: &[u8]) -> Result<(&[u8; 8], &[u8]), DecodeError> {
+    let rest = body.get(A::KEY_BYTES..).ok_or(too_short::<A>())?;
+    rest.split_first_chunk::<8>().ok_or(too_short::<A>())
 }
 
 /// The routes of a family with what changes along with them.
@@ -471,93 +575,93 @@ struct Part<'a, A> {
 }
 
 impl<A: Address> Part<'_, A> {
-    /// Applies at most [`BATCH`] records of this family.
+    /// Applies a record whose key is this, and whose entry most likely is where
+    /// it was found.
+    #[inline]
     fn apply(
         &mut self,
         digester: &Digester,
         mark: bool,
-        records: &[ReplicaRecord<'_>],
-    ) -> Result<(), (usize, ReplicaError)> {
-        let mut keys = [Key::default(); BATCH];
-        let mut found = [NOT_FOUND; BATCH];
-        let keys = &mut keys[..records.len()];
-        for (record, key) in records.iter().zip(&mut *keys) {
-            // What is wrong with it will show when it is applied.
-            if let Some(Ok(decoded)) = record.body.get(..A::KEY_BYTES).map(decode_key::<A>) {
-                *key = decoded;
+        record: &ReplicaRecord<'_>,
+        (key, found): (&Key, u32),
+    ) -> Result<(), ReplicaError> {
+        // A record before it in the batch may have removed what was found.
+        let at = Some(found).filter(|at| *at != NOT_FOUND && self.routes.is_at(*at, key));
+        match record.op {
+            RecordOp::Set => {
+                let (value, extra) = split::<A>(record.body)?;
+                self.set_at(digester, mark, record.body, value, extra, |routes| match at {
+                    Some(at) => at,
+                    None => routes.insert_or_find(key),
+                })?;
             }
-        }
-        self.routes.find_many(keys, &mut found);
-        if self.routes.has_index() {
-            // What comes and what goes has a way through the tries all the same.
-            let mut ways = [Key::default(); BATCH];
-            let mut count = 0;
-            for ((record, key), found) in records.iter().zip(&*keys).zip(&found) {
-                ways[count] = *key;
-                count += usize::from(record.op == RecordOp::Delete || *found == NOT_FOUND);
-            }
-            self.routes.walk_many(&ways[..count], &mut [NOT_FOUND; BATCH]);
-        }
-        for (index, record) in records.iter().enumerate() {
-            let found = found[index];
-            match record.op {
-                RecordOp::Set => self.set(digester, mark, record.body, Some(found)),
-                RecordOp::Delete => self.delete(digester, record.body),
-            }
-            .map_err(|error| (index, error.into()))?;
+            RecordOp::Delete => self.delete_at(digester, at.or_else(|| self.routes.find(key))),
         }
         Ok(())
     }
 
+    fn set(&mut self, digester: &Digester, mark: bool, body: &[u8]) -> Result<(), DecodeError> {
+        let (value, extra) = split::<A>(body)?;
+        let key = decode_key::<A>(&body[..A::KEY_BYTES])?;
+        self.set_at(digester, mark, body, value, extra, |routes| routes.find_or_insert(&key))
+    }
+
+    fn delete(&mut self, digester: &Digester, key: &[u8]) -> Result<(), DecodeError> {
+        let key = decode_key::<A>(key)?;
+        self.delete_at(digester, self.routes.find(&key));
+        Ok(())
+    }
+
     #[inline]
-    fn set(
+    fn set_at(
         &mut self,
         digester: &Digester,
         mark: bool,
         body: &[u8],
-        found: Option<u32>,
+        value: &[u8; 8],
+        extra: &[u8],
+        place: impl FnOnce(&mut Routes<A>) -> u32,
     ) -> Result<(), DecodeError> {
         let kind = A::KIND;
-        let short = DecodeError { kind, why: "too short" };
-        let (key, rest) = body.split_at_checked(A::KEY_BYTES).ok_or(short)?;
-        let (value, extra) = rest.split_first_chunk::<8>().ok_or(short)?;
-        let key = decode_key::<A>(key)?;
         let mut value = decode_value(kind, value)?;
         if !extra.is_empty() {
             let attrs = Attrs::from_canonical(extra)
                 .map_err(|_| DecodeError { kind, why: "attributes not in canonical form" })?;
             value.attrs = self.attrs.acquire(&attrs);
         }
-        let at = match found {
-            // A record before it in the batch may have removed what was found.
-            Some(at) if at != NOT_FOUND && self.routes.is_at(at, &key) => at,
-            Some(NOT_FOUND) => self.routes.insert_or_find(&key),
-            _ => self.routes.find_or_insert(&key),
-        };
+        let at = place(self.routes);
         let old = self.routes.entry(at).value();
         self.routes.set_mark(at, mark);
         if old == value {
             self.attrs.release(value.attrs); // Held twice for a moment.
             return Ok(());
         }
-        if old.is_present() {
-            self.digest.remove(self.hash(digester, at, old));
-            self.attrs.release(old.attrs);
+        if old.is_present() && old.attrs == NO_ATTRS && extra.is_empty() {
+            // Nearly always: another next hop, or another distance.
+            let key = &body[..A::KEY_BYTES];
+            let [gone, new] = digester.hash_both(kind, key, [old.bytes(), value.bytes()]);
+            self.digest.remove(gone);
+            self.digest.add(new);
+        } else {
+            if old.is_present() {
+                self.digest.remove(self.hash(digester, at, old));
+                self.attrs.release(old.attrs);
+            }
+            self.digest.add(digester.hash(kind, body));
         }
-        self.digest.add(digester.hash(kind, body));
         self.routes.put(at, value);
         Ok(())
     }
 
-    fn delete(&mut self, digester: &Digester, key: &[u8]) -> Result<(), DecodeError> {
-        let key = decode_key::<A>(key)?;
-        if let Some(at) = self.routes.find(&key) {
-            let old = self.routes.entry(at).value();
+    #[inline]
+    fn delete_at(&mut self, digester: &Digester, at: Option<u32>) {
+        let Some(at) = at else { return };
+        let old = self.routes.entry(at).value();
+        if old.is_present() {
             self.digest.remove(self.hash(digester, at, old));
             self.attrs.release(old.attrs);
-            self.routes.remove(at);
+            self.routes.vacate(at);
         }
-        Ok(())
     }
 
     #[inline]

@@ -4,8 +4,9 @@
 
 use proptest::prelude::*;
 use rtm_model::{
-    Attrs, DigestKey, Entity, EntityKind, Family, GroupId, Mac, Neighbour, NeighbourKey,
-    NeighbourValue, NudState, Prefix, Route, RouteAttrs, RouteKey, RouteType, RouteValue,
+    Attrs, DigestKey, Entity, EntityKind, Family, Group, GroupId, HopFlags, Mac, Neighbour,
+    NeighbourKey, NeighbourValue, NextHop, NudState, Prefix, Route, RouteAttrs, RouteKey,
+    RouteType, RouteValue,
 };
 use rtm_tables::{Epoch, Flush, RecordOp, Replica, ReplicaRecord};
 
@@ -144,4 +145,82 @@ fn the_last_of_a_run_wins() {
     let mut last = Replica::new(Epoch(1), DigestKey([1, 2]));
     last.set(EntityKind::Route4, &second).unwrap();
     assert_eq!(replica.digests(), last.digests());
+}
+
+/// Many routes of both families, found by their index: changes in no order, with
+/// groups between them, and routes that go and come back in the same run or far
+/// apart.
+#[test]
+fn a_large_replica_with_its_index_is_its_records_one_after_another() {
+    let body = |number: u32, group: u32| {
+        let mut body = Vec::new();
+        let bits = number.wrapping_mul(0x9e37_79b9) & 0xffff_ff00;
+        let address = match number % 5 {
+            0 => std::net::Ipv6Addr::from(u128::from(bits) << 96).into(),
+            _ => std::net::Ipv4Addr::from(bits).into(),
+        };
+        let entity = Entity::Route(Route {
+            key: RouteKey::main(Prefix::masked(address, 24).expect("a length that fits")),
+            value: RouteValue {
+                kind: RouteType::Unicast,
+                protocol: 3,
+                scope: 0,
+                distance: 1,
+                group: GroupId(group),
+                attrs: Attrs::NONE,
+            },
+        });
+        entity.encode(&mut body);
+        (entity, body)
+    };
+    let set = |number, group| {
+        let (entity, body) = body(number, group);
+        (RecordOp::Set, entity.kind(), body)
+    };
+    let delete = |number| {
+        let (entity, _) = body(number, 1);
+        let mut key = Vec::new();
+        entity.key().encode(&mut key);
+        (RecordOp::Delete, entity.kind(), key)
+    };
+    let group = |id| {
+        let gateway = Some("10.0.0.1".parse().unwrap());
+        let hops = vec![NextHop { gateway, link: None, weight: 1, flags: HopFlags::default() }];
+        let group = Group { id: GroupId(id), nhid: 0, hops };
+        let mut body = Vec::new();
+        Entity::Group(group).encode(&mut body);
+        (RecordOp::Set, EntityKind::Group, body)
+    };
+    let new = || Replica::new(Epoch(1), DigestKey([1, 2]));
+    let (mut single, mut many) = (new(), new());
+    let mut run: Vec<(RecordOp, EntityKind, Vec<u8>)> = (0..30_000).map(|n| set(n, 1)).collect();
+    let mut random = 7_u64;
+    for round in 0..40_u32 {
+        for (op, kind, body) in &run {
+            match op {
+                RecordOp::Set => single.set(*kind, body).unwrap(),
+                RecordOp::Delete => single.delete(*kind, body).unwrap(),
+            }
+        }
+        let records: Vec<ReplicaRecord<'_>> = run
+            .iter()
+            .map(|(op, kind, body)| ReplicaRecord { op: *op, kind: *kind, body })
+            .collect();
+        many.apply_batch(&records).unwrap();
+        assert_eq!(single.digests(), many.digests());
+        while many.idle(1000) {}
+        run = (0..600)
+            .map(|_| {
+                random = random.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7f);
+                let number = (random >> 40) as u32 % 31_000;
+                match (random >> 33) % 8 {
+                    0..3 => delete(number),
+                    3 => group(number % 50 + 1),
+                    _ => set(number, round + number % 3),
+                }
+            })
+            .collect();
+    }
+    assert_eq!(many.digests(), many.recompute_digests());
+    assert_eq!(many.store().counts(), single.store().counts());
 }

@@ -254,6 +254,7 @@ pub struct ClientSession {
     sent: usize,
     next_id: u64,
     loading: Option<u64>,
+    wants: bool,
 
     started: Millis,
     heard: Millis,
@@ -290,6 +291,7 @@ impl ClientSession {
             sent: 0,
             next_id: 1,
             loading: None,
+            wants: false,
             started: now,
             heard: now,
         }
@@ -338,7 +340,13 @@ impl ClientSession {
     /// Asks for a descriptor; [`ClientEvent::Descriptor`] answers. Only a Unix
     /// socket carries any.
     pub fn want(&mut self, kind: DescriptorKind) {
+        self.wants = true;
         ClientFrame::Want { kind }.encode(&mut self.out);
+    }
+
+    /// Was a descriptor ever asked for? Otherwise none comes.
+    pub fn wants_descriptors(&self) -> bool {
+        self.wants
     }
 
     /// An answer is no longer wanted: no more items; its end still comes.
@@ -433,6 +441,11 @@ impl ClientSession {
             }
         }
         &mut self.buffer[self.end..]
+    }
+
+    /// How much room [`ClientSession::space`] gave.
+    pub fn space_len(&self) -> usize {
+        self.buffer.len() - self.end
     }
 
     /// So many bytes were read into [`ClientSession::space`].

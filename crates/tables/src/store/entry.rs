@@ -11,7 +11,7 @@
 //!
 //! An entry whose type is 0 is *absent*: readers pass over it. A table keeps
 //! such entries for keys whose candidates are all never used (distance 255),
-//! and for what an open transaction deleted.
+//! and for what an open transaction deleted; a replica for what went lately.
 
 use rtm_model::canonical::DecodeError;
 use rtm_model::{
@@ -167,6 +167,13 @@ impl Value {
         self.kind != 0
     }
 
+    /// Its canonical bytes, without attributes.
+    #[inline]
+    pub(crate) fn bytes(self) -> [u8; 8] {
+        let rest = u32::from_le_bytes([self.kind, self.protocol, self.scope, self.distance]);
+        (u64::from(rest) << 32 | u64::from(self.group)).to_le_bytes()
+    }
+
     /// Spelled out. Must be present.
     pub(crate) fn spelled(self, attrs: &AttrsTable) -> RouteValue {
         RouteValue {
@@ -193,7 +200,7 @@ pub(crate) struct Entry<A> {
     ordinal: u16,
     len: u8,
     tos: u8,
-    /// The type; the top bits are [`MARK`] and [`BEHIND`].
+    /// The type; the top bits are [`MARK`], [`BEHIND`] and [`LINGERS`].
     kind: u8,
     protocol: u8,
     scope: u8,
@@ -206,9 +213,11 @@ const _: () = assert!(size_of::<Entry<A4>>() == 32 && size_of::<Entry<A6>>() == 
 const MARK: u8 = 0x80;
 /// Another route of this table and prefix stands before it.
 const BEHIND: u8 = 0x40;
-const FLAGS: u8 = MARK | BEHIND;
+/// It went and still has its place, or came back since: see [`super::routes`].
+const LINGERS: u8 = 0x20;
+const FLAGS: u8 = MARK | BEHIND | LINGERS;
 
-const _: () = assert!((RouteType::Xresolve as u8) < BEHIND);
+const _: () = assert!((RouteType::Xresolve as u8) < LINGERS);
 
 impl<A: Address> Entry<A> {
     /// An absent entry with this key.
@@ -278,6 +287,17 @@ impl<A: Address> Entry<A> {
         self.kind = self.kind & !BEHIND | if behind { BEHIND } else { 0 };
     }
 
+    /// Does it stand among those that linger?
+    #[inline]
+    pub(super) fn lingers(&self) -> bool {
+        self.kind & LINGERS != 0
+    }
+
+    #[inline]
+    pub(super) fn set_lingers(&mut self, lingers: bool) {
+        self.kind = self.kind & !LINGERS | if lingers { LINGERS } else { 0 };
+    }
+
     /// A bit that a replica sets on what a snapshot has named.
     #[inline]
     pub(crate) fn mark(&self) -> bool {
@@ -316,13 +336,7 @@ impl<A: Address> Entry<A> {
         let [low, high] = self.ordinal.to_le_bytes();
         self.address.write(&mut bytes, [self.len, self.tos, low, high]);
         let at = A::KEY_BYTES;
-        bytes[at..at + 4].copy_from_slice(&value.group.to_le_bytes());
-        bytes[at + 4..at + 8].copy_from_slice(&[
-            value.kind,
-            value.protocol,
-            value.scope,
-            value.distance,
-        ]);
+        bytes[at..at + 8].copy_from_slice(&value.bytes());
         (bytes, at + 8)
     }
 }

@@ -6,10 +6,17 @@
 //! at most three nodes long for IPv4's /24, of which all but the last are hot;
 //! and routes that come in the order of their prefixes, as a file or a
 //! snapshot has them, find their whole path in the cache.
+//!
+//! # What lingers
+//! A route that goes most often comes back: its neighbour flaps, or another way
+//! to it is found. In a replica it therefore keeps its place for a while, absent:
+//! then going and coming back touch its entry and nothing else, where its way
+//! through the trie is a dozen cache lines to be found, shifted and shifted back.
+//! As many as [`LINGERING`] linger, the last that went; who went before them loses its
+//! place, some at a time, so that they are looked for together.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::hash::{BuildHasher, Hasher};
-use std::hint::black_box;
 
 use foldhash::fast::RandomState;
 
@@ -20,7 +27,11 @@ use super::trie::{Root, Spot, Tries, is_node};
 
 /// Entries from which on an exact index is worth its making: before, the tries
 /// stay in the cache.
-const INDEX_WORTH: u32 = 16 * 1024;
+const INDEX_WORTH: u32 = 4 * 1024;
+
+/// Entries that linger: more than go in the minutes of one disturbance, little
+/// beside a full table.
+const LINGERING: usize = 4096;
 
 /// In the answer of [`Routes::find_many`].
 pub(crate) const NOT_FOUND: u32 = u32::MAX;
@@ -37,6 +48,8 @@ pub(crate) struct Routes<A> {
     /// Entries that are not absent.
     present: usize,
     index: Indexed,
+    /// Entries that went, in that order, each once.
+    lingering: VecDeque<u32>,
 }
 
 /// The exact index, as far as it has been made.
@@ -73,6 +86,13 @@ impl Indexed {
         }
     }
 
+    /// A number was given out and taken back at once.
+    fn passed(&mut self, at: u32) {
+        if self.index.is_some() && at == self.end {
+            self.end += 1;
+        }
+    }
+
     /// An entry goes.
     #[inline]
     fn removed(&mut self, key: &Key, at: u32) {
@@ -93,6 +113,7 @@ impl<A: Address> Default for Routes<A> {
             tables: BTreeMap::new(),
             present: 0,
             index: Indexed::default(),
+            lingering: VecDeque::new(),
         }
     }
 }
@@ -135,11 +156,11 @@ impl<A: Address> Routes<A> {
         self.entries[at].set_mark(mark);
     }
 
-    /// Is the route of this key, present, at this number?
+    /// Is the entry of this key, present or lingering, at this number?
     #[inline]
     pub(crate) fn is_at(&self, at: u32, key: &Key) -> bool {
         let entry = &self.entries[at];
-        entry.value().is_present() && entry.key() == *key
+        (entry.value().is_present() || entry.lingers()) && entry.key() == *key
     }
 
     /// The first entry of a table and prefix.
@@ -189,6 +210,16 @@ impl<A: Address> Routes<A> {
         }
     }
 
+    /// The entry of this key, or, by the index, most likely; else [`NOT_FOUND`].
+    #[inline]
+    pub(crate) fn find_likely(&self, key: &Key) -> u32 {
+        let found = match &self.index.index {
+            Some(index) if self.has_index() => index.likely(self.index.hash(key)),
+            _ => self.find(key),
+        };
+        found.unwrap_or(NOT_FOUND)
+    }
+
     /// The entries of many keys at once, absent or not: one step of every walk
     /// in turn, so that they wait for memory together. [`NOT_FOUND`]: either
     /// there is none, or it is not the first of its prefix.
@@ -205,14 +236,16 @@ impl<A: Address> Routes<A> {
                         *hash = self.index.hash(key);
                     }
                     let hashes = &hashes[..keys.len()];
-                    black_box(hashes.iter().fold(0, |sum, &hash| sum ^ index.touch(hash)));
-                    for (&hash, found) in hashes.iter().zip(found) {
+                    hashes.iter().for_each(|&hash| index.prefetch(hash));
+                    for (&hash, found) in hashes.iter().zip(&mut *found) {
                         *found = index.likely(hash).unwrap_or(NOT_FOUND);
                     }
                 }
             }
             _ => self.walk_many(keys, found),
         }
+        let there = found.iter().filter(|found| **found != NOT_FOUND);
+        there.for_each(|&at| self.prefetch(at));
         for (key, found) in keys.iter().zip(&mut found[..]) {
             if *found != NOT_FOUND && self.entries[*found].key() != *key {
                 *found = NOT_FOUND;
@@ -295,12 +328,24 @@ impl<A: Address> Routes<A> {
         }
         let until = end.min(self.index.end + count);
         while self.index.end < until {
-            let at = self.index.end;
-            if self.entries[at].value().is_present() {
-                let key = self.entries[at].key();
-                self.index.inserted(&key, at);
+            // Many hashes, then the words that they lead to, then the entries.
+            let from = self.index.end;
+            let to = until.min(from + WALK_MANY as u32);
+            let mut hashes = [None; WALK_MANY];
+            for (at, hash) in (from..to).zip(&mut hashes) {
+                let entry = &self.entries[at];
+                if entry.value().is_present() || entry.lingers() {
+                    *hash = Some(self.index.hash(&entry.key()));
+                }
             }
-            self.index.end = at + 1;
+            let Some(index) = &mut self.index.index else { break };
+            hashes.iter().flatten().for_each(|&hash| index.prefetch(hash));
+            for (at, hash) in (from..to).zip(hashes) {
+                if let Some(hash) = hash {
+                    index.insert(hash, at);
+                }
+            }
+            self.index.end = to;
         }
         until < end
     }
@@ -327,6 +372,7 @@ impl<A: Address> Routes<A> {
         self.refer(key.table, first);
         self.entries[new] = Entry::default();
         self.entries.remove(new);
+        self.index.passed(new);
         self.find_or_insert_behind(first, key)
     }
 
@@ -361,7 +407,40 @@ impl<A: Address> Routes<A> {
         new
     }
 
-    /// Removes an entry altogether.
+    /// A route goes, and its entry lingers.
+    pub(crate) fn vacate(&mut self, at: u32) {
+        self.put(at, Value::ABSENT);
+        if !self.entries[at].lingers() {
+            self.entries[at].set_lingers(true);
+            self.lingering.push_back(at);
+            if self.lingering.len() >= LINGERING + WALK_MANY {
+                self.let_go();
+            }
+        }
+    }
+
+    /// Those that have lingered for longest lose their places, unless they have
+    /// come back.
+    fn let_go(&mut self) {
+        let mut going = [0; WALK_MANY];
+        let mut keys = [Key::default(); WALK_MANY];
+        for at in &mut going {
+            *at = self.lingering.pop_front().unwrap_or_default();
+        }
+        going.iter().for_each(|&at| self.prefetch(at));
+        let mut count = 0;
+        for at in going {
+            self.entries[at].set_lingers(false);
+            if !self.entries[at].value().is_present() {
+                (going[count], keys[count]) = (at, self.entries[at].key());
+                count += 1;
+            }
+        }
+        self.walk_many(&keys[..count], &mut [NOT_FOUND; WALK_MANY]);
+        going[..count].iter().for_each(|&at| self.remove(at));
+    }
+
+    /// Removes an entry altogether. It must not linger.
     pub(crate) fn remove(&mut self, at: u32) {
         let key = self.entries[at].key();
         let next = self.following(at);
@@ -506,5 +585,91 @@ impl<A: Address> Routes<A> {
             + self.tries.bytes()
             + self.index.index.as_ref().map_or(0, Index::bytes)
             + self.tables.len() * 16
+            + self.lingering.capacity() * 4
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::super::entry::A4;
+    use super::*;
+
+    fn key(number: u32) -> Key {
+        // Prefixes inside one another, and several routes of some.
+        let len = 16 + (number % 9) as u8 * 2;
+        let bits = u128::from(number.wrapping_mul(0x9e37_79b9)) << 96 & rtm_model::mask(len);
+        Key { table: 254, prefix: (bits, len), place: (0, number % 2, number as u16) }
+    }
+
+    fn value(number: u32) -> Value {
+        Value { group: number, kind: 1, ..Value::ABSENT }
+    }
+
+    /// More go than may linger, some come back before and some after they lost
+    /// their places, with an index and without one.
+    #[test]
+    fn what_went_is_absent_and_comes_back_wherever_it_was() {
+        let numbers = LINGERING as u32 * 4;
+        for index in [false, true] {
+            let mut routes = Routes::<A4>::default();
+            let mut there = BTreeSet::new();
+            let set = |routes: &mut Routes<A4>, there: &mut BTreeSet<u32>, number| {
+                let at = match number % 2 {
+                    0 => routes.insert_or_find(&key(number)),
+                    _ => routes.find_or_insert(&key(number)),
+                };
+                routes.put(at, value(number));
+                there.insert(number);
+            };
+            (0..numbers).for_each(|number| set(&mut routes, &mut there, number));
+            let keys: BTreeSet<_> = (0..numbers).map(|n| (key(n).prefix, key(n).place)).collect();
+            assert_eq!(keys.len(), numbers as usize);
+            while index && routes.make_index(1000) {}
+            for round in 0..3 {
+                for number in (0..numbers).filter(|number| number % 3 != round) {
+                    if there.remove(&number) {
+                        let at = routes.find(&key(number)).unwrap();
+                        assert!(routes.is_at(at, &key(number)));
+                        routes.vacate(at);
+                    }
+                    if number % 5 == 0 {
+                        set(&mut routes, &mut there, number / 2);
+                    }
+                }
+                assert!(routes.lingering.len() < LINGERING + WALK_MANY);
+                assert_eq!(routes.len(), there.len());
+                assert_eq!(routes.has_index(), index);
+                let all: Vec<Key> = (0..numbers).map(key).collect();
+                let mut found = vec![NOT_FOUND; all.len()];
+                routes.find_many(&all, &mut found);
+                for number in 0..numbers {
+                    let at = routes.find(&key(number));
+                    let present = at.map(|at| routes.entry(at).value());
+                    let expected = there.contains(&number).then(|| value(number));
+                    assert_eq!(present.filter(|value| value.is_present()), expected);
+                    if index {
+                        assert_eq!(found[number as usize], at.unwrap_or(NOT_FOUND));
+                    }
+                }
+                let mut after = None;
+                let mut count = 0;
+                while let Some(at) = routes.next(None, (0, 0), after.as_ref(), false) {
+                    after = Some(routes.entry(at).key());
+                    count += 1;
+                }
+                assert_eq!(count, there.len());
+            }
+            // All go; then only what lingers still has a place.
+            for number in there {
+                let at = routes.find(&key(number)).unwrap();
+                routes.vacate(at);
+            }
+            assert_eq!(routes.len(), 0);
+            assert_eq!(routes.entries.len(), routes.lingering.len());
+            assert!(routes.tables().is_empty());
+            assert_eq!(routes.lookup(254, key(7).prefix.0, |_| true), None);
+        }
     }
 }
