@@ -298,12 +298,6 @@ impl<A: Address> Entry<A> {
         self.kind = self.kind & !LINGERS | if lingers { LINGERS } else { 0 };
     }
 
-    /// Reads its first word, which means nothing by itself.
-    #[inline]
-    pub(super) fn touch(&self) -> u32 {
-        self.metric
-    }
-
     /// A bit that a replica sets on what a snapshot has named.
     #[inline]
     pub(crate) fn mark(&self) -> bool {

@@ -116,12 +116,13 @@ impl Index {
         self.find(hash, |_| true)
     }
 
-    /// Reads the word that a search for this hash begins with; what comes out
-    /// means nothing.
+    /// Asks for the word that a search for this hash begins with.
     #[inline]
-    pub(crate) fn touch(&self, hash: u64) -> u64 {
+    pub(crate) fn prefetch(&self, hash: u64) {
         let segment = &self.segments[segment_of(hash)];
-        segment.words.get(segment.home(tag_of(hash))).copied().unwrap_or(0)
+        if let Some(word) = segment.words.get(segment.home(tag_of(hash))) {
+            rtm_prefetch::read(word);
+        }
     }
 
     /// Adds a number that is not there yet.

@@ -17,7 +17,6 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::{BuildHasher, Hasher};
-use std::hint::black_box;
 
 use foldhash::fast::RandomState;
 
@@ -237,7 +236,7 @@ impl<A: Address> Routes<A> {
                         *hash = self.index.hash(key);
                     }
                     let hashes = &hashes[..keys.len()];
-                    black_box(hashes.iter().fold(0, |sum, &hash| sum ^ index.touch(hash)));
+                    hashes.iter().for_each(|&hash| index.prefetch(hash));
                     for (&hash, found) in hashes.iter().zip(&mut *found) {
                         *found = index.likely(hash).unwrap_or(NOT_FOUND);
                     }
@@ -246,7 +245,7 @@ impl<A: Address> Routes<A> {
             _ => self.walk_many(keys, found),
         }
         let there = found.iter().filter(|found| **found != NOT_FOUND);
-        black_box(there.fold(0, |sum, &at| sum ^ self.entries[at].touch()));
+        there.for_each(|&at| self.prefetch(at));
         for (key, found) in keys.iter().zip(&mut found[..]) {
             if *found != NOT_FOUND && self.entries[*found].key() != *key {
                 *found = NOT_FOUND;
@@ -340,7 +339,7 @@ impl<A: Address> Routes<A> {
                 }
             }
             let Some(index) = &mut self.index.index else { break };
-            black_box(hashes.iter().flatten().fold(0, |sum, &hash| sum ^ index.touch(hash)));
+            hashes.iter().flatten().for_each(|&hash| index.prefetch(hash));
             for (at, hash) in (from..to).zip(hashes) {
                 if let Some(hash) = hash {
                     index.insert(hash, at);
@@ -428,7 +427,7 @@ impl<A: Address> Routes<A> {
         for at in &mut going {
             *at = self.lingering.pop_front().unwrap_or_default();
         }
-        black_box(going.iter().fold(0, |sum, &at| sum ^ self.entries[at].touch()));
+        going.iter().for_each(|&at| self.prefetch(at));
         let mut count = 0;
         for at in going {
             self.entries[at].set_lingers(false);
