@@ -378,6 +378,32 @@ fn gateways_of_one_route_may_differ_in_more() {
     }
 }
 
+/// An event about a list that the first listing is still to tell says only where in it
+/// something came.
+#[test]
+fn what_comes_while_the_first_listing_begins_is_whole() {
+    if !require::root("what_comes_while_the_first_listing_begins_is_whole") {
+        return;
+    }
+    let namespace = Namespace::with_links();
+    namespace.settle();
+    let hop = |n: u32| format!("route append 2001:db8:b::/48 via 2001:db8:2::{n}");
+    for round in 0..40 {
+        namespace.batch(&(5..9).map(|n| hop(n) + "\n").collect::<String>());
+        std::thread::scope(|scope| {
+            let appended = scope.spawn(|| {
+                // While the daemon starts: at another moment each time.
+                std::thread::sleep(std::time::Duration::from_micros(round * 250));
+                namespace.ip(&format!("-6 {}", hop(9)));
+            });
+            let daemon = namespace.daemon(&["--kernel", "--no-console"]);
+            appended.join().unwrap();
+            mirror::await_equal(&namespace, &daemon, "a gateway while all is listed");
+        });
+        namespace.ip("-6 route flush 2001:db8:b::/48");
+    }
+}
+
 #[test]
 fn a_prefix_in_doubt_is_listed_alone() {
     if !require::root("a_prefix_in_doubt_is_listed_alone") {

@@ -1,6 +1,6 @@
 //! A listing: what was asked of the kernel, and what came meanwhile.
 //!
-//! One is begun with the event socket empty. While it lasts, what an event says
+//! One is begun with the event socket empty. From a request on, what an event says
 //! wins over a line for the same thing: the line may have been written before.
 //! A listing that events disturbed may be short, and the kernel doesn't always
 //! say so (`NLM_F_DUMP_INTR`): it is made again, once, and what is in neither
@@ -145,7 +145,15 @@ impl Listing {
         match step {
             Step::Links => request_dump(out, sequence, kind::GETLINK),
             Step::Objects => request_dump(out, sequence, kind::GETNEXTHOP),
-            Step::Routes(filter) => request_routes(out, sequence, &filter),
+            Step::Routes(filter) => {
+                // What events have told so far, its lines tell anew, and whole: an event
+                // says only where in a list something came, and we may not have the list.
+                self.lists.retain(|list| {
+                    list.prefix.family().af() != filter.family
+                        || filter.table != 0 && list.table != filter.table
+                });
+                request_routes(out, sequence, &filter);
+            }
             Step::Neighbours(family) => request_neighbours(out, sequence, family.af()),
         }
         self.seen.clear();
@@ -204,4 +212,46 @@ fn steps(scope: Scope, prefixes: &BTreeSet<(u32, Prefix)>, tables: &[u32]) -> Ve
         steps.extend([Step::Neighbours(Family::V4), Step::Neighbours(Family::V6)]);
     }
     steps
+}
+
+#[cfg(test)]
+mod tests {
+    use rtm_model::DigestKey;
+    use rtm_tables::{Epoch, Table, TableLimits};
+
+    use super::*;
+
+    #[test]
+    fn what_events_told_before_a_request_its_answer_tells_anew() {
+        let list = |table, prefix: &str| ListKey {
+            table,
+            prefix: prefix.parse().unwrap(),
+            tos: 0,
+            metric: 1024,
+        };
+        let (v4, v6) = (list(254, "10.0.0.0/8"), list(254, "2001:db8::/32"));
+        let other = list(100, "2001:db8::/32");
+        for (tables, rounds) in [(&[][..], 1), (&[254, 100][..], 2)] {
+            let stamp =
+                Table::new(Epoch(1), DigestKey([1, 2]), TableLimits::default()).begin_listing();
+            let mut listing = Listing::new(Scope::All, BTreeSet::new(), tables, stamp, true);
+            let mut out = Builder::default();
+            listing.lists.extend([v4, v6, other]);
+            let mut next = || {
+                assert!(listing.next_request(1, &mut out));
+                let mut left: Vec<_> = listing.lists.iter().copied().collect();
+                left.sort_by_key(|list| (list.table, list.prefix));
+                left
+            };
+            assert_eq!(next(), [other, v4, v6], "links");
+            assert_eq!(next(), [other, v4, v6], "objects");
+            for _ in 0..rounds {
+                assert_eq!(next(), [other, v6], "IPv4");
+            }
+            if rounds == 2 {
+                assert_eq!(next(), [other], "IPv6 of the first table");
+            }
+            assert_eq!(next(), [], "IPv6");
+        }
+    }
 }
