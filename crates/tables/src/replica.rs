@@ -19,10 +19,10 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use rtm_model::canonical::DecodeError;
+use rtm_model::canonical::{DecodeError, encode_group};
 use rtm_model::{
-    Attrs, Digest, DigestKey, Digester, Digests, Entity, EntityKey, EntityKind, Family, GroupId,
-    LinkId, Mac, Neighbour, NeighbourKey,
+    Attrs, Digest, DigestKey, Digester, Digests, Entity, EntityKey, EntityKind, Family, Group,
+    GroupId, LinkId, Mac, Neighbour, NeighbourKey,
 };
 
 use crate::record::{Epoch, Flush, RecordOp};
@@ -90,6 +90,9 @@ pub struct Replica {
     /// snapshot that named it.
     keys: BTreeMap<Mac, bool>,
     ahead: Ahead,
+    /// What goes is encoded here, to be hashed: streams bring and take a group with
+    /// every other route.
+    gone: Vec<u8>,
 }
 
 #[derive(Debug, Default)]
@@ -109,6 +112,7 @@ impl Replica {
             snapshot: None,
             keys: BTreeMap::new(),
             ahead: Ahead::default(),
+            gone: Vec::new(),
         }
     }
 
@@ -412,7 +416,13 @@ impl Replica {
             self.set_key(mac);
             return Ok(());
         }
-        let entity = Entity::decode(kind, body)?;
+        let entity = match Entity::decode(kind, body)? {
+            Entity::Group(group) => {
+                self.set_group(group, body);
+                return Ok(());
+            }
+            entity => entity,
+        };
         let key = entity.key();
         if self.store.entity(&key).as_ref() != Some(&entity) {
             self.unhash(&key);
@@ -426,20 +436,36 @@ impl Replica {
                 }
                 self.store.put_link(link);
             }
-            Entity::Group(group) => {
-                if let Some(named) = &mut self.snapshot {
-                    named.groups.insert(group.id.0);
-                }
-                self.store.put_group(group);
-            }
             Entity::Neighbour(Neighbour { key, value }) => {
                 let at = self.store.neighbours.find_or_insert(&key);
                 self.store.neighbours.set_mark(at, self.mark);
                 self.put_neighbour(at, Some(value));
             }
-            Entity::Route(_) => {}
+            Entity::Route(_) | Entity::Group(_) => {}
         }
         Ok(())
+    }
+
+    /// `body`: the group as it came.
+    fn set_group(&mut self, group: Group, body: &[u8]) {
+        if let Some(named) = &mut self.snapshot {
+            named.groups.insert(group.id.0);
+        }
+        if self.store.group(group.id) == Some(&group) {
+            return;
+        }
+        let hash = self.digester.hash(EntityKind::Group, body);
+        self.store.digests.section(EntityKind::Group).add(hash);
+        if let Some(old) = self.store.put_group(group) {
+            self.unhash_group(&old);
+        }
+    }
+
+    fn unhash_group(&mut self, old: &Group) {
+        self.gone.clear();
+        encode_group(old, &mut self.gone);
+        let hash = self.digester.hash(EntityKind::Group, &self.gone);
+        self.store.digests.section(EntityKind::Group).remove(hash);
     }
 
     fn put_neighbour(&mut self, at: u32, value: Option<rtm_model::NeighbourValue>) {
@@ -470,10 +496,16 @@ impl Replica {
     }
 
     fn forget(&mut self, key: &EntityKey) {
-        self.unhash(key);
+        if !matches!(key, EntityKey::Group(_)) {
+            self.unhash(key);
+        }
         match key {
             EntityKey::Link(id) => drop(self.store.remove_link(*id)),
-            EntityKey::Group(id) => drop(self.store.remove_group(*id)),
+            EntityKey::Group(id) => {
+                if let Some(old) = self.store.remove_group(*id) {
+                    self.unhash_group(&old);
+                }
+            }
             EntityKey::Neighbour(key) => {
                 if let Some(at) = self.store.neighbours.find(key) {
                     self.put_neighbour(at, None);
