@@ -53,6 +53,8 @@ fn every_kind_is_listed_with_what_it_counted() {
     armed.wait_stderr("registered: ");
     let mapped = daemon.spawn(&["client", "--mapped", "--name", "mapped"]);
     mapped.wait_stderr("attached: ");
+    // Each answers: what it said at first may have been read when it was let in.
+    daemon.rtm(&["sync", "--timeout", "60"]);
     let _classic = UnixStream::connect(daemon.directory().join("classic.sock")).unwrap();
     let fpm = status["fpm"].as_str().unwrap().to_owned();
     // (A thread: entering a namespace is for all that it does.)
