@@ -454,18 +454,10 @@ impl Replica {
         if self.store.group(group.id) == Some(&group) {
             return;
         }
+        self.unhash(&EntityKey::Group(group.id));
         let hash = self.digester.hash(EntityKind::Group, body);
         self.store.digests.section(EntityKind::Group).add(hash);
-        if let Some(old) = self.store.put_group(group) {
-            self.unhash_group(&old);
-        }
-    }
-
-    fn unhash_group(&mut self, old: &Group) {
-        self.gone.clear();
-        encode_group(old, &mut self.gone);
-        let hash = self.digester.hash(EntityKind::Group, &self.gone);
-        self.store.digests.section(EntityKind::Group).remove(hash);
+        self.store.put_group(group);
     }
 
     fn put_neighbour(&mut self, at: u32, value: Option<rtm_model::NeighbourValue>) {
@@ -481,13 +473,20 @@ impl Replica {
 
     /// Takes an entity's hash out of its digest, if it is there.
     fn unhash(&mut self, key: &EntityKey) {
-        if let Some(entity) = self.store.entity(key) {
-            let mut before = Vec::new();
-            entity.encode(&mut before);
-            let kind = key.kind();
-            let hash = self.digester.hash(kind, &before);
-            self.store.digests.section(kind).remove(hash);
+        self.gone.clear();
+        match key {
+            EntityKey::Group(id) => match self.store.group(*id) {
+                Some(group) => encode_group(group, &mut self.gone),
+                None => return,
+            },
+            key => match self.store.entity(key) {
+                Some(entity) => entity.encode(&mut self.gone),
+                None => return,
+            },
         }
+        let kind = key.kind();
+        let hash = self.digester.hash(kind, &self.gone);
+        self.store.digests.section(kind).remove(hash);
     }
 
     fn forget_telling(&mut self, key: EntityKey, gone: &mut dyn FnMut(&Store, EntityKey)) {
@@ -496,16 +495,10 @@ impl Replica {
     }
 
     fn forget(&mut self, key: &EntityKey) {
-        if !matches!(key, EntityKey::Group(_)) {
-            self.unhash(key);
-        }
+        self.unhash(key);
         match key {
             EntityKey::Link(id) => drop(self.store.remove_link(*id)),
-            EntityKey::Group(id) => {
-                if let Some(old) = self.store.remove_group(*id) {
-                    self.unhash_group(&old);
-                }
-            }
+            EntityKey::Group(id) => drop(self.store.remove_group(*id)),
             EntityKey::Neighbour(key) => {
                 if let Some(at) = self.store.neighbours.find(key) {
                     self.put_neighbour(at, None);
