@@ -4,15 +4,18 @@
 //! `cargo run --release -p rtm-image --example changes -- ../shared/data/full-table.txt.gz`
 #[path = "../tests/support/random.rs"]
 mod random;
+#[path = "../tests/support/route.rs"]
+mod route;
 
 use std::io::Read;
 use std::time::Duration;
 
 use random::Random;
+use route::route;
 use rtm_image::{Object, Settings, Writer};
 use rtm_model::{
-    Attrs, Digests, Entity, EntityKey, EntityKind, Family, Group, GroupId, HopFlags, NextHop,
-    Prefix, Route, RouteKey, RouteType, RouteValue,
+    Digests, Entity, EntityKey, EntityKind, Family, Group, GroupId, HopFlags, NextHop, Prefix,
+    RouteKey,
 };
 
 /// This thread's processor time: others may run on the machine meanwhile.
@@ -62,18 +65,6 @@ impl Records {
     }
 }
 
-fn route(prefix: Prefix, group: u32) -> Entity {
-    let value = RouteValue {
-        kind: RouteType::Unicast,
-        protocol: 186,
-        scope: 0,
-        distance: 20,
-        group: GroupId(group),
-        attrs: Attrs::NONE,
-    };
-    Entity::Route(Route { key: RouteKey::main(prefix), value })
-}
-
 fn main() {
     let mut args = std::env::args().skip(1);
     let path = args.next().unwrap_or_else(|| "../shared/data/full-table.txt.gz".to_owned());
@@ -97,7 +88,7 @@ fn main() {
     }
     let mut random = Random(3);
     for prefix in &prefixes {
-        load.push(&route(*prefix, 1 + random.below(200) as u32));
+        load.push(&Entity::Route(route(*prefix, 1 + random.below(200) as u32)));
     }
     let (nanos, longest) = load.run(&mut writer, 1000, &mut revision);
     println!(
@@ -119,7 +110,7 @@ fn main() {
     let mut changes = Records::default();
     for _ in 0..500_000 {
         let prefix = pick(&mut random);
-        changes.push(&route(prefix, 1 + random.below(200) as u32));
+        changes.push(&Entity::Route(route(prefix, 1 + random.below(200) as u32)));
     }
     for _ in 0..rounds {
         for turn in [1, 100, 500, 1000, 4000] {
@@ -131,16 +122,16 @@ fn main() {
     for _ in 0..250_000 {
         let prefix = pick(&mut random);
         flaps.delete(EntityKey::Route(RouteKey::main(prefix)));
-        flaps.push(&route(prefix, 1 + random.below(200) as u32));
+        flaps.push(&Entity::Route(route(prefix, 1 + random.below(200) as u32)));
     }
     let (nanos, _) = flaps.run(&mut writer, 999, &mut revision);
     println!("deleted and added in turns of 999: {nanos:.0} ns each");
     for prefix in ["0.0.0.0/0", "::/0", "8.0.0.0/8", "128.0.0.0/1", "2000::/3"] {
         let mut wide = Records::default();
         let prefix: Prefix = prefix.parse().unwrap();
-        wide.push(&route(prefix, 1));
-        wide.push(&route(prefix, 2));
-        wide.push(&route(prefix, 3));
+        wide.push(&Entity::Route(route(prefix, 1)));
+        wide.push(&Entity::Route(route(prefix, 2)));
+        wide.push(&Entity::Route(route(prefix, 3)));
         wide.delete(EntityKey::Route(RouteKey::main(prefix)));
         let (_, longest) = wide.run(&mut writer, 1, &mut revision);
         println!("a change of {prefix}: at most {longest:.2?} (5 ms are allowed)");

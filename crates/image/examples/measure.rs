@@ -4,15 +4,17 @@
 //! `cargo run --release -p rtm-image --example measure -- ../shared/data/full-table.txt.gz [seconds per figure]`
 #[path = "../tests/support/random.rs"]
 mod random;
+#[path = "../tests/support/route.rs"]
+mod route;
 
 use std::io::Read;
 use std::net::IpAddr;
 
 use random::Random;
+use route::route;
 use rtm_image::{Answer, Object, Reader, Settings, Writer};
 use rtm_model::{
-    Attrs, Digests, Entity, EntityKey, Family, Group, GroupId, HopFlags, NextHop, Prefix, Route,
-    RouteKey, RouteType, RouteValue,
+    Digests, Entity, EntityKey, Family, Group, GroupId, HopFlags, NextHop, Prefix, RouteKey,
 };
 
 /// This thread's processor time: others may run on the machine meanwhile.
@@ -33,20 +35,6 @@ impl Instant {
 fn fnv(text: &str) -> u64 {
     text.bytes()
         .fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3))
-}
-
-fn route(prefix: Prefix, group: u32) -> Route {
-    Route {
-        key: RouteKey::main(prefix),
-        value: RouteValue {
-            kind: RouteType::Unicast,
-            protocol: 186,
-            scope: 0,
-            distance: 20,
-            group: GroupId(group),
-            attrs: Attrs::NONE,
-        },
-    }
 }
 
 /// Addresses: random, random inside random prefixes, Zipf over prefixes.

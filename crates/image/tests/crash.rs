@@ -26,11 +26,8 @@ use std::sync::atomic::Ordering;
 
 use rtm_image::words::{Words, WordsMut};
 use rtm_image::{Full, Memory, Object, Reader, Settings, Writer, WriterState};
-use rtm_model::{
-    Attrs, Entity, EntityKey, Family, GroupId, Prefix, Route, RouteKey, RouteType, RouteValue,
-    TABLE_MAIN, mask,
-};
-use support::{Mix, Model, Op, Random, addresses, digests, op, write};
+use rtm_model::{Entity, EntityKey, Family, GroupId, Prefix, RouteKey, TABLE_MAIN, mask};
+use support::{Mix, Model, Op, Random, addresses, digests, op, set_route, write};
 
 /// Set for the process that is to die: which script, and at which moment (0: never).
 const KILL_AT: &str = "RTM_IMAGE_KILL_AT";
@@ -181,7 +178,7 @@ fn wide_root(prefixes: usize, widest: u32, seed: u64) -> Script {
     for (round, target) in (0..2).flat_map(|round| targets.map(|target| (round, target))) {
         while model.routes.len() != target {
             let op = if model.routes.len() < target {
-                route(some(&mut random), 1 + random.below(GROUPS) as u32)
+                set_route(some(&mut random), 1 + random.below(GROUPS) as u32)
             } else {
                 Op::Delete(EntityKey::Route(known(&mut random, &model)))
             };
@@ -194,10 +191,10 @@ fn wide_root(prefixes: usize, widest: u32, seed: u64) -> Script {
             for _ in 0..[1, 1, 3, 1, 12, 1, 1, 5][step] {
                 let op = match random.below(3) {
                     0 => Op::Delete(EntityKey::Route(known(&mut random, &model))),
-                    1 => route(some(&mut random), 1 + random.below(GROUPS) as u32),
+                    1 => set_route(some(&mut random), 1 + random.below(GROUPS) as u32),
                     _ => {
                         let prefix = known(&mut random, &model).prefix;
-                        route(prefix, 1 + random.below(GROUPS) as u32)
+                        set_route(prefix, 1 + random.below(GROUPS) as u32)
                     }
                 };
                 model.apply(&op);
@@ -208,7 +205,7 @@ fn wide_root(prefixes: usize, widest: u32, seed: u64) -> Script {
                 for n in 0..widest {
                     let bits = u128::from(64 + n) << 120;
                     let prefix = Prefix::from_bits(Family::V4, bits, 8).unwrap();
-                    let op = route(prefix, 1 + (round + n) % GROUPS as u32);
+                    let op = set_route(prefix, 1 + (round + n) % GROUPS as u32);
                     model.apply(&op);
                     ops.push(op);
                 }
@@ -225,18 +222,6 @@ fn wide_root(prefixes: usize, widest: u32, seed: u64) -> Script {
         ..Settings::default()
     };
     Script { settings, steps, tables: &[TABLE_MAIN], is_fine: false }
-}
-
-fn route(prefix: Prefix, group: u32) -> Op {
-    let value = RouteValue {
-        kind: RouteType::Unicast,
-        protocol: 186,
-        scope: 0,
-        distance: 20,
-        group: GroupId(group),
-        attrs: Attrs::NONE,
-    };
-    Op::Set(Entity::Route(Route { key: RouteKey::main(prefix), value }))
 }
 
 /// The longest prefix around an address, length by length.

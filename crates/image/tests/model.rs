@@ -8,9 +8,11 @@ use std::net::IpAddr;
 
 use rtm_model::{
     Entity, EntityKey, Family, GroupId, LinkId, Mac, Neighbour, NeighbourKey, NeighbourValue,
-    NudState, Route, RouteKey, RouteType, RouteValue,
+    NudState, RouteKey, RouteType,
 };
-use support::{Mix, Model, Op, Random, addresses, attach, digests, family, image, op, write};
+use support::{
+    Mix, Model, Op, Random, addresses, attach, digests, family, image, op, set_route, write,
+};
 
 fn run(seed: u64, steps: u64, mix: Mix, flushes: bool) {
     let settings =
@@ -128,19 +130,6 @@ fn many_neighbours_are_found_by_address_and_link() {
     }
 }
 
-/// A route in table main to a prefix.
-fn route(prefix: rtm_model::Prefix, group: u32) -> Op {
-    let value = RouteValue {
-        kind: RouteType::Unicast,
-        protocol: 186,
-        scope: 0,
-        distance: 20,
-        group: GroupId(group),
-        attrs: rtm_model::Attrs::NONE,
-    };
-    Op::Set(Entity::Route(Route { key: RouteKey::main(prefix), value }))
-}
-
 #[test]
 fn more_groups_than_sixteen_bits_count() {
     let (mut writer, _) = image(Settings { bytes: 32 << 20, ..Settings::default() });
@@ -150,7 +139,7 @@ fn more_groups_than_sixteen_bits_count() {
         write(&mut writer, &Op::Set(Entity::Group(support::group(&mut random, n + 1))));
         let prefix =
             rtm_model::Prefix::from_bits(Family::V4, u128::from(n << 8) << 96, 24).unwrap();
-        write(&mut writer, &route(prefix, n + 1));
+        write(&mut writer, &set_route(prefix, n + 1));
         prefixes.push(prefix);
     }
     writer.commit(7, 1, &digests(1)).unwrap();
@@ -162,7 +151,7 @@ fn more_groups_than_sixteen_bits_count() {
     }
     // And back: all but one get the same group again.
     for prefix in &prefixes[1..] {
-        write(&mut writer, &route(*prefix, 5));
+        write(&mut writer, &set_route(*prefix, 5));
     }
     writer.commit(7, 2, &digests(2)).unwrap();
     assert_eq!(writer.status().answers, 2);
@@ -208,7 +197,7 @@ fn a_large_table() {
     };
     while model.routes.len() < 24_000 {
         let prefix = some(&mut random);
-        let op = route(prefix, 1 + random.below(GROUPS) as u32);
+        let op = set_route(prefix, 1 + random.below(GROUPS) as u32);
         both(&mut writer, &mut model, op);
         if model.routes.len() % 2000 == 0 {
             commit(&mut writer);
@@ -224,9 +213,9 @@ fn a_large_table() {
             let op = match found {
                 Some(key) if random.below(3) == 0 => Op::Delete(EntityKey::Route(key)),
                 Some(key) if random.below(2) == 0 => {
-                    route(key.prefix, 1 + random.below(GROUPS) as u32)
+                    set_route(key.prefix, 1 + random.below(GROUPS) as u32)
                 }
-                _ => route(prefix, 1 + random.below(GROUPS) as u32),
+                _ => set_route(prefix, 1 + random.below(GROUPS) as u32),
             };
             both(&mut writer, &mut model, op);
         }
@@ -237,7 +226,7 @@ fn a_large_table() {
         let prefix = prefix.unwrap();
         let op = match random.below(3) {
             0 => Op::Delete(EntityKey::Route(RouteKey::main(prefix))),
-            _ => route(prefix, 1 + random.below(4) as u32),
+            _ => set_route(prefix, 1 + random.below(4) as u32),
         };
         both(&mut writer, &mut model, op);
         let group = support::group(&mut random, 1 + prefix.len() as u32 % 4);
@@ -272,7 +261,7 @@ fn a_thousand_tables_of_ten_routes() {
         for n in 0..10 {
             let family = if n % 3 == 0 { Family::V6 } else { Family::V4 };
             let prefix = support::prefix(&mut random, family);
-            let Op::Set(Entity::Route(mut added)) = route(prefix, 0) else { unreachable!() };
+            let Op::Set(Entity::Route(mut added)) = set_route(prefix, 0) else { unreachable!() };
             added.key.table = table;
             added.value.kind = RouteType::Blackhole;
             added.value.protocol = n as u8;
@@ -315,7 +304,7 @@ fn a_flow_hash_picks_by_weight() {
         ],
     };
     write(&mut writer, &Op::Set(Entity::Group(group.clone())));
-    write(&mut writer, &route("10.0.0.0/8".parse().unwrap(), 3));
+    write(&mut writer, &set_route("10.0.0.0/8".parse().unwrap(), 3));
     writer.commit(1, 1, &digests(1)).unwrap();
     let reader = attach(&writer);
     let address = "10.1.1.1".parse().unwrap();

@@ -1,6 +1,7 @@
 //! A naive table, random transactions, and the comparison through a mapping.
 #![allow(dead_code, unreachable_pub)] // each test uses some of it
 mod random;
+mod route;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -204,6 +205,11 @@ impl Model {
 
 pub fn address_bits(address: IpAddr) -> u128 {
     rtm_model::left_aligned(address)
+}
+
+/// A change to a route in table main.
+pub fn set_route(prefix: Prefix, group: u32) -> Op {
+    Op::Set(Entity::Route(route::route(prefix, group)))
 }
 
 /// A random prefix; most share their first bits with others.
