@@ -19,6 +19,14 @@ use crate::image::Image;
 use crate::requests::wait::Waits;
 use crate::wakeup::ClientToken;
 
+/// Groups that a stream left without users go when that was twice as long ago, at the
+/// latest, and once as long at the earliest: in a disturbance most of them come back
+/// within it.
+const LINGER_MS: Millis = 500;
+/// And so many linger, at most: more than come and go in the seconds of a disturbance, few
+/// enough to go within one turn.
+const LINGERING_MAX: usize = 1024;
+
 /// Who asks for something.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum Requester {
@@ -104,6 +112,10 @@ pub(crate) struct Core {
     reading: Option<Millis>,
     /// Nobody has the tables only to read them before this.
     reads_from: Millis,
+    /// When the groups that linger are looked at next.
+    collect_at: Option<Millis>,
+    /// Of these the first, so many, were there at the last look.
+    lingered: usize,
     /// A hold was released since the last look.
     released: bool,
     /// Somebody wants the configuration to be read again.
@@ -158,6 +170,8 @@ impl Core {
             holder: None,
             reading: None,
             reads_from: 0,
+            collect_at: None,
+            lingered: 0,
             released: false,
             reload_asked: false,
             inventory_asked: false,
@@ -316,15 +330,47 @@ impl Core {
         })
     }
 
-    /// Goes on with what takes many deletes (sweeps) for about `budget` of them.
-    /// True: there is more.
+    /// Goes on with what takes many deletes (sweeps) for about `budget` of them, and with
+    /// groups that linger. True: there is more.
     pub(crate) fn sweep(&mut self, budget: usize) -> bool {
+        if self.table.lingering() > 0 || self.collect_at.is_some() {
+            self.collect();
+        }
         if !self.table.has_sweeps() {
             return false;
         }
         let budget = self.image.room_for_deletes(budget, &self.table);
         let (table, mut out) = self.parts();
         table.sweep(budget, &mut out)
+    }
+
+    /// Groups that have lingered for a while go, and the oldest of too many.
+    fn collect(&mut self) {
+        let due = match self.collect_at {
+            None => {
+                self.collect_at = Some(self.now + LINGER_MS);
+                false
+            }
+            Some(at) => at <= self.now,
+        };
+        let lingering = self.table.lingering();
+        let many = if lingering > LINGERING_MAX { lingering - LINGERING_MAX / 2 } else { 0 };
+        let count = if due { self.lingered.max(many) } else { many };
+        if count > 0 && !self.table.is_staging() {
+            let count = self.image.room_for_deletes(count, &self.table);
+            let (table, mut out) = self.parts();
+            table.collect(count, &mut out);
+            self.lingered = self.lingered.saturating_sub(count);
+        }
+        if due {
+            self.lingered = self.table.lingering();
+            self.collect_at = (self.lingered > 0).then_some(self.now + LINGER_MS);
+        }
+    }
+
+    /// When [`Core::sweep`] wants to be called at the latest.
+    pub(crate) fn poll_timeout(&self) -> Option<Millis> {
+        self.collect_at
     }
 
     /// Have all sources offered what they have?

@@ -291,6 +291,7 @@ impl Daemon {
         });
         let deadline = [
             self.clients.poll_timeout(),
+            self.core.poll_timeout(),
             self.core.hub.poll_timeout(),
             self.core.image.poll_timeout(&self.core.table),
             self.console.as_ref().and_then(Console::poll_timeout),

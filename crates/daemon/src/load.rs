@@ -313,18 +313,18 @@ impl Load {
 
     /// Notes a refusal; does the stream go on after it?
     fn refused(&mut self, change: &Change, error: &ChangeError) -> bool {
-        let text = format!("{}: {error}", place(change));
+        let text = || format!("{}: {error}", place(change));
         self.reply.failed += 1;
         if self.reply.position == 0 {
             self.reply.position = self.position;
-            self.reply.text.clone_from(&text);
+            self.reply.text = text();
         }
         if !self.flags.contains(LoadFlags::FORCE) {
             self.reply.code = CODE_REFUSED;
             return false;
         }
         if self.reply.failed <= TOLD_MAX {
-            self.untold.insert(0, (self.position, text));
+            self.untold.insert(0, (self.position, text()));
         }
         self.reply.code = CODE_USAGE;
         true

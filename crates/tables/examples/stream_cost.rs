@@ -2,7 +2,7 @@
 //! a replica that gets them: random changes of the full table, and the real update trace.
 //!
 //! ```text
-//! cargo run --release -p rtm-tables --example stream_cost [random | trace]
+//! cargo run --release -p rtm-tables --example stream_cost [random | trace [rounds]]
 //! ```
 //!
 //! Reads `full-table.txt.gz` and `updates.txt.gz` from `RTM_DATA` (default
@@ -36,14 +36,16 @@ const KEY: DigestKey = DigestKey([7, 9]);
 /// Bytes that the daemon reads at once, and a subscriber.
 const READ_BYTES: usize = 64 << 10;
 const CHANGES: usize = 200_000;
+/// Unless told.
 const ROUNDS: usize = 12;
 
 fn main() -> Result<()> {
     let only = std::env::args().nth(1);
-    for (what, measure) in [("random", random as fn() -> Result<()>), ("trace", trace)] {
+    let rounds = std::env::args().nth(2).map_or(Ok(ROUNDS), |rounds| rounds.parse())?;
+    for (what, measure) in [("random", random as fn(usize) -> Result<()>), ("trace", trace)] {
         if only.as_ref().is_none_or(|only| only == what) {
             println!("{what}:");
-            measure()?;
+            measure(rounds)?;
         }
     }
     Ok(())
@@ -132,11 +134,18 @@ impl Pair {
     }
 
     /// Rounds of what must be so before, and what is measured.
-    fn rounds(&mut self, mut next: impl FnMut() -> (Vec<Way>, Vec<Way>)) -> Result<()> {
+    fn rounds(
+        &mut self,
+        rounds: usize,
+        mut next: impl FnMut() -> (Vec<Way>, Vec<Way>),
+    ) -> Result<()> {
         let (mut daemon, mut replica) = (Vec::new(), Vec::new());
-        for round in 0..ROUNDS {
+        for round in 0..rounds {
             let (before, ways) = next();
             let mut records = Vec::new();
+            // What the round before left behind doesn't help this one.
+            self.table.collect(usize::MAX, &mut self.hub);
+            self.publish(&mut records);
             self.stream(&encoded(&before), &mut records);
             self.follow(&records)?;
             records.clear();
@@ -144,7 +153,7 @@ impl Pair {
             daemon.push(took.as_nanos() as f64 / ways.len() as f64);
             let (took, count) = self.follow(&records)?;
             replica.push(took.as_nanos() as f64 / count as f64);
-            if round + 1 == ROUNDS {
+            if round + 1 == rounds {
                 let mut kinds: BTreeMap<String, usize> = BTreeMap::new();
                 for record in Records::new(&records, FRAME_BYTES_MAX)? {
                     *kinds.entry(format!("{:?} {:?}", record.op, record.kind)).or_default() += 1;
@@ -156,19 +165,19 @@ impl Pair {
         for (what, mut all) in [("the daemon, a change", daemon), ("a replica, a record", replica)]
         {
             all.sort_by(f64::total_cmp);
-            println!("  {what:<32} {:>7.1} ns  (least {:.1})", all[ROUNDS / 2], all[0]);
+            println!("  {what:<32} {:>7.1} ns  (least {:.1})", all[rounds / 2], all[0]);
         }
         Ok(())
     }
 }
 
-fn random() -> Result<()> {
+fn random(rounds: usize) -> Result<()> {
     let mut random = Random(11);
     let mut ways = table()?;
     let mut pair = Pair::load(&ways)?;
     let mut absent: VecDeque<(usize, usize)> = VecDeque::new();
     let mut made = 0;
-    pair.rounds(|| {
+    pair.rounds(rounds, || {
         let round = (0..CHANGES).map(|_| {
             made += 1;
             if let Some(&(_, which)) = absent.front().filter(|(due, _)| *due <= made) {
@@ -193,7 +202,7 @@ fn random() -> Result<()> {
     })
 }
 
-fn trace() -> Result<()> {
+fn trace(rounds: usize) -> Result<()> {
     let ways = table()?;
     let mut trace = Vec::new();
     for line in lines("updates.txt.gz")? {
@@ -216,7 +225,7 @@ fn trace() -> Result<()> {
     let mut before: Vec<Way> = before.into_iter().collect();
     before.sort_by_key(|(prefix, _)| *prefix);
     let mut pair = Pair::load(&ways)?;
-    pair.rounds(|| (before.clone(), trace.clone()))
+    pair.rounds(rounds, || (before.clone(), trace.clone()))
 }
 
 fn lines(name: &str) -> Result<impl Iterator<Item = std::io::Result<String>>> {

@@ -1,9 +1,12 @@
 //! The table seen from outside: one case after the other.
 
-use rtm_model::{Change, DigestKey, HopFlags, HopSpec, Hops, LinkRef, Prefix, RouteSpec, Verb};
+use rtm_model::{
+    Change, DigestKey, EntityKind, HopFlags, HopSpec, Hops, LinkRef, NextHop, Prefix, RouteSpec,
+    Verb,
+};
 use rtm_tables::{
-    Applied, ChangeError, Epoch, Flush, Record, RecordSink, Replica, ReplicaRecord, Revision,
-    SourceId, SourceSpec, Table, TableLimits,
+    Applied, ChangeError, Epoch, Flush, Record, RecordOp, RecordSink, Replica, ReplicaRecord,
+    Revision, RouteCursor, SourceId, SourceSpec, Table, TableLimits,
 };
 
 /// A subscriber that applies every record at once.
@@ -80,7 +83,7 @@ fn the_sample_of_the_specification() {
 
 /// Keeps records, to be applied many at once.
 #[derive(Default)]
-struct Kept(Vec<(rtm_tables::RecordOp, rtm_model::EntityKind, Vec<u8>)>);
+struct Kept(Vec<(RecordOp, EntityKind, Vec<u8>)>);
 
 impl RecordSink for Kept {
     fn record(&mut self, record: &Record<'_>) {
@@ -158,4 +161,144 @@ fn a_replica_with_an_index_stays_equal() {
     }
     assert!(!replica.has_idle_work(), "it is kept complete");
     assert_eq!(replica.recompute_digests(), replica.digests());
+}
+
+/// Counts what followers would be told of groups.
+#[derive(Default)]
+struct Groups {
+    set: usize,
+    gone: usize,
+    records: usize,
+}
+
+impl RecordSink for Groups {
+    fn record(&mut self, record: &Record<'_>) {
+        self.records += 1;
+        let groups = usize::from(record.kind == EntityKind::Group);
+        match record.op {
+            RecordOp::Set => self.set += groups,
+            RecordOp::Delete => self.gone += groups,
+        }
+    }
+
+    fn flush(&mut self, _: Revision, _: Flush) {}
+
+    fn leap(&mut self, _: Revision) {}
+}
+
+fn deletion(prefix: &str) -> Change {
+    Change::Route(Verb::Delete, RouteSpec::new(prefix.parse().unwrap()))
+}
+
+/// A group whose last user goes and comes back within a stream is a record once, when it
+/// comes; one that nobody used again goes with [`Table::collect`], with its link. A change
+/// that comes alone takes its group with it at once, as a transaction does.
+#[test]
+fn in_a_stream_groups_without_users_linger() {
+    let (mut table, admin, _) = table();
+    let mut out = Groups::default();
+    let mut all = Vec::new();
+    for round in 0..50 {
+        for prefix in ["10.0.0.0/8", "2001:db8::/32", "192.0.2.0/24", "198.51.100.0/24"] {
+            let gateway = ["2001:db8::1", "2001:db8::2"][round % 2];
+            all.push(route(Verb::Replace, prefix, gateway, ["eth0", "eth1"][round % 2]));
+            all.push(deletion(prefix));
+        }
+    }
+    table.apply_many(admin, &all, &mut out, &mut |_, result| result.is_ok());
+    assert_eq!((out.set, out.gone, table.lingering()), (2, 0, 2));
+    assert_eq!((table.counts().store.groups, table.counts().store.links), (2, 2));
+
+    // Used again by then: it stays.
+    let again = route(Verb::Replace, "10.0.0.0/8", "2001:db8::1", "eth0");
+    table.apply(admin, &again, &mut out).unwrap();
+    let revision = table.revision();
+    table.collect(usize::MAX, &mut out);
+    assert_eq!((out.set, out.gone, table.lingering()), (2, 1, 0));
+    assert_eq!((table.counts().store.groups, table.counts().store.links), (1, 1));
+    assert_eq!(table.revision(), Revision(revision.0 + 1), "all that goes is one transaction");
+    table.collect(usize::MAX, &mut out);
+    assert_eq!(table.revision(), Revision(revision.0 + 1));
+
+    table.apply(admin, &deletion("10.0.0.0/8"), &mut out).unwrap();
+    assert_eq!((out.gone, table.lingering(), table.counts().store.groups), (2, 0, 0));
+    table.apply(admin, &again, &mut out).unwrap();
+    let alone = [deletion("10.0.0.0/8")];
+    table.apply_many(admin, &alone, &mut out, &mut |_, result| result.is_ok());
+    assert_eq!((out.gone, table.lingering(), table.counts().store.groups), (3, 0, 0));
+}
+
+/// What a follower knows of the winners, with their next hops spelled out.
+fn spelled(table: &Table) -> Vec<String> {
+    let mut cursor = RouteCursor::all();
+    let mut all = Vec::new();
+    while let Some((route, source)) = table.next_route(&mut cursor) {
+        let hops = table.store().group(route.value.group).map(|group| {
+            let link = |hop: &NextHop| table.store().link(hop.link.unwrap()).unwrap().name;
+            group.hops.iter().map(|hop| (hop.gateway, link(hop))).collect::<Vec<_>>()
+        });
+        all.push(format!("{:?} {source:?} {hops:?} {:?}", route.key, route.value.distance));
+    }
+    all
+}
+
+/// Whatever way a stream's changes take, looked at ahead, in place or not, they come to
+/// the same as each for itself.
+#[test]
+fn a_stream_is_its_changes_one_after_another() {
+    let (mut one, admin, mut one_out) = table();
+    let (mut many, _, mut many_out) = table();
+    let prefix = |number: u32| match number % 4 {
+        0 => format!("2001:db8:{:x}:{:x}::/64", number >> 16, number & 0xffff),
+        _ => format!("{}.{}.{}.0/24", 1 + (number >> 16), number >> 8 & 255, number & 255),
+    };
+    let mut random = 1_u64;
+    for round in 0..40 {
+        let changes: Vec<Change> = (0..500)
+            .map(|_| {
+                random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                let prefix = prefix((random >> 33) as u32 % 3_000 * 311);
+                let (gateway, link) = (random >> 48 & 63, random >> 54 & 7);
+                let gateway = format!("2001:db8::{gateway:x}");
+                match random >> 60 {
+                    0..=4 => deletion(&prefix),
+                    5 => route(Verb::Add, &prefix, &gateway, &format!("eth{link}")),
+                    _ => route(Verb::Replace, &prefix, &gateway, &format!("eth{link}")),
+                }
+            })
+            .collect();
+        let results: Vec<_> =
+            changes.iter().map(|change| one.apply(admin, change, &mut one_out)).collect();
+        let mut found = Vec::new();
+        many.apply_many(admin, &changes, &mut many_out, &mut |_, result| {
+            found.push(result);
+            true
+        });
+        let kind = |result: &Result<Applied, ChangeError>| match result {
+            Ok(Applied::Changed(_)) => "changed".to_owned(),
+            Ok(Applied::Unchanged) => "unchanged".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        let (results, found): (Vec<_>, Vec<_>) =
+            (results.iter().map(kind).collect(), found.iter().map(kind).collect());
+        assert_eq!(results, found, "round {round}");
+        assert_eq!(spelled(&one), spelled(&many), "round {round}");
+        if round % 4 == 0 {
+            many.collect(usize::MAX, &mut many_out);
+            assert_eq!(one.counts().store, many.counts().store, "round {round}");
+        }
+        let counts = |table: &Table| {
+            let sources = table.sources();
+            sources.map(|s| (s.routes, s.winners, s.stale)).collect::<Vec<_>>()
+        };
+        assert_eq!(counts(&one), counts(&many), "round {round}");
+        assert_eq!(many.digests(), many_out.replica.digests(), "round {round}");
+        assert_eq!(many_out.replica.recompute_digests(), many.digests(), "round {round}");
+        if round == 20 {
+            // What is there counts as stale from here on, until it is said again.
+            one.begin_generation(admin);
+            many.begin_generation(admin);
+        }
+    }
+    assert!(many_out.records < one_out.records, "groups come and go for nothing");
 }

@@ -20,6 +20,7 @@
 use rtm_model::{Change, Family, Hops, RouteSpec, TABLE_MAIN};
 
 use super::candidates::RouteNo;
+use super::shared::Sought;
 use super::{Applied, ChangeError, SourceId, Table};
 use crate::record::RecordSink;
 use crate::store::entry::Key;
@@ -42,6 +43,8 @@ pub(super) struct Ahead {
     found6: Vec<u32>,
     /// By change: where the first entry of its prefix most likely is.
     hints: Vec<Option<RouteNo>>,
+    /// By change: its only next hop.
+    hops: Vec<Option<Sought>>,
 }
 
 impl Table {
@@ -60,11 +63,13 @@ impl Table {
             self.look_ahead(batch);
             for (index, change) in batch.iter().enumerate() {
                 self.hint = self.ahead.hints.get(index).copied().flatten();
+                self.hop_hint = self.ahead.hops.get(index).copied().flatten();
+                self.in_stream = batch.len() >= BATCH_WORTH;
                 let result = match self.apply_in_place(source, change, out) {
                     Some(applied) => Ok(applied),
                     None => self.apply(source, change, out),
                 };
-                self.hint = None;
+                (self.hint, self.hop_hint, self.in_stream) = (None, None, false);
                 if !came(change, result) {
                     return;
                 }
@@ -73,38 +78,40 @@ impl Table {
     }
 
     fn look_ahead(&mut self, batch: &[Change]) {
-        self.ahead.hints.clear();
-        if batch.len() < BATCH_WORTH {
-            return;
-        }
-        if is_in_order(batch) {
-            return self.prefetch_hops(batch);
-        }
         let mut ahead = std::mem::take(&mut self.ahead);
-        ahead.find(self, batch);
-        self.prefetch(&ahead.hints, batch);
+        ahead.hints.clear();
+        ahead.hops.clear();
+        if batch.len() >= BATCH_WORTH {
+            let in_order = is_in_order(batch);
+            if !in_order {
+                ahead.find(self, batch);
+            }
+            self.prefetch(&mut ahead, batch);
+        }
         self.ahead = ahead;
     }
 
     /// Asks for what changes of these entries will read: first for all that is known,
     /// then for what that tells.
-    fn prefetch(&self, hints: &[Option<RouteNo>], batch: &[Change]) {
+    fn prefetch(&self, ahead: &mut Ahead, batch: &[Change]) {
+        let Ahead { hints, hops, .. } = ahead;
         for no in hints.iter().flatten() {
             self.store.prefetch(*no);
             self.order.routes.prefetch(no.kind(), no.at());
         }
-        self.prefetch_hops(batch);
+        for change in batch {
+            let sought = match change {
+                Change::Route(_, RouteSpec { hops: Hops::One(hop), .. }) => self.seek(hop),
+                _ => None,
+            };
+            if let Some(sought) = &sought {
+                self.prefetch_hop(sought);
+            }
+            hops.push(sought);
+        }
         for no in hints.iter().flatten() {
             self.order.routes.prefetch_around(no.kind(), no.at());
             self.shared.prefetch_group(self.store.value(*no).group);
-        }
-    }
-
-    fn prefetch_hops(&self, batch: &[Change]) {
-        for change in batch {
-            if let Change::Route(_, RouteSpec { hops: Hops::One(hop), .. }) = change {
-                self.prefetch_hop(hop);
-            }
         }
     }
 }

@@ -56,6 +56,8 @@ impl RouteNo {
 /// Routes that linger: more than go in the minutes of one disturbance, little beside
 /// a full table.
 const LINGERING: usize = 4096;
+/// So many before one of them loses its place it is looked at ahead.
+const LINGERING_AHEAD: usize = 4;
 /// And no more than this part of the routes that are there.
 const LINGERING_PART: usize = 8;
 
@@ -359,6 +361,28 @@ impl Table {
         }
     }
 
+    /// The only candidate of an entry comes, or goes (before its stamp is forgotten).
+    pub(super) fn count_alone(&mut self, source: SourceId, no: RouteNo, comes: bool) {
+        if comes {
+            let stamp = self.stamp;
+            let meta = self.meta_mut(no);
+            (meta.stamp, meta.source) = (stamp, source.0);
+        }
+        let stamp = self.meta(no).stamp;
+        if let Some(Some(source)) = self.sources.get_mut(usize::from(source.0)) {
+            let stale = usize::from(stamp < source.fresh);
+            if comes {
+                source.routes += 1;
+                source.winners += 1;
+                source.stale_routes += stale;
+            } else {
+                source.routes -= 1;
+                source.winners -= 1;
+                source.stale_routes -= stale;
+            }
+        }
+    }
+
     fn count_winner(&mut self, source: SourceId, more: bool) {
         if let Some(Some(source)) = self.sources.get_mut(usize::from(source.0)) {
             source.winners += usize::from(more);
@@ -426,6 +450,11 @@ impl Table {
     /// What has lingered longest loses its place, if it hasn't come back.
     fn drop_lingering(&mut self) {
         let Some(no) = self.lingering.pop_front() else { return };
+        // It was long ago that anybody looked at those whose turn comes next.
+        if let Some(no) = self.lingering.get(LINGERING_AHEAD) {
+            self.store.prefetch(*no);
+            self.order.routes.prefetch(no.kind(), no.at());
+        }
         self.meta_mut(no).lingers = false;
         // What the open transaction touched is looked at again at its end.
         if !self.has_offers(no) && !self.meta(no).touched {

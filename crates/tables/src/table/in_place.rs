@@ -1,5 +1,6 @@
-//! What most changes of a stream are: a route that is there, alone under its
-//! prefix and offered by nobody else, gets another next hop.
+//! What most changes of a stream are: a route that is alone under its prefix and
+//! offered by nobody else gets another next hop, goes, or comes back to the place that
+//! it left a while ago.
 //!
 //! Nothing but this entry can be touched then: no link or group comes or goes,
 //! nobody else's candidate wins, nothing can fail behind the first write. So there
@@ -7,12 +8,14 @@
 //! piece. Whatever isn't so goes their way; what comes of a change is the same
 //! (`tests/model` compares).
 
-use rtm_model::{Change, DISTANCE_NEVER, Hops, RouteType, Verb};
+use rtm_model::{Change, DISTANCE_NEVER, Hops, RouteSpec, RouteType, Verb};
 
+use super::candidates::RouteNo;
 use super::verbs::{check_hops, key_of, metric_of, value_of};
 use super::{Applied, SourceId, Table};
 use crate::record::{Record, RecordOp, RecordSink};
 use crate::store::attrs::NO_ATTRS;
+use crate::store::entry::Value;
 
 impl Table {
     /// Applies a change of the entry that was found ahead. `None`: it isn't such a
@@ -25,55 +28,122 @@ impl Table {
         out: &mut dyn RecordSink,
     ) -> Option<Applied> {
         let no = self.hint?;
-        let Change::Route(Verb::Replace, spec) = change else { return None };
-        let Hops::One(hop) = &spec.hops else { return None };
-        let (family, kind) = (spec.prefix.family(), spec.kind.unwrap_or(RouteType::Unicast));
-        let plain = spec.ordinal.is_none() && spec.attrs.is_none() && kind.wants_next_hop();
-        if !plain || self.is_staging() || no.family() != family {
+        let Change::Route(verb, spec) = change else { return None };
+        let plain = spec.ordinal.is_none() && spec.attrs.is_none();
+        if !plain || self.is_staging() || no.family() != spec.prefix.family() {
             return None;
         }
-        check_hops(family, std::slice::from_ref(hop)).ok()?;
         let prefix = (spec.prefix.bits(), spec.prefix.len());
         let alone = self.store.is_first(no, key_of(spec).table, prefix)
-            && self.store.following(no).is_none()
-            && self.store.place(no) == (spec.tos, metric_of(spec), 0);
-        let meta = *self.meta(no);
-        // A newer stamp counts among what its source has confirmed.
-        if !alone || meta.losers != 0 || meta.source != source.0 || meta.stamp != self.stamp {
+            && self.store.following(no).is_none();
+        let (tos, metric, ordinal) = self.store.place(no);
+        let meta = self.meta(no);
+        if !alone || (tos, ordinal) != (spec.tos, 0) || meta.losers != 0 {
             return None;
         }
-        let group = self.find_group(hop)?.0;
         let before = self.store.value(no);
-        if !before.is_present() {
+        let is_own = !before.is_present() || meta.source == source.0;
+        if !is_own || before.attrs != NO_ATTRS {
             return None;
         }
+        match (verb, before.is_present()) {
+            (Verb::Delete, true) => self.delete_in_place(source, no, before, metric, spec, out),
+            // A newer stamp counts among what its source has confirmed.
+            (Verb::Replace, true) if meta.stamp != self.stamp => None,
+            (Verb::Replace, _) | (Verb::Add, false) if metric == metric_of(spec) => {
+                self.set_in_place(source, no, before, spec, out)
+            }
+            _ => None,
+        }
+    }
+
+    #[inline]
+    fn set_in_place(
+        &mut self,
+        source: SourceId,
+        no: RouteNo,
+        before: Value,
+        spec: &RouteSpec,
+        out: &mut dyn RecordSink,
+    ) -> Option<Applied> {
+        let kind = spec.kind.unwrap_or(RouteType::Unicast);
+        let Hops::One(hop) = &spec.hops else { return None };
+        if !kind.wants_next_hop() {
+            return None;
+        }
+        check_hops(no.family(), std::slice::from_ref(hop)).ok()?;
+        let group = self.find_group(hop)?.0;
         let after = value_of(spec, kind, self.source_spec(source)?, group);
         if before == after {
             return Some(Applied::Unchanged);
         }
-        if before.attrs != NO_ATTRS || after.distance == DISTANCE_NEVER {
+        if after.distance == DISTANCE_NEVER || !self.may_release(before.group, group) {
             return None;
         }
         if before.group != group {
-            if self.shared.is_last_use(before.group) {
-                return None;
-            }
             self.use_group(group);
             self.release_group(before.group);
         }
+        let kind = no.kind();
         let (new, length) = self.store.canonical(no, after);
         let (old, _) = self.store.canonical(no, before);
-        let (new, old) = (&new[..length], &old[..length]);
-        let kind = no.kind();
+        let new = &new[..length];
         // Side by side: each is one long chain of steps that wait for each other.
-        let (came, went) = (self.digester.hash(kind, new), self.digester.hash(kind, old));
+        let came = self.digester.hash(kind, new);
+        let (old, went) = match before.is_present() {
+            true => (&old[..length], self.digester.hash(kind, &old[..length])),
+            false => (&[][..], 0),
+        };
         self.store.digests.routes.add(came.wrapping_sub(went));
         self.store.put_value(no, after);
+        if !before.is_present() {
+            self.count_alone(source, no, true);
+        }
         self.revision.0 += 1;
         let revision = self.revision;
         self.order.routes.changed(kind, no.at(), revision, || &new[..kind.key_bytes()]);
         let op = RecordOp::Set;
         out.record(&Record { revision, last: true, op, kind, body: new, before: old });
         Some(Applied::Changed(revision))
+    }
+
+    #[inline]
+    fn delete_in_place(
+        &mut self,
+        source: SourceId,
+        no: RouteNo,
+        before: Value,
+        metric: u32,
+        spec: &RouteSpec,
+        out: &mut dyn RecordSink,
+    ) -> Option<Applied> {
+        let any = spec.kind.is_none() && spec.protocol.is_none() && spec.scope.is_none();
+        let fits = spec.metric.is_none_or(|wanted| wanted == metric && wanted != 0);
+        let any = any && matches!(spec.hops, Hops::None) && self.source_spec(source).is_some();
+        if !any || !fits || !self.may_release(before.group, 0) {
+            return None;
+        }
+        self.release_group(before.group);
+        let kind = no.kind();
+        let (old, length) = self.store.canonical(no, before);
+        let old = &old[..length];
+        self.store.digests.routes.remove(self.digester.hash(kind, old));
+        self.count_alone(source, no, false);
+        self.store.put_value(no, Value::ABSENT);
+        self.revision.0 += 1;
+        let revision = self.revision;
+        let key = &old[..kind.key_bytes()];
+        self.order.routes.gone(kind, no.at(), revision, key);
+        let op = RecordOp::Delete;
+        out.record(&Record { revision, last: true, op, kind, body: key, before: old });
+        self.drop_if_empty(no);
+        self.order.trim(self.limits.tombstone_bytes_max, 1);
+        Some(Applied::Changed(revision))
+    }
+
+    /// Can `old` have a user less, for `new`, without a group going at once?
+    #[inline]
+    fn may_release(&self, old: u32, new: u32) -> bool {
+        old == new || !self.shared.is_last_use(old) || self.may_linger(old)
     }
 }

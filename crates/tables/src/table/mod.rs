@@ -67,7 +67,7 @@ use crate::store::{RouteCursor, Store, StoreCounts};
 use ahead::Ahead;
 use candidates::{Loser, NeighbourLosers, NeighbourMeta, RouteMeta, RouteNo};
 use open::Open;
-use shared::Shared;
+use shared::{Shared, Sought};
 use source::Source;
 use stage::Stage;
 use sweep::{Ruin, Sweep};
@@ -154,6 +154,10 @@ pub struct Table {
     ahead: Ahead,
     /// Where the first entry of the next change's prefix most likely is.
     hint: Option<RouteNo>,
+    /// What its only next hop means, unless links have changed since.
+    hop_hint: Option<Sought>,
+    /// Is it one of many that came together?
+    in_stream: bool,
 }
 
 impl Table {
@@ -179,6 +183,8 @@ impl Table {
             own: Vec::new(),
             ahead: Ahead::default(),
             hint: None,
+            hop_hint: None,
+            in_stream: false,
         }
     }
 

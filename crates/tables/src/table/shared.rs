@@ -19,7 +19,7 @@
 //! without users *stay* (the sources will most likely need them at once); they
 //! go with a later sweep ([`super::sweep`]). Links are the same for neighbours.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::{BuildHasher, Hasher};
 use std::net::IpAddr;
 
@@ -30,6 +30,7 @@ use rtm_model::{
 
 use super::open::{Before, TouchedGroup, TouchedLink};
 use super::{ChangeError, SourceId, Table};
+use crate::record::RecordSink;
 use crate::store::index::Index;
 
 /// Who holds a group: one cache line.
@@ -47,11 +48,24 @@ pub(super) struct GroupUse {
     touched: u32,
     /// Is there such a group?
     pub(super) alive: bool,
+    /// Is it a list of next hops, which anybody may use?
+    anonymous: bool,
+    /// Does it stand among those that linger?
+    lingers: bool,
     /// Its only next hop: what interning compares, without going to the group.
     only: Option<NextHop>,
 }
 
 const _: () = assert!(size_of::<GroupUse>() == 64);
+
+/// A next hop as the tables have it, found ahead.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sought {
+    hop: NextHop,
+    hash: u64,
+    /// It is so as long as this is.
+    links_changed: u64,
+}
 
 /// Who holds a link.
 #[derive(Clone, Copy, Debug, Default)]
@@ -87,6 +101,12 @@ pub(super) struct Shared {
     neighbour_flushes: u32,
     /// Room for the next hops of the change at hand.
     hops: Vec<NextHop>,
+    /// Groups that lost their last user in a stream and haven't gone for it, in that
+    /// order.
+    lingering: VecDeque<u32>,
+    /// Counts whenever a link comes, goes or changes: names mean what they meant as long
+    /// as it is the same.
+    pub(super) links_changed: u64,
 }
 
 impl Shared {
@@ -144,7 +164,7 @@ impl Shared {
     }
 
     #[inline]
-    fn hash(&self, hops: &[NextHop]) -> u64 {
+    pub(super) fn hash(&self, hops: &[NextHop]) -> u64 {
         let mut hasher = self.hasher.build_hasher();
         for hop in hops {
             let (family, gateway) = match hop.gateway {
@@ -180,6 +200,7 @@ impl Shared {
             + self.interned.bytes()
             + self.named.len() * size_of::<((SourceId, u32), GroupId)>() * 3 / 2
             + self.ifindexes.capacity() * (size_of::<(u32, LinkId)>() + 1)
+            + self.lingering.capacity() * 4
     }
 }
 
@@ -240,24 +261,32 @@ impl Table {
         Ok(NextHop { gateway: hop.gateway, link, weight: hop.weight, flags: hop.flags })
     }
 
-    /// The group of one next hop, if it exists.
+    /// The group of the next change's only next hop, if it exists.
     #[inline]
     pub(super) fn find_group(&self, hop: &HopSpec) -> Option<GroupId> {
+        let sought = match self.hop_hint {
+            Some(sought) if sought.links_changed == self.shared.links_changed => sought,
+            _ => self.seek(hop)?,
+        };
+        self.shared.find_only(sought.hash, &sought.hop).map(GroupId)
+    }
+
+    /// What a next hop means at present; `None`: its link doesn't exist.
+    #[inline]
+    pub(super) fn seek(&self, hop: &HopSpec) -> Option<Sought> {
         let link = match hop.link {
             None => None,
             Some(link) => Some(self.find_link(link)?),
         };
         let hop = NextHop { gateway: hop.gateway, link, weight: hop.weight, flags: hop.flags };
         let hash = self.shared.hash(std::slice::from_ref(&hop));
-        self.shared.find_only(hash, &hop).map(GroupId)
+        Some(Sought { hop, hash, links_changed: self.shared.links_changed })
     }
 
     /// Asks for what interning this next hop will read.
     #[inline]
-    pub(super) fn prefetch_hop(&self, hop: &HopSpec) {
-        let link = hop.link.and_then(|link| self.find_link(link));
-        let hop = NextHop { gateway: hop.gateway, link, weight: hop.weight, flags: hop.flags };
-        if let Some(id) = self.shared.interned.likely(self.shared.hash(&[hop])) {
+    pub(super) fn prefetch_hop(&self, sought: &Sought) {
+        if let Some(id) = self.shared.interned.likely(sought.hash) {
             self.shared.prefetch_group(id);
         }
     }
@@ -327,7 +356,9 @@ impl Table {
             shared.groups.len() as u32 - 1
         });
         let flush = shared.route_flushes;
-        shared.groups[id as usize] = GroupUse { alive: true, flush, ..GroupUse::default() };
+        let anonymous = nhid == 0;
+        shared.groups[id as usize] =
+            GroupUse { alive: true, anonymous, flush, ..GroupUse::default() };
         let group = Group { id: GroupId(id), nhid, hops };
         self.touch_group(group.id, || Before::Nothing);
         self.put_group(group);
@@ -411,9 +442,46 @@ impl Table {
         }
         let entry = &mut self.shared.groups[group as usize];
         entry.users -= 1;
-        if entry.users == 0 && entry.named.is_none() {
-            self.touch_group(GroupId(group), || Before::Same);
+        if entry.users > 0 || entry.named.is_some() {
+            return;
         }
+        if !self.may_linger(group) {
+            return self.touch_group(GroupId(group), || Before::Same);
+        }
+        if !std::mem::replace(&mut self.shared.groups[group as usize].lingers, true) {
+            self.shared.lingering.push_back(group);
+        }
+    }
+
+    /// Does this group stay for a while when its last user goes? In a stream those that
+    /// go most often come back, and each time they would be a record to everybody.
+    #[inline]
+    pub(super) fn may_linger(&self, group: u32) -> bool {
+        self.in_stream && self.shared.groups[group as usize].anonymous
+    }
+
+    /// Groups that linger (some of them may be used again by now). While there are any,
+    /// [`Table::collect`] wants to be called after a while.
+    pub fn lingering(&self) -> usize {
+        self.shared.lingering.len()
+    }
+
+    /// Of the groups that linger the first `count` go, but for those that are used again,
+    /// as one transaction. While a large atomic load is open nothing happens.
+    pub fn collect(&mut self, count: usize, out: &mut dyn RecordSink) {
+        if self.is_staging() {
+            return;
+        }
+        self.open.begin(None, self.sweeps.len());
+        for _ in 0..count {
+            let Some(id) = self.shared.lingering.pop_front() else { break };
+            // It may have gone by a transaction, and another one come under its number.
+            let lingers = std::mem::take(&mut self.shared.groups[id as usize].lingers);
+            if lingers && self.shared.group_is_unused(id) {
+                self.touch_group(GroupId(id), || Before::Same);
+            }
+        }
+        self.commit(out);
     }
 
     /// The open transaction touches a group, which was `before`.
@@ -504,6 +572,7 @@ impl Table {
     }
 
     fn put_link(&mut self, link: Link) {
+        self.shared.links_changed += 1;
         if let Some(old) = self.store.link(link.id).copied() {
             self.forget_ifindex(&old);
         }
@@ -522,6 +591,7 @@ impl Table {
     /// Takes a link out; its id stays taken until [`Table::free_link`].
     pub(super) fn take_link(&mut self, id: LinkId) -> Option<Link> {
         let link = self.store.remove_link(id)?;
+        self.shared.links_changed += 1;
         self.forget_ifindex(&link);
         self.shared.links[id.0 as usize].alive = false;
         Some(link)

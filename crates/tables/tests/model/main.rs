@@ -157,6 +157,11 @@ impl World {
             Act::Tidy => {
                 self.table.tidy(1);
             }
+            Act::Collect(count) => {
+                let lingering = self.table.lingering();
+                self.table.collect(*count, &mut self.live);
+                assert_eq!(self.table.lingering(), lingering.saturating_sub(*count));
+            }
         }
         self.live.catch_up(&mut self.table);
         self.check();
@@ -451,13 +456,18 @@ impl World {
         }
         let distinct: BTreeSet<_> = contents.iter().cloned().collect();
         assert!(self.merged || distinct.len() == contents.len(), "equal sets share one id");
-        if self.model.leftovers {
+        if self.model.leftovers || self.table.lingering() > 0 {
             assert!(names.is_superset(&self.model.links()));
             assert!(distinct.is_superset(&self.model.groups()));
             assert!(named >= self.model.named_groups());
         } else {
             assert_eq!(names, self.model.links());
             assert_eq!(distinct, self.model.groups());
+            assert_eq!(named, self.model.named_groups());
+        }
+        if !self.model.leftovers {
+            let left = distinct.len() - self.model.groups().len();
+            assert!(left <= self.table.lingering(), "{left} groups without users");
             assert_eq!(named, self.model.named_groups());
         }
     }
@@ -495,6 +505,7 @@ fn run(acts: &[Act], tombstone_bytes_max: usize) -> World {
         world.act(act);
     }
     // Everything comes to rest.
+    world.act(&Act::Collect(usize::MAX));
     world.act(&Act::Sweep { slices: usize::MAX, budget: 100 });
     world.act(&Act::Walk(usize::MAX));
     assert!(world.walkers.is_empty());

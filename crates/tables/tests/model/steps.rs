@@ -44,6 +44,8 @@ pub(crate) enum Act {
     /// Walkers go on.
     Walk(usize),
     Tidy,
+    /// Of the groups that linger the first go.
+    Collect(usize),
 }
 
 pub(crate) fn acts() -> impl Strategy<Value = Vec<Act>> {
@@ -62,6 +64,8 @@ fn act() -> impl Strategy<Value = Act> {
         40 => (source.clone(), change()).prop_map(|(source, change)| Act::Apply(source, change)),
         10 => (source.clone(), prop::collection::vec(change(), 1..20))
             .prop_map(|(source, changes)| Act::Many(source, changes)),
+        10 => (source.clone(), prop::collection::vec(plain(), 4..40))
+            .prop_map(|(source, changes)| Act::Many(source, changes)),
         10 => (changes(), any::<bool>())
             .prop_map(|(changes, commit)| Act::Transaction { changes, commit }),
         6 => (changes(), any::<bool>(), any::<bool>())
@@ -75,6 +79,7 @@ fn act() -> impl Strategy<Value = Act> {
         2 => any::<prop::sample::Index>().prop_map(Act::Snapshot),
         12 => (1_usize..8).prop_map(Act::Walk),
         2 => Just(Act::Tidy),
+        4 => (0_usize..6).prop_map(Act::Collect),
     ]
 }
 
@@ -209,6 +214,16 @@ fn route() -> impl Strategy<Value = Change> {
             spec.protocol = None;
         }
         Change::Route(verb, spec)
+    })
+}
+
+/// What most of a stream is: little is said, and nothing of it is unusual.
+fn plain() -> impl Strategy<Value = Change> {
+    let verb = pick(vec![Verb::Replace, Verb::Replace, Verb::Replace, Verb::Add, Verb::Delete]);
+    let metric = pick(vec![None, None, None, None, None, None, Some(0), Some(1024)]);
+    (verb, pick(prefixes()), metric, hop()).prop_map(|(verb, prefix, metric, hop)| {
+        let hops = if verb == Verb::Delete { Hops::None } else { Hops::One(hop) };
+        Change::Route(verb, RouteSpec { metric, hops, ..RouteSpec::new(prefix) })
     })
 }
 
