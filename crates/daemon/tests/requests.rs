@@ -105,6 +105,46 @@ fn a_listing_survives_changes_under_it() {
     assert!((15_000..30_000).contains(&count), "{count}");
 }
 
+/// Groups that a stream leaves without users go by themselves, though nothing else happens;
+/// what a single request takes the last route of goes with it.
+#[test]
+fn what_a_stream_leaves_behind_goes_by_itself() {
+    let rtmd = Rtmd::start(&["--no-console"]);
+    let mut admin = Client::unix(&rtmd, "admin");
+    let mut follower = Client::follower(&rtmd, "follower");
+    let prefixes: Vec<String> = (0..40)
+        .map(|n| format!("10.{}.0.0/16", n * 37 % 251))
+        .chain(["2001:db8::/32".into()])
+        .collect();
+    let mut lines = Vec::new();
+    for round in 0..3 {
+        for (number, prefix) in prefixes.iter().enumerate() {
+            lines.push(format!(
+                "route replace {prefix} via inet6 2001:db8::{number:x} dev eth{round}"
+            ));
+            lines.push(format!("route del {prefix}"));
+        }
+    }
+    let done = admin.load(LoadFlags(0), "", lines.iter().map(String::as_str));
+    assert_eq!((done.code, done.applied), (0, 246));
+    let counts = |admin: &mut Client| {
+        let status = admin.json("status");
+        (status["groups"].as_u64().unwrap(), status["links"].as_u64().unwrap())
+    };
+    // Nobody asks the daemon anything meanwhile: it wakes for this.
+    follower.until("the groups go", |client| {
+        let counts = client.replica.as_ref().unwrap().store().counts();
+        client.revision() > 246 && (counts.groups, counts.links) == (0, 0)
+    });
+    follower.verify();
+    assert_eq!(counts(&mut admin), (0, 0));
+
+    admin.must("route add 10.0.0.0/8 via 10.1.1.1 dev eth0");
+    assert_eq!(counts(&mut admin), (1, 1));
+    admin.must("route del 10.0.0.0/8");
+    assert_eq!(counts(&mut admin), (0, 0));
+}
+
 #[test]
 fn loads_apply_stop_and_go_on() {
     let rtmd = Rtmd::start(&[]);
