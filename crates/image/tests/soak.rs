@@ -97,7 +97,8 @@ fn tidal(n: u64) -> String {
     format!("{}.{}.{}.0/24", 64 + n / 65_536, n / 256 % 256, n % 256)
 }
 
-/// Makes `wanted` lookups, and goes on until table main has switched; returns how many, the repeats and the busy answers.
+/// Makes `wanted` lookups, and goes on until table main has switched; returns how
+/// many, the repeats and the busy answers.
 fn watch(
     mut reader: Reader,
     progress: &Progress,
@@ -161,9 +162,9 @@ fn watch(
                 last = all[0];
             }
             totals[0] += 2 * WATCHED.len() as u64 + 2;
+            let newest = progress.newest.load(Ordering::SeqCst);
+            assert!(last <= newest, "{last} was never published, only {newest}");
         }
-        let newest = progress.newest.load(Ordering::SeqCst);
-        assert!(last <= newest, "{last} was never published, only {newest}");
         if let Ok(state) = reader.state() {
             assert_eq!(state.digests, digests(state.revision), "a slot of one revision");
             if reader.writer_moved() {
