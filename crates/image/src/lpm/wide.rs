@@ -116,21 +116,24 @@ impl Wide {
             *copy = store.allocate(wide::WORDS)?;
         }
         let below = Level::new(Family::V4, 1).size();
+        // Neighbours are often equal.
+        let (mut last, mut entry) = (None, 0_u64);
         let mut half = 0;
-        for index in 0..wide::SIZE {
-            let page = paint::entry_of(store, pages, index / below);
-            let slot = if page.is_leaf() {
-                page
-            } else {
-                paint::entry_of(store, page.entry, index % below)
-            };
-            let entry = u64::from(self.pack(store, slot)?);
-            self.depths.push(noted(slot));
-            if index % 2 == 0 {
-                half = entry;
-            } else {
+        for high in 0..wide::SIZE / below {
+            let page = paint::entry_of(store, pages, high);
+            for low in 0..below {
+                let slot =
+                    if page.is_leaf() { page } else { paint::entry_of(store, page.entry, low) };
+                if last != Some(slot) {
+                    (last, entry) = (Some(slot), u64::from(self.pack(store, slot)?));
+                }
+                self.depths.push(noted(slot));
+                if low % 2 == 0 {
+                    half = entry;
+                    continue;
+                }
                 for copy in self.copies {
-                    store.put(word_of(copy) + index / 2, half | entry << 32);
+                    store.put(word_of(copy) + (high * below + low) / 2, half | entry << 32);
                 }
             }
         }
