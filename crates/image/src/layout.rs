@@ -142,7 +142,7 @@ pub mod wide {
     #[inline(always)]
     #[must_use]
     pub const fn unpack(entry: u32) -> u32 {
-        entry / UNIT_BYTES as u32 & tag::OFFSET | tag::SIX
+        (entry / UNIT_BYTES as u32) & tag::OFFSET | tag::SIX
     }
 }
 
