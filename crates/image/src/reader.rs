@@ -20,6 +20,7 @@ use rtm_model::{
     RouteKey, TABLE_MAIN,
 };
 
+pub use self::lookup::Lookups4;
 use self::lookup::{Seen, number_of};
 use crate::answers::{Answer, answer_at, group_in, hop_in};
 use crate::instructions::{Popcnt, Portable};
