@@ -98,6 +98,8 @@ pub(crate) struct Store<M> {
     free_before: u64,
     /// Growths that had to be finished at once.
     hurried: u64,
+    /// The version that is being made.
+    making: u64,
 }
 
 impl<M: Memory> Store<M> {
@@ -116,6 +118,7 @@ impl<M: Memory> Store<M> {
             refused: 0,
             free_before: 0,
             hurried: 0,
+            making: 1,
         }
     }
 
@@ -228,7 +231,13 @@ impl<M: Memory> Store<M> {
     }
 
     pub(crate) fn committed(&mut self, version: u64) {
+        self.making = version + 1;
         self.heap.committed(version);
+    }
+
+    /// The version that is being made: what is noted in a published block names it.
+    pub(crate) fn making(&self) -> u64 {
+        self.making
     }
 
     pub(crate) fn usage(&self) -> Usage {

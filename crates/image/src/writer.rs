@@ -371,6 +371,7 @@ impl<M: Memory> Writer<M> {
         let main = self.tables.get(&TABLE_MAIN).unwrap_or(&[EMPTY_TABLE; 2]);
         let unit = layout::UNIT_BYTES as u64;
         self.root = Root {
+            version: self.version + 1,
             epoch,
             revision,
             digests: core::array::from_fn(|half| (sections[half / 2].0 >> (half % 2 * 64)) as u64),
