@@ -13,9 +13,12 @@
 //!    0 | entries                                              |
 //!    1 | notes: version 56 bits | gone 1 bit | entry 7 bits   |  5 of them; 0: free
 //!    6 | what each of them says: a value, or a child          |  5 times V words
-//!      | the keys, K words each                               |
+//!      | the first words of all keys, then their second ones … |
 //!      | the values, V words each; or the children            |
 //! ```
+//!
+//! A search mostly needs the first words of the keys alone, and these lie close
+//! together: five cache lines of a node's sixteen.
 //!
 //! **Notes.** Replacing a value, the most frequent change by far, would copy a
 //! leaf and the nodes above it. So it is noted instead: "from version v on,
@@ -99,9 +102,34 @@ const fn keys_at<const V: usize>() -> usize {
     NOTES_AT + NOTES * (1 + V)
 }
 
-/// The key number `index` of the keys that begin at word `keys`.
-fn key_at<const K: usize>(words: &impl Words, keys: usize, index: usize) -> [u64; K] {
-    core::array::from_fn(|word| words.get(keys + index * K + word))
+/// The keys of a node: where they begin, and how many it has room for.
+#[derive(Clone, Copy)]
+struct Keys {
+    at: usize,
+    room: usize,
+}
+
+impl Keys {
+    #[inline(always)]
+    fn place(self, index: usize, word: usize) -> usize {
+        self.at + word * self.room + index
+    }
+
+    #[inline(always)]
+    fn get<const K: usize>(self, words: &impl Words, index: usize) -> [u64; K] {
+        core::array::from_fn(|word| words.get(self.place(index, word)))
+    }
+
+    fn put<M: Memory, const K: usize>(self, store: &Store<M>, index: usize, key: &[u64; K]) {
+        for (word, value) in key.iter().enumerate() {
+            store.put(self.place(index, word), *value);
+        }
+    }
+}
+
+/// The words of a key that a search compares first: in these few are equal.
+const fn lead_of(key_words: usize) -> usize {
+    if key_words > 2 { 2 } else { 1 }
 }
 
 /// Is `a` below `b`? Two words at a time: keys mostly differ in the first two.
@@ -115,36 +143,68 @@ fn is_below<const K: usize>(a: &[u64; K], b: &[u64; K]) -> bool {
     if K == 2 || x != y { x < y } else { a[2..] < b[2..] }
 }
 
-/// How many of the keys from word `keys` on are below `key` (or equal to it, if `or_equal`).
+/// How many of the first `count` keys begin with words below `key`'s.
 ///
-/// The result of a comparison is no branch but a number: which way a search in
-/// a random key goes is nothing that a processor could guess.
+/// Which way a search in a random key goes is nothing that a processor could
+/// guess. So nothing is branched on: every eighth key is compared, then eight,
+/// and what comparisons say is added up. The lines that it waits for are so all
+/// asked for at once.
+#[inline(always)]
+fn rank_of_lead<const K: usize>(
+    words: &impl Words,
+    keys: Keys,
+    count: usize,
+    key: &[u64; K],
+) -> usize {
+    const STEP: usize = 8;
+    let is_before = |index: usize| {
+        let first = words.get(keys.place(index, 0));
+        if lead_of(K) == 1 {
+            return first < key[0];
+        }
+        let pair = |first: u64, second: u64| u128::from(first) << 64 | u128::from(second);
+        pair(first, words.get(keys.place(index, 1))) < pair(key[0], key[1])
+    };
+    let blocks: usize =
+        (STEP - 1..count).step_by(STEP).map(|index| usize::from(is_before(index))).sum();
+    let from = blocks * STEP;
+    let rest = (from..from + STEP).map(|index| usize::from((index < count) & is_before(index)));
+    from + rest.sum::<usize>()
+}
+
+/// How many of the first `count` keys are below `key` (or equal to it, if
+/// `or_equal`).
 #[inline]
 fn rank<const K: usize>(
     words: &impl Words,
-    keys: usize,
+    keys: Keys,
     count: usize,
     key: &[u64; K],
     or_equal: bool,
 ) -> usize {
-    let is_before = |index: usize| {
-        let found = key_at::<K>(words, keys, index);
-        usize::from(if or_equal { !is_below(key, &found) } else { is_below(&found, key) })
-    };
-    let (mut low, mut len) = (0, count);
-    while len > 1 {
-        let half = len / 2;
-        low += half * is_before(low + half - 1);
-        len -= half;
+    let lead = lead_of(K);
+    let mut low = rank_of_lead(words, keys, count, key);
+    // What is left are those that begin alike.
+    while low < count && (0..lead).all(|word| words.get(keys.place(low, word)) == key[word]) {
+        let other = keys.get::<K>(words, low);
+        if is_below(key, &other) || !or_equal && other == *key {
+            break;
+        }
+        low += 1;
     }
-    if len == 1 { low + is_before(low) } else { low }
+    low
+}
+
+/// Where a key was found, some changes ago.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Hint {
+    leaf: u32,
+    index: u32,
 }
 
 impl<const K: usize, const V: usize> Tree<K, V> {
-    const LEAF_KEYS: usize = keys_at::<V>();
-    const INNER_KEYS: usize = keys_at::<1>();
-    const LEAF_MAX: usize = (NODE_WORDS - Self::LEAF_KEYS) / (K + V);
-    const INNER_MAX: usize = (NODE_WORDS - Self::INNER_KEYS) / (K + 1);
+    const LEAF_MAX: usize = (NODE_WORDS - keys_at::<V>()) / (K + V);
+    const INNER_MAX: usize = (NODE_WORDS - keys_at::<1>()) / (K + 1);
     /// A leaf with fewer is merged with another.
     const LEAF_MIN: usize = Self::LEAF_MAX / 4;
 
@@ -158,12 +218,20 @@ impl<const K: usize, const V: usize> Tree<K, V> {
         Tree { at, as_of: version, entry: PhantomData }
     }
 
+    fn leaf_keys(leaf: usize) -> Keys {
+        Keys { at: leaf + keys_at::<V>(), room: Self::LEAF_MAX }
+    }
+
+    fn inner_keys(node: usize) -> Keys {
+        Keys { at: node + keys_at::<1>(), room: Self::INNER_MAX }
+    }
+
     fn leaf_key(words: &impl Words, leaf: usize, index: usize) -> [u64; K] {
-        key_at(words, leaf + Self::LEAF_KEYS, index)
+        Self::leaf_keys(leaf).get(words, index)
     }
 
     fn inner_key(words: &impl Words, node: usize, index: usize) -> [u64; K] {
-        key_at(words, node + Self::INNER_KEYS, index)
+        Self::inner_keys(node).get(words, index)
     }
 
     fn leaf_rank(
@@ -173,7 +241,7 @@ impl<const K: usize, const V: usize> Tree<K, V> {
         key: &[u64; K],
         or_equal: bool,
     ) -> usize {
-        rank(words, leaf + Self::LEAF_KEYS, count, key, or_equal)
+        rank(words, Self::leaf_keys(leaf), count, key, or_equal)
     }
 
     /// The child of a node that `key` is below; `or_equal`: or at whose bound it is.
@@ -184,15 +252,15 @@ impl<const K: usize, const V: usize> Tree<K, V> {
         key: &[u64; K],
         or_equal: bool,
     ) -> usize {
-        rank(words, node + Self::INNER_KEYS, count, key, or_equal).max(1) - 1
+        rank(words, Self::inner_keys(node), count, key, or_equal).max(1) - 1
     }
 
     fn value_at(leaf: usize, index: usize) -> usize {
-        leaf + Self::LEAF_KEYS + Self::LEAF_MAX * K + index * V
+        leaf + keys_at::<V>() + Self::LEAF_MAX * K + index * V
     }
 
     fn child_at(node: usize, index: usize) -> usize {
-        node + Self::INNER_KEYS + Self::INNER_MAX * K + index
+        node + keys_at::<1>() + Self::INNER_MAX * K + index
     }
 
     /// Where a note's value stands, if it has `words` words.
@@ -232,9 +300,8 @@ impl<const K: usize, const V: usize> Tree<K, V> {
     /// A child of a node.
     fn child(&self, words: &impl Words, node: usize, index: usize) -> u32 {
         let noted = self.noted(words, node, index);
-        let at = noted.map_or(Self::child_at(node, index), |(number, _)| {
-            Self::noted_at(node, number, 1)
-        });
+        let at = noted
+            .map_or(Self::child_at(node, index), |(number, _)| Self::noted_at(node, number, 1));
         words.get(at) as u32
     }
 
@@ -286,26 +353,62 @@ impl<const K: usize, const V: usize> Tree<K, V> {
             })
     }
 
-    /// Goes the way to each key's leaf, all of them in step, a level at a time,
+    /// Goes the way to each key's place, all of them in step, a level at a time,
     /// so that what they have to wait for from memory is under way together.
-    /// Reads nothing of the leaves, but asks for them.
-    pub(crate) fn look_ahead(&self, words: &impl Words, keys: &[[u64; K]], at: &mut Vec<usize>) {
+    /// Asks for what a change of the entry needs, and says where it is: nowhere if
+    /// the tree is so small that all of it is in a cache.
+    pub(crate) fn look_ahead(&self, words: &impl Words, keys: &[[u64; K]], found: &mut Vec<Hint>) {
         let height = self.at.height.min(HEIGHT_MAX as u32);
+        found.clear();
         if height < 2 {
             return;
         }
-        at.clear();
-        at.resize(keys.len(), word_of(self.at.root));
-        for _ in 1..height {
-            for (node, key) in at.iter_mut().zip(keys) {
-                let count = Self::inner_count(words, *node);
-                let child = Self::child_for(words, *node, count, key, true);
-                *node = word_of(self.child(words, *node, child));
-                for line in (0..NODE_WORDS).step_by(LINE_WORDS) {
-                    words.prefetch(*node + line);
+        let ask = |from: usize, until: usize| {
+            for word in (from..until).step_by(LINE_WORDS) {
+                words.prefetch(word);
+            }
+        };
+        found.resize(keys.len(), Hint { leaf: self.at.root, index: 0 });
+        for above in (1..height).rev() {
+            for (hint, key) in found.iter_mut().zip(keys) {
+                let node = word_of(hint.leaf);
+                let count = Self::inner_count(words, node);
+                hint.index = Self::child_for(words, node, count, key, true) as u32;
+                words.prefetch(Self::child_at(node, hint.index as usize));
+            }
+            for hint in found.iter_mut() {
+                hint.leaf = self.child(words, word_of(hint.leaf), hint.index as usize);
+                let node = word_of(hint.leaf);
+                // Higher nodes are few.
+                match above {
+                    1 => ask(node, Self::leaf_keys(node).place(0, lead_of(K))),
+                    2 => ask(node, Self::inner_keys(node).place(0, lead_of(K))),
+                    _ => {}
                 }
             }
         }
+        for (hint, key) in found.iter_mut().zip(keys) {
+            let leaf = word_of(hint.leaf);
+            let count = Self::leaf_count(words, leaf);
+            // Further words of keys are asked for, not read.
+            let index = rank_of_lead(words, Self::leaf_keys(leaf), count, key);
+            hint.index = index as u32;
+            for word in lead_of(K)..K {
+                words.prefetch(Self::leaf_keys(leaf).place(index, word));
+            }
+            words.prefetch(Self::value_at(leaf, index));
+        }
+    }
+
+    /// The place of `key`, if it is still where it was found before, or little behind:
+    /// at the first of those that begin alike.
+    fn still<M: Memory>(store: &Store<M>, hint: Option<Hint>, key: &[u64; K]) -> Option<Hint> {
+        const BEHIND_MAX: u32 = 3;
+        let Hint { leaf, index } = hint.filter(|hint| !store.is_forgotten(hint.leaf))?;
+        let count = Self::leaf_count(store.mem(), word_of(leaf)) as u32;
+        (index..count.min(index + BEHIND_MAX))
+            .find(|index| Self::leaf_key(store.mem(), word_of(leaf), *index as usize) == *key)
+            .map(|index| Hint { leaf, index })
     }
 
     /// The value of `key`.
@@ -430,7 +533,7 @@ impl<const K: usize, const V: usize> Tree<K, V> {
         key: &[u64; K],
         value: &[u64; V],
     ) -> Result<Option<[u64; V]>, Full> {
-        Ok(self.insert_beside(store, key, value, [key, key])?.before)
+        Ok(self.insert_beside(store, key, value, [key, key], None)?.before)
     }
 
     /// The same, and says whether no other entry is of its kin: those from the
@@ -441,8 +544,18 @@ impl<const K: usize, const V: usize> Tree<K, V> {
         store: &mut Store<M>,
         key: &[u64; K],
         value: &[u64; V],
-        [first, last]: [&[u64; K]; 2],
+        kin: [&[u64; K]; 2],
+        hint: Option<Hint>,
     ) -> Result<Placed<V>, Full> {
+        if let Some(hint) = Self::still(store, hint, key) {
+            if let Some(alone) = Self::is_alone_within(store, hint, kin) {
+                let before = self.value(store.mem(), word_of(hint.leaf), hint.index as usize);
+                if Self::note(store, hint.leaf, hint.index as usize, Some(value)) {
+                    self.at.len += u64::from(before.is_none());
+                    return Ok(Placed { before, alone });
+                }
+            }
+        }
         if self.at.height == 0 {
             let leaf = Self::new_node(store)?;
             self.at = TreeRoot { root: leaf, height: 1, len: 0 };
@@ -453,16 +566,7 @@ impl<const K: usize, const V: usize> Tree<K, V> {
         let count = Self::leaf_count(store.mem(), leaf);
         let index = Self::leaf_rank(store.mem(), leaf, count, key, false);
         let is_here = index < count && Self::leaf_key(store.mem(), leaf, index) == *key;
-        let next = index + usize::from(is_here);
-        let alone = if index > 0 {
-            is_below(&Self::leaf_key(store.mem(), leaf, index - 1), first)
-        } else {
-            Self::lower_bound(store, &path[..depth]).is_none_or(|bound| !is_below(first, &bound))
-        } && if next < count {
-            is_below(last, &Self::leaf_key(store.mem(), leaf, next))
-        } else {
-            Self::upper_bound(store, &path[..depth]).is_none_or(|bound| is_below(last, &bound))
-        };
+        let alone = Self::is_alone(store, &path[..=depth], index, is_here, kin);
         let before = if is_here { self.value(store.mem(), leaf, index) } else { None };
         let placed = Placed { before, alone };
         self.at.len += u64::from(before.is_none());
@@ -506,6 +610,48 @@ impl<const K: usize, const V: usize> Tree<K, V> {
         Ok(placed)
     }
 
+    /// Is no other entry of the kin of the one at `index` of a path's leaf, or that
+    /// would be there?
+    fn is_alone<M: Memory>(
+        store: &Store<M>,
+        path: &[(u32, usize)],
+        index: usize,
+        is_here: bool,
+        [first, last]: [&[u64; K]; 2],
+    ) -> bool {
+        let above = &path[..path.len() - 1];
+        let leaf = word_of(path[above.len()].0);
+        let next = index + usize::from(is_here);
+        let is_first = if index > 0 {
+            is_below(&Self::leaf_key(store.mem(), leaf, index - 1), first)
+        } else {
+            Self::lower_bound(store, above).is_none_or(|bound| !is_below(first, &bound))
+        };
+        is_first
+            && if next < Self::leaf_count(store.mem(), leaf) {
+                is_below(last, &Self::leaf_key(store.mem(), leaf, next))
+            } else {
+                Self::upper_bound(store, above).is_none_or(|bound| is_below(last, &bound))
+            }
+    }
+
+    /// The same of an entry that is there; `None`: its leaf alone doesn't say.
+    fn is_alone_within<M: Memory>(
+        store: &Store<M>,
+        hint: Hint,
+        [first, last]: [&[u64; K]; 2],
+    ) -> Option<bool> {
+        let (leaf, index) = (word_of(hint.leaf), hint.index as usize);
+        if index == 0 || index + 1 >= Self::leaf_count(store.mem(), leaf) {
+            return None;
+        }
+        let before = Self::leaf_key(store.mem(), leaf, index - 1);
+        Some(
+            is_below(&before, first)
+                && is_below(last, &Self::leaf_key(store.mem(), leaf, index + 1)),
+        )
+    }
+
     /// What everything before the leaf at the end of a path is below; `None`:
     /// nothing is before it.
     fn lower_bound<M: Memory>(store: &Store<M>, path: &[(u32, usize)]) -> Option<[u64; K]> {
@@ -526,8 +672,28 @@ impl<const K: usize, const V: usize> Tree<K, V> {
         store: &mut Store<M>,
         key: &[u64; K],
     ) -> Result<Option<[u64; V]>, Full> {
+        Ok(self.remove_beside(store, key, [key, key], None)?.before)
+    }
+
+    /// The same, and says of its kin what [`Self::insert_beside`] does.
+    pub(crate) fn remove_beside<M: Memory>(
+        &mut self,
+        store: &mut Store<M>,
+        key: &[u64; K],
+        kin: [&[u64; K]; 2],
+        hint: Option<Hint>,
+    ) -> Result<Placed<V>, Full> {
+        if let Some(hint) = Self::still(store, hint, key) {
+            if let Some(alone) = Self::is_alone_within(store, hint, kin) {
+                let before = self.value(store.mem(), word_of(hint.leaf), hint.index as usize);
+                if before.is_none() || self.note_gone(store, hint.leaf, hint.index as usize) {
+                    return Ok(Placed { before, alone });
+                }
+            }
+        }
+        let nothing = Placed { before: None, alone: false };
         if self.at.height == 0 {
-            return Ok(None);
+            return Ok(nothing);
         }
         let mut path: Path = [(0, 0); HEIGHT_MAX];
         let depth = self.descend(store, key, &mut path);
@@ -535,14 +701,15 @@ impl<const K: usize, const V: usize> Tree<K, V> {
         let count = Self::leaf_count(store.mem(), leaf);
         let index = Self::leaf_rank(store.mem(), leaf, count, key, false);
         if index >= count || Self::leaf_key(store.mem(), leaf, index) != *key {
-            return Ok(None);
+            return Ok(nothing);
         }
-        let Some(before) = self.value(store.mem(), leaf, index) else { return Ok(None) };
+        let before = self.value(store.mem(), leaf, index);
+        let alone = Self::is_alone(store, &path[..=depth], index, true, kin);
+        let placed = Placed { before, alone };
+        if before.is_none() || self.note_gone(store, path[depth].0, index) {
+            return Ok(placed);
+        }
         self.at.len -= 1;
-        let rest = self.live(store, leaf, true) - 1;
-        if rest >= Self::LEAF_MIN.max(1) && Self::note(store, path[depth].0, index, None) {
-            return Ok(Some(before));
-        }
         self.own(store, &mut path, depth)?;
         // Copying took out what is gone.
         let leaf = word_of(path[depth].0);
@@ -555,7 +722,15 @@ impl<const K: usize, const V: usize> Tree<K, V> {
             self.own_all(store, &mut path, depth)?;
             self.merge(store, &path, depth)?;
         }
-        Ok(Some(before))
+        Ok(placed)
+    }
+
+    /// Takes an entry out by a note, if it goes and the leaf has enough others.
+    fn note_gone<M: Memory>(&mut self, store: &Store<M>, leaf: u32, index: usize) -> bool {
+        let rest = self.live(store, word_of(leaf), true) - 1;
+        let noted = rest >= Self::LEAF_MIN.max(1) && Self::note(store, leaf, index, None);
+        self.at.len -= u64::from(noted);
+        noted
     }
 
     /// How many entries of a node aren't gone.
@@ -700,6 +875,7 @@ impl<const K: usize, const V: usize> Tree<K, V> {
             return Ok(None);
         }
         let copy = store.copy(node, NODE_WORDS)?;
+        store.forget(node);
         let at = word_of(copy);
         let mut gone = 0_u128;
         for number in 0..NOTES {
@@ -722,8 +898,9 @@ impl<const K: usize, const V: usize> Tree<K, V> {
         }
         if gone != 0 {
             let count = Self::leaf_count(store.mem(), at);
-            let mut kept = gone.trailing_zeros() as usize;
-            for from in kept..count {
+            let first = gone.trailing_zeros() as usize;
+            let mut kept = first;
+            for from in first..count {
                 if gone >> from & 1 == 0 {
                     Self::move_entry(store, (at, from), (at, kept));
                     kept += 1;
@@ -747,9 +924,7 @@ impl<const K: usize, const V: usize> Tree<K, V> {
         key: &[u64; K],
         value: &[u64; V],
     ) {
-        for (word, key) in key.iter().enumerate() {
-            store.put(leaf + Self::LEAF_KEYS + index * K + word, *key);
-        }
+        Self::leaf_keys(leaf).put(store, index, key);
         Self::write_value(store, Self::value_at(leaf, index), value);
     }
 
@@ -767,9 +942,11 @@ impl<const K: usize, const V: usize> Tree<K, V> {
 
     /// Moves the entries from `index` on one place up.
     fn open_leaf<M: Memory>(store: &Store<M>, leaf: usize, count: usize, index: usize) {
-        let keys = leaf + Self::LEAF_KEYS;
-        for word in (index * K..count * K).rev() {
-            store.put(keys + word + K, store.get(keys + word));
+        let keys = Self::leaf_keys(leaf);
+        for word in 0..K {
+            for from in (keys.place(index, word)..keys.place(count, word)).rev() {
+                store.put(from + 1, store.get(from));
+            }
         }
         let values = Self::value_at(leaf, 0);
         for word in (index * V..count * V).rev() {
@@ -784,9 +961,7 @@ impl<const K: usize, const V: usize> Tree<K, V> {
         bound: &[u64; K],
         child: u32,
     ) {
-        for (word, bound) in bound.iter().enumerate() {
-            store.put(node + Self::INNER_KEYS + index * K + word, *bound);
-        }
+        Self::inner_keys(node).put(store, index, bound);
         store.put(Self::child_at(node, index), u64::from(child));
     }
 
@@ -873,6 +1048,7 @@ impl<const K: usize, const V: usize> Tree<K, V> {
                 taken
             } else if own == 0 {
                 // Nothing left in it and no neighbour with room: it just goes.
+                store.forget(child(store, taken));
                 store.retire(child(store, taken));
                 Self::remove_child(store, parent, siblings, taken);
                 depth = self.shrink(store, siblings - 1, depth - 1);
@@ -904,11 +1080,13 @@ impl<const K: usize, const V: usize> Tree<K, V> {
                 }
             }
             store.put(to, (first + more) as u64);
+            store.forget(right_node);
             store.retire(right_node);
             Self::remove_child(store, parent, siblings, left + 1);
             depth = self.shrink(store, siblings - 1, depth - 1);
         }
         if self.at.height == 1 && self.at.len == 0 {
+            store.forget(self.at.root);
             store.retire(self.at.root);
             self.at = TreeRoot::default();
         }
@@ -1037,6 +1215,118 @@ mod tests {
         run::<1, 3>(5, 50);
     }
 
+    /// All entries as of a version.
+    fn entries<const K: usize, const V: usize>(
+        at: TreeRoot,
+        version: u64,
+        words: &impl Words,
+    ) -> Vec<Entry<K, V>> {
+        let mut all = Vec::new();
+        Tree::<K, V>::as_of(at, version).scan(words, &[0; K], usize::MAX, |key, value| {
+            all.push((key, value));
+            true
+        });
+        all
+    }
+
+    #[test]
+    fn a_version_shows_the_same_whatever_is_noted_later() {
+        let mut store = testing::store(1 << 22);
+        let mut tree = Tree::<2, 1>::new(TreeRoot::default());
+        for key in 0..3000 {
+            tree.insert(&mut store, &[key / 3, key % 3], &[key]).unwrap();
+        }
+        store.committed(1);
+        let mut random = testing::Random(7);
+        let mut seen = entries::<2, 1>(tree.at, 1, store.mem());
+        for version in 2..60 {
+            let before = tree.at;
+            for _ in 0..1 + random.below(200) {
+                let key = random.below(3000);
+                let key = [key / 3, key % 3];
+                if random.below(3) == 0 {
+                    tree.remove(&mut store, &key).unwrap();
+                } else {
+                    tree.insert(&mut store, &key, &[random.next()]).unwrap();
+                }
+                // What is being made is nobody's: not yet, and if the writer dies now, never.
+                if random.below(50) == 0 {
+                    assert_eq!(entries::<2, 1>(before, version - 1, store.mem()), seen);
+                }
+            }
+            assert_eq!(entries::<2, 1>(before, version - 1, store.mem()), seen);
+            for (key, value) in seen.iter().step_by(97) {
+                let old = Tree::<2, 1>::as_of(before, version - 1);
+                assert_eq!(old.find(store.mem(), key), Some(*value));
+                assert_eq!(old.before(store.mem(), key, true), Some((*key, *value)));
+            }
+            store.committed(version);
+            // Nor does publishing it change what is seen by who is still there.
+            assert_eq!(entries::<2, 1>(before, version - 1, store.mem()), seen);
+            seen = entries::<2, 1>(tree.at, version, store.mem());
+            assert_eq!(seen, entries::<2, 1>(tree.at, u64::MAX, store.mem()));
+            assert_eq!(tree.at.len as usize, seen.len());
+        }
+    }
+
+    #[test]
+    fn a_replaced_value_copies_nothing_until_the_notes_are_full() {
+        let mut store = testing::store(1 << 22);
+        let mut tree = Tree::<2, 1>::new(TreeRoot::default());
+        for key in 0..3000 {
+            tree.insert(&mut store, &[key, 0], &[key]).unwrap();
+        }
+        for version in 1..=NOTES as u64 + 2 {
+            store.committed(version);
+            let before = (tree.at, store.usage().retired_blocks);
+            // The second one of a version takes no further note; a delete and an add are two values.
+            tree.insert(&mut store, &[700, 0], &[version]).unwrap();
+            assert_eq!(tree.remove(&mut store, &[700, 0]).unwrap(), Some([version]));
+            tree.insert(&mut store, &[700, 0], &[version + 1]).unwrap();
+            let is_copied = store.usage().retired_blocks > before.1;
+            assert_eq!(is_copied, version > NOTES as u64 && version < NOTES as u64 + 2);
+            assert_eq!(tree.find(store.mem(), &[700, 0]), Some([version + 1]));
+        }
+    }
+
+    #[test]
+    fn a_place_found_before_is_not_used_once_its_leaf_is_given_up() {
+        let mut store = testing::store(1 << 22);
+        let mut tree = Tree::<2, 1>::new(TreeRoot::default());
+        let mut model = BTreeMap::new();
+        let mut random = testing::Random(11);
+        for key in 0..2000 {
+            tree.insert(&mut store, &[key, 0], &[key]).unwrap();
+            model.insert([key, 0], [key]);
+        }
+        let mut hints = Vec::new();
+        for version in 1..400 {
+            store.committed(version);
+            // So many changes of so few keys that leaves are copied, split and merged
+            // between looking and changing.
+            let low = random.below(1900);
+            let keys: Vec<[u64; 2]> = (0..40).map(|_| [low + random.below(60), 0]).collect();
+            store.remember();
+            tree.look_ahead(store.mem(), &keys, &mut hints);
+            for (index, key) in keys.iter().enumerate() {
+                let hint = hints.get(index).copied();
+                let (before, found) = if random.below(2) == 0 {
+                    let value = [random.next()];
+                    let placed = tree.insert_beside(&mut store, key, &value, [key; 2], hint);
+                    (model.insert(*key, value), placed.unwrap().before)
+                } else {
+                    let placed = tree.remove_beside(&mut store, key, [key; 2], hint);
+                    (model.remove(key), placed.unwrap().before)
+                };
+                assert_eq!(found, before);
+            }
+            if version % 20 == 0 {
+                check(&tree, store.mem(), &model);
+            }
+        }
+        check(&tree, store.mem(), &model);
+    }
+
     #[test]
     fn removing_all_gives_everything_back() {
         let mut store = testing::store(1 << 22);
@@ -1058,7 +1348,7 @@ mod tests {
     fn what_comes_in_order_fills_its_nodes() {
         let mut store = testing::store(1 << 22);
         let mut tree = Tree::<2, 1>::new(TreeRoot::default());
-        for key in 0..42_000 {
+        for key in 0..39_000 {
             tree.insert(&mut store, &[key, 0], &[key]).unwrap();
         }
         assert!(store.usage().used < 1_100_000, "{:?}", store.usage());
