@@ -1,7 +1,9 @@
 //! ARCHITECTURE.md is true: every function that "The way of one update" names
-//! exists in its file, and every file that the documents link to exists.
+//! exists in its file, and every file that the documents link to exists. The faults
+//! of `scripts/mutants` still fit the sources.
 
 use std::path::Path;
+use std::process::Command;
 
 fn root() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
@@ -45,4 +47,23 @@ fn linked_files_exist() {
             assert!(path.exists(), "{document} links to {link}, which is missing");
         }
     }
+}
+
+#[test]
+fn the_mutants_fit_the_sources() {
+    let mut patches = 0;
+    for file in std::fs::read_dir(root().join("scripts/mutants.d")).unwrap() {
+        let patch = file.unwrap().path();
+        // It works outside a repository, too.
+        let output = Command::new("git")
+            .args(["apply", "--check"])
+            .arg(&patch)
+            .current_dir(root())
+            .output()
+            .expect("git");
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{}: {}", patch.display(), error.trim());
+        patches += 1;
+    }
+    assert!(patches >= 12, "only {patches} faults: has the folder moved?");
 }

@@ -1,8 +1,11 @@
 //! What the daemon needs in memory: idle, with the table, at its peak, and for
 //! those that never read.
 
+use std::collections::BTreeMap;
 use std::fs;
-use std::process::Command;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -24,6 +27,11 @@ const SILENT: usize = 256;
 /// than the journal holds, so that every one of them is left behind.
 const CHANGES_PER_SLICE: usize = 50_000;
 const SLICES: u64 = 30;
+
+/// How often memory is looked at while it grows.
+const EACH: Duration = Duration::from_millis(2);
+/// What `st_blocks` counts in (stat(2)).
+const BLOCK: u64 = 512;
 
 pub(crate) fn measure(setup: &Setup) -> Result<Figures> {
     let mut rows = Vec::new();
@@ -62,8 +70,65 @@ pub(crate) fn measure(setup: &Setup) -> Result<Figures> {
     rows.push(Figure::bytes("per route, at that peak", per_route(peak, journal), Some(250)));
     drop(joiners);
 
+    drop(daemon);
+    with_image(setup, &mut rows)?;
     silent(setup, &mut rows)?;
     Ok(Figures { bench: "memory".to_owned(), variant: "full table".to_owned(), rows })
+}
+
+/// A daemon of its own, whose image is asked for before anything else, so that each turn of the load
+/// is in it and it grows meanwhile. What is counted is the daemon's own memory and all blocks of
+/// its image's objects, whether it has them mapped or not, the ring's too.
+fn with_image(setup: &Setup, rows: &mut Vec<Figure>) -> Result<()> {
+    let daemon = Daemon::start(setup)?;
+    daemon.ask_for_image()?;
+    machine::settle(Duration::from_secs(2));
+    let idle = resident_and_image(&daemon)?;
+    rows.push(Figure::bytes("idle, with its whole image", idle, Some(16 << 20)));
+
+    let file = text(&setup.data().join("full-table.txt.gz"))?;
+    let routes = setup.routes()?.len() as u64;
+    let mut load =
+        daemon.command(&["route", "load", &file, "--spread"])?.stdout(Stdio::null()).spawn()?;
+    let mut peak = 0;
+    let status_of_load = loop {
+        peak = peak.max(resident_and_image(&daemon)?);
+        match load.try_wait()? {
+            Some(status) => break status,
+            None => std::thread::sleep(EACH),
+        }
+    };
+    ensure!(status_of_load.success(), "load: {status_of_load}");
+    machine::settle(Duration::from_secs(5));
+    let (loaded, journal) = (resident_and_image(&daemon)?, status(&daemon, "journal_bytes")?);
+    let per_route = |bytes: u64, journal: u64| bytes.saturating_sub(idle + journal) / routes;
+    rows.push(Figure::bytes(
+        "per route, with the image's whole object",
+        per_route(loaded, journal),
+        Some(230),
+    ));
+
+    let row = vec!["rtm-join".to_owned(), text(&daemon.socket())?, "apply".to_owned()];
+    let mut joiners = Worker::start_all(&vec![row; JOINERS])?;
+    joiners.iter_mut().try_for_each(|joiner| joiner.send(&Order::Join))?;
+    let joined = std::thread::spawn(move || -> Result<()> {
+        for joiner in &mut joiners {
+            let Reply::Joined { .. } = joiner.receive()? else { bail!("a joiner did not join") };
+        }
+        Ok(())
+    });
+    while !joined.is_finished() {
+        peak = peak.max(resident_and_image(&daemon)?);
+        std::thread::sleep(EACH);
+    }
+    joined.join().map_err(|_| anyhow::anyhow!("the joiners' thread panicked"))??;
+    let journal = status(&daemon, "journal_bytes")?;
+    rows.push(Figure::bytes(
+        "the same, at the peak of load, growth and 8 joins",
+        per_route(peak, journal),
+        Some(400),
+    ));
+    Ok(())
 }
 
 /// The same of a mirror of the kernel's full table.
@@ -144,6 +209,25 @@ fn silent(setup: &Setup, rows: &mut Vec<Figure>) -> Result<()> {
 /// `VmRSS` of the daemon.
 fn resident(daemon: &Daemon) -> Result<u64> {
     process_status(daemon, "VmRSS")
+}
+
+/// What is resident of the daemon but for shared memory, and all blocks of the memory objects that
+/// it has open, each once.
+fn resident_and_image(daemon: &Daemon) -> Result<u64> {
+    let own = resident(daemon)?.saturating_sub(process_status(daemon, "RssShmem")?);
+    let mut objects = BTreeMap::new();
+    for descriptor in fs::read_dir(format!("/proc/{}/fd", daemon.pid()))? {
+        let path = descriptor?.path();
+        // It may be closed meanwhile.
+        let (Ok(link), Ok(metadata)) = (fs::read_link(&path), fs::metadata(&path)) else {
+            continue;
+        };
+        if link.as_os_str().as_bytes().starts_with(b"/memfd:") {
+            objects.insert(metadata.ino(), metadata.blocks() * BLOCK);
+        }
+    }
+    ensure!(!objects.is_empty(), "the daemon has no memory object open");
+    Ok(own + objects.values().sum::<u64>())
 }
 
 /// A line in kB of `/proc/PID/status`, in bytes.
