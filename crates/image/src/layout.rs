@@ -195,6 +195,8 @@ impl TableRoot {
 /// The root of a version: what a slot holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Root {
+    /// The version. (In the object its slot says so.)
+    pub version: u64,
     /// The history's id.
     pub epoch: u64,
     /// The revision that this version shows.
@@ -237,6 +239,7 @@ impl Root {
     pub const EMPTY: Root = {
         const TREE: TreeRoot = TreeRoot { root: 0, height: 0, len: 0 };
         Root {
+            version: 0,
             epoch: 0,
             revision: 0,
             digests: [0; 8],
@@ -300,15 +303,16 @@ impl Root {
         words
     }
 
-    /// From a slot's words, read one by one.
+    /// From the words of a version's slot, read one by one.
     #[must_use]
-    pub fn unpack(word: impl Fn(usize) -> u64) -> Root {
+    pub fn unpack(version: u64, word: impl Fn(usize) -> u64) -> Root {
         let pair = |at: usize| [word(at) as u32, (word(at) >> 32) as u32];
         let tree = |index: usize| {
             let [root, height] = pair(Self::TREES_AT + 2 * index);
             TreeRoot { root, height, len: word(Self::TREES_AT + 2 * index + 1) }
         };
         Root {
+            version,
             epoch: word(4),
             revision: word(5),
             digests: core::array::from_fn(|index| word(8 + index)),
@@ -344,6 +348,7 @@ mod tests {
     fn a_root_survives_its_slot() {
         let tree = |n: u32| TreeRoot { root: n, height: n + 1, len: u64::from(n) + 2 };
         let root = Root {
+            version: 23,
             epoch: 1,
             revision: 2,
             digests: [3, 4, 5, 6, 7, 8, 9, 10],
@@ -363,7 +368,7 @@ mod tests {
             used_units: 20,
         };
         let words = root.pack();
-        assert_eq!(Root::unpack(|at| words[at]), root);
-        assert_eq!(Root::unpack(|at| Root::EMPTY.pack()[at]), Root::EMPTY);
+        assert_eq!(Root::unpack(23, |at| words[at]), root);
+        assert_eq!(Root::unpack(0, |at| Root::EMPTY.pack()[at]), Root::EMPTY);
     }
 }
