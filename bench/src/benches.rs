@@ -131,9 +131,12 @@ pub(crate) fn reasons(bench: &str) -> Option<&'static str> {
         ),
         "latency" => Some(
             "With 64 subscribers it is 64 wake-ups on two cores. The kernel makes its copies within the sender's own call: \
-             there is no daemon in between to be woken. Redis' subscribers read and count, rtm's apply the change to their \
-             replica. Tried: one blocking read instead of poll and read, a lone change applied without what serves \
-             batches, nothing allocated for it: together 446 µs to 393 µs.",
+             there is no daemon in between to be woken. *bare relay* is a process in between that does nothing but send, to \
+             readers that do nothing but read: over sockets nobody gets below it. Redis' subscribers read and count, rtm's \
+             apply the change to their replica and compare digests. Followers of the image are woken all at once, by one \
+             futex. Tried: one blocking read instead of poll and read, a lone change applied without what serves batches, \
+             nothing allocated for it, the clock read once a turn, the image left for later while nobody has it, io_uring, \
+             priorities (docs/design/distribution.md): together 446 µs to about 370.",
         ),
         "lookup" => Some(
             "Where the flat table and `rte_lpm` are ahead for IPv4, inside prefixes: an answer is one word of theirs, by \
@@ -217,7 +220,13 @@ pub(crate) fn run_bench(
                 apply(setup, bench, n, |round| Work::Random { seed: round, count: CHANGES })?
             }
             "apply-trace" => apply(setup, bench, n, |_| Work::Trace)?,
-            "latency" => latency(setup, n)?,
+            "latency" => {
+                if n > 1 && setup.wants("rtm") {
+                    let (measure, mut contenders) = latency(setup, n, Follows::Image)?;
+                    done(Measured::Rounds(run(measure, &mut contenders, plan)?))?;
+                }
+                latency(setup, n, Follows::Socket)?
+            }
             "silent" => silent(setup, n)?,
             "kernel-import" => kernel_import(setup)?,
             "kernel-resync" => kernel_resync(setup)?,
@@ -379,7 +388,16 @@ fn apply(
     Ok((measure(bench, format!("{} with {what}", subscribers(n)), unit, goals), contenders))
 }
 
-fn latency(setup: &Setup, n: usize) -> Result<Planned<'static>> {
+/// How rtm's subscribers of `latency` follow.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Follows {
+    /// Over the socket, with a replica of their own.
+    Socket,
+    /// In the tables in shared memory, asleep until a turn wakes them.
+    Image,
+}
+
+fn latency(setup: &Setup, n: usize, follows: Follows) -> Result<Planned<'static>> {
     let goals = if n == 1 {
         vec![goal("ping", 1.0 / 1.5)]
     } else {
@@ -390,7 +408,10 @@ fn latency(setup: &Setup, n: usize) -> Result<Planned<'static>> {
         contenders.push(Box::new(OneByOne { group, updates: UPDATES, quantile: 0.5, crowd: 0 }));
     };
     if setup.wants("rtm") {
-        add(Group::rtm(setup, "rtm", Keeps::Replica, n, Table::Part(PART))?);
+        add(match follows {
+            Follows::Socket => Group::rtm(setup, "rtm", Keeps::Replica, n, Table::Part(PART))?,
+            Follows::Image => Group::mapped(setup, "rtm", n, true, Table::Part(PART))?,
+        });
     }
     if setup.wants("kernel") {
         add(Group::kernel(setup, NextHops::Plain, n, Table::Empty)?);
@@ -400,10 +421,17 @@ fn latency(setup: &Setup, n: usize) -> Result<Planned<'static>> {
             add(Group::broker(setup, protocol, n)?);
         }
     }
-    if n == 1 && setup.wants("bare") {
-        contenders.push(Box::new(Bare::ping(setup.directory())?));
+    if setup.wants("bare") {
+        contenders.push(Box::new(match n {
+            1 => Bare::ping(setup.directory())?,
+            n => Bare::relay(setup.directory(), n, UPDATES)?,
+        }));
     }
-    Ok((measure("latency", subscribers(n), Unit::Microseconds, goals), contenders))
+    let variant = match follows {
+        Follows::Socket => subscribers(n),
+        Follows::Image => format!("{n} followers of the image"),
+    };
+    Ok((measure("latency", variant, Unit::Microseconds, goals), contenders))
 }
 
 /// The kernel's own dump, by a joiner that only counts.
