@@ -12,9 +12,10 @@ use crate::harness::worker::die_with_parent;
 use crate::routes::Route;
 
 /// What the C programs are given, as the compiler sees it.
-const SOURCES: [(&str, &str); 3] = [
+const SOURCES: [(&str, &str); 4] = [
     ("bareloop", include_str!("../c/bareloop.c")),
     ("pingpong", include_str!("../c/pingpong.c")),
+    ("relay", include_str!("../c/relay.c")),
     ("hashfill", include_str!("../c/hashfill.c")),
 ];
 /// Round trips of one ping-pong sample.
@@ -45,6 +46,17 @@ impl Bare {
             name: "ping",
             program: compile(directory, "pingpong")?,
             arguments: vec![PING_ROUNDS.to_string()],
+            figure: |p50_ns, _p99_ns| p50_ns as f64 / 1e3,
+        })
+    }
+
+    /// One record at a time to a process that sends it to so many: median in
+    /// microseconds until the last has it.
+    pub(crate) fn relay(directory: &Path, subscribers: usize, updates: usize) -> Result<Self> {
+        Ok(Self {
+            name: "bare relay",
+            program: compile(directory, "relay")?,
+            arguments: vec![subscribers.to_string(), updates.to_string()],
             figure: |p50_ns, _p99_ns| p50_ns as f64 / 1e3,
         })
     }
@@ -120,6 +132,8 @@ mod tests {
         assert!(fan_out.sample(0).unwrap().value > 0.0);
         let mut ping = Bare::ping(directory.path()).unwrap();
         assert!(ping.sample(0).unwrap().value > 0.0);
+        let mut relay = Bare::relay(directory.path(), 3, 100).unwrap();
+        assert!(relay.sample(0).unwrap().value > 0.0);
         let prefix = Prefix { address: "1.2.3.0".parse().unwrap(), length: 24 };
         let route = Route { prefix, next_hop: NextHop::numbered(0, 0, prefix.address) };
         let mut fill = Bare::hash_fill(directory.path(), 2, &[route]).unwrap();

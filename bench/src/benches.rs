@@ -131,14 +131,19 @@ pub(crate) fn reasons(bench: &str) -> Option<&'static str> {
         ),
         "latency" => Some(
             "With 64 subscribers it is 64 wake-ups on two cores. The kernel makes its copies within the sender's own call: \
-             there is no daemon in between to be woken. Redis' subscribers read and count, rtm's apply the change to their \
-             replica. Tried: one blocking read instead of poll and read, a lone change applied without what serves \
-             batches, nothing allocated for it: together 446 µs to 393 µs.",
+             there is no daemon in between to be woken. *bare relay* is a process in between that does nothing but send, to \
+             readers that do nothing but read: over sockets nobody gets below it. Redis' subscribers read and count, rtm's \
+             apply the change to their replica and compare digests. Followers of the image are woken all at once, by one \
+             futex. Tried: one blocking read instead of poll and read, a lone change applied without what serves batches, \
+             nothing allocated for it, the clock read once a turn, the image left for later while nobody has it, io_uring, \
+             priorities (docs/design/distribution.md): together 446 µs to about 370.",
         ),
         "lookup" => Some(
-            "Where the flat table is ahead for IPv4, inside prefixes: it reads one word for an answer and takes \
-             eight instructions, so that some seventy lookups are under way at a time; rtm reads a root entry, a \
-             node and the answer behind it, and validates. This machine's third-level cache seems to hold the flat \
+            "Where the flat table and `rte_lpm` are ahead for IPv4, inside prefixes: an answer is one word of theirs, by \
+             some eight instructions, and this processor looks 450 instructions ahead: some fifty misses are under way at \
+             a time. rtm takes 23 (17 in a batch), reads a root entry and then a node, both from the third-level cache, and \
+             then the answer, and validates: some twenty lookups under way, each with two misses, the second of which waits for the first. A slot for \
+             each /24, without bits to count, would need 9.3 MB of the 8 that all copies may have. This machine's third-level cache seems to hold the flat \
              table's 32 MB (it has no counters to show that). What the others can't do meanwhile is in the rows of \
              changes. For a neighbour both read one line; rtm hashes with a secret (two multiplications), finds its \
              page in the top, compares four keys and validates, where the bare table multiplies once and compares one.",
@@ -146,7 +151,9 @@ pub(crate) fn reasons(bench: &str) -> Option<&'static str> {
         "mapped" => Some(
             "What the daemon spends on a change is the change itself: applying it, the journal, the image and its \
              ring; followers add one wake-up a turn. So its time for a delivery is not a tenth of the socket's: there, \
-             too, the change costs more than the few system calls with which a burst goes to each. Where only the \
+             too, the change costs more than the few system calls with which a burst goes to each. A tenth of the \
+             socket's 8 to 13 ns would be some 70 ns a change at 64 followers and 200 at 256, and table and journal \
+             alone take 400 to 600, before anything is told to anybody. Where only the \
              socket is followed nobody has the image, and large turns leave it behind (docs/design/image.md). Followers \
              that are awake share the two cores with the daemon, which finds its caches emptied after their turns.",
         ),
@@ -213,7 +220,13 @@ pub(crate) fn run_bench(
                 apply(setup, bench, n, |round| Work::Random { seed: round, count: CHANGES })?
             }
             "apply-trace" => apply(setup, bench, n, |_| Work::Trace)?,
-            "latency" => latency(setup, n)?,
+            "latency" => {
+                if n > 1 && setup.wants("rtm") {
+                    let (measure, mut contenders) = latency(setup, n, Follows::Image)?;
+                    done(Measured::Rounds(run(measure, &mut contenders, plan)?))?;
+                }
+                latency(setup, n, Follows::Socket)?
+            }
             "silent" => silent(setup, n)?,
             "kernel-import" => kernel_import(setup)?,
             "kernel-resync" => kernel_resync(setup)?,
@@ -375,7 +388,16 @@ fn apply(
     Ok((measure(bench, format!("{} with {what}", subscribers(n)), unit, goals), contenders))
 }
 
-fn latency(setup: &Setup, n: usize) -> Result<Planned<'static>> {
+/// How rtm's subscribers of `latency` follow.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Follows {
+    /// Over the socket, with a replica of their own.
+    Socket,
+    /// In the tables in shared memory, asleep until a turn wakes them.
+    Image,
+}
+
+fn latency(setup: &Setup, n: usize, follows: Follows) -> Result<Planned<'static>> {
     let goals = if n == 1 {
         vec![goal("ping", 1.0 / 1.5)]
     } else {
@@ -386,7 +408,10 @@ fn latency(setup: &Setup, n: usize) -> Result<Planned<'static>> {
         contenders.push(Box::new(OneByOne { group, updates: UPDATES, quantile: 0.5, crowd: 0 }));
     };
     if setup.wants("rtm") {
-        add(Group::rtm(setup, "rtm", Keeps::Replica, n, Table::Part(PART))?);
+        add(match follows {
+            Follows::Socket => Group::rtm(setup, "rtm", Keeps::Replica, n, Table::Part(PART))?,
+            Follows::Image => Group::mapped(setup, "rtm", n, true, Table::Part(PART))?,
+        });
     }
     if setup.wants("kernel") {
         add(Group::kernel(setup, NextHops::Plain, n, Table::Empty)?);
@@ -396,10 +421,17 @@ fn latency(setup: &Setup, n: usize) -> Result<Planned<'static>> {
             add(Group::broker(setup, protocol, n)?);
         }
     }
-    if n == 1 && setup.wants("bare") {
-        contenders.push(Box::new(Bare::ping(setup.directory())?));
+    if setup.wants("bare") {
+        contenders.push(Box::new(match n {
+            1 => Bare::ping(setup.directory())?,
+            n => Bare::relay(setup.directory(), n, UPDATES)?,
+        }));
     }
-    Ok((measure("latency", subscribers(n), Unit::Microseconds, goals), contenders))
+    let variant = match follows {
+        Follows::Socket => subscribers(n),
+        Follows::Image => format!("{n} followers of the image"),
+    };
+    Ok((measure("latency", variant, Unit::Microseconds, goals), contenders))
 }
 
 /// The kernel's own dump, by a joiner that only counts.

@@ -15,9 +15,9 @@ pub struct Daemon {
     directory: TempDir,
 }
 
-/// The message queue of a daemon that may have been killed: gone at the end of
-/// scope, after the process and before the directory.
-struct QueueName(std::path::PathBuf);
+/// The message queue of a daemon that may have been killed, by its runtime directory:
+/// gone at the end of scope, which must be after the process and before the directory.
+pub struct QueueName(pub std::path::PathBuf);
 
 impl Drop for QueueName {
     fn drop(&mut self) {

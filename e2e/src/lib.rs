@@ -15,7 +15,7 @@ pub mod raw;
 pub mod require;
 pub mod script;
 
-pub use daemon::Daemon;
+pub use daemon::{Daemon, QueueName};
 pub use memory_group::MemoryGroup;
 pub use namespace::Namespace;
 pub use process::{Output, Process, binary, copy_of};

@@ -113,6 +113,7 @@ fn a_plain_client_of_another_user_is_shown_unsignalled() {
     const DAEMON: u32 = 65534;
     let directory = tempfile::Builder::new().prefix("rtm-e2e-").tempdir().unwrap();
     let runtime = directory.path().join("run");
+    let _queue = rtm_e2e::QueueName(runtime.clone());
     std::fs::create_dir(&runtime).unwrap();
     std::os::unix::fs::chown(&runtime, Some(DAEMON), Some(DAEMON)).unwrap();
     for path in [directory.path(), &runtime] {

@@ -1,7 +1,7 @@
 //! Exactly one daemon runs in a directory: of many that start at once, after
 //! kills, one wins each time, and the others say who runs there.
 
-use rtm_e2e::{Daemon, Process};
+use rtm_e2e::{Daemon, Process, QueueName};
 
 const ROUNDS: usize = 10;
 const AT_ONCE: usize = 6;
@@ -10,6 +10,7 @@ const AT_ONCE: usize = 6;
 fn of_many_that_start_at_once_one_runs() {
     let directory = tempfile::Builder::new().prefix("rtm-e2e-").tempdir().unwrap();
     let path = directory.path().to_str().unwrap().to_owned();
+    let _queue = QueueName(directory.path().to_owned());
     let mut refused = 0;
     for round in 0..ROUNDS {
         let mut started: Vec<Process> = (0..AT_ONCE)

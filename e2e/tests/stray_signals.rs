@@ -164,6 +164,8 @@ fn reused(directory: &Path, inside: bool, tries: u32) -> Row {
     if inside {
         command.arg(rtm_e2e::binary("rtmd"));
     }
+    // That daemon is killed.
+    let _queue = inside.then(|| rtm_e2e::QueueName(directory.to_owned()));
     let output = Process::spawn(command).finish_within(PATIENCE * 10);
     assert_eq!(output.code, Some(0), "{}", output.err);
     let words: Vec<u32> =

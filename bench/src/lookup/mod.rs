@@ -306,8 +306,8 @@ impl Lookups {
         };
         let mut answers = [None; BATCH];
         match (&*self.addresses, self.batch, unchecked) {
-            (Addresses::V4(all), false, false) => singles(all, |a| reader.lookup4(a.into())),
-            (Addresses::V4(all), false, true) => singles(all, |a| reader.unvalidated4(a.into())),
+            (Addresses::V4(all), false, false) => in_a_row(reader, all),
+            (Addresses::V4(all), false, true) => in_a_row_unvalidated(reader, all),
             (Addresses::V6(all), false, false) => singles(all, |a| reader.lookup6(a.into())),
             (Addresses::V6(all), false, true) => singles(all, |a| reader.unvalidated6(a.into())),
             (Addresses::V4(all), true, false) => batches(all, |chunk| {
@@ -360,7 +360,20 @@ fn singles<A: Copy>(
     })
 }
 
-/// The same in batches.
+/// Lookups as a caller's own loop makes them: nobody else's variables are in its registers.
+#[inline(never)]
+fn in_a_row(reader: &Reader, addresses: &[u32]) -> Result<f64> {
+    let mut lookups = reader.lookups4();
+    singles(addresses, |address| lookups.lookup(address.into()))
+}
+
+#[inline(never)]
+fn in_a_row_unvalidated(reader: &Reader, addresses: &[u32]) -> Result<f64> {
+    let mut lookups = reader.lookups4();
+    singles(addresses, |address| lookups.unvalidated(address.into()))
+}
+
+/// As [`singles`], in batches.
 #[inline(always)]
 fn batches<A>(
     addresses: &[A],

@@ -111,13 +111,17 @@ pub(crate) fn run(socket: &Path, asleep: bool) -> Result<()> {
         mapped.routes = 0;
         say(Reply::Ready);
         patience = Instant::now();
-        while mapped.revision < arm.after + arm.expect && patience.elapsed() < SILENCE_MAX {
+        while mapped.revision < arm.after + arm.expect {
             mapped.poll()?;
             let new = mapped.routes - tally.received();
             if new > 0 {
                 tally.add(new);
                 patience = Instant::now();
-            } else {
+            } else if patience.elapsed() > SILENCE_MAX {
+                break;
+            }
+            // Asleep only if nothing has come meanwhile.
+            if asleep || new == 0 {
                 mapped.pause(asleep)?;
             }
         }

@@ -138,7 +138,7 @@ fn standard_input_is_taken_line_by_line() {
     assert_eq!(output.code, Some(1));
     assert_eq!(
         output.err,
-        "rtm: 10.0.0.0/8: does not exist; 'add' would make it\nCommand failed -:4\n"
+        "rtm: 10.0.0.0/8: does not exist; 'show' lists what there is, 'add' makes one\nCommand failed -:4\n"
     );
 }
 

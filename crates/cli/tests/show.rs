@@ -76,12 +76,24 @@ fn changes_follow_the_verbs() {
     for (line, code, said) in [
         ("route add 10/8 dev a", 0, ""),
         ("route add 10/8 dev b", 2, "rtm: 10.0.0.0/8: exists already; 'replace' would change it\n"),
-        ("route change 11/8 dev a", 2, "rtm: 11.0.0.0/8: does not exist; 'add' would make it\n"),
+        (
+            "route change 11/8 dev a",
+            2,
+            "rtm: 11.0.0.0/8: does not exist; 'show' lists what there is, 'add' makes one\n",
+        ),
         ("route change 10/8 dev c", 0, ""),
         ("route replace 11/8 dev a", 0, ""),
         ("route append 11/8 dev b", 0, ""),
-        ("route del 12/8", 2, "rtm: 12.0.0.0/8: does not exist; 'add' would make it\n"),
-        ("route del 10/8 dev nowhere", 2, "rtm: 10.0.0.0/8: does not exist; 'add' would make it\n"),
+        (
+            "route del 12/8",
+            2,
+            "rtm: 12.0.0.0/8: does not exist; 'show' lists what there is, 'add' makes one\n",
+        ),
+        (
+            "route del 10/8 dev nowhere",
+            2,
+            "rtm: 10.0.0.0/8: does not exist; 'show' lists what there is, 'add' makes one\n",
+        ),
         ("route add 13/8 dev a metric 5", 0, ""),
         ("route add 13/8 dev a metric 3", 0, ""),
         ("route del 13/8", 0, ""),

@@ -312,6 +312,11 @@ impl Connection {
         self.received(received, descriptors).map(Some)
     }
 
+    /// How long the last [`Connection::read_waiting`] waited, if nothing came.
+    pub(crate) fn patience(&self) -> Duration {
+        self.patience.unwrap_or_default()
+    }
+
     fn plain(&self, received: Result<usize, Errno>) -> Result<Read, SystemError> {
         match received {
             Ok(0) | Err(Errno::CONNRESET) => Ok(Read::End),

@@ -62,7 +62,7 @@ use crate::backoff::Backoff;
 use crate::connection::{CONNECT_TIMEOUT, Connection, wait};
 use crate::error::Error;
 use crate::event::{Change, Counts, Event, FlushSignal, FollowConfig, Sink, State, Turn};
-use crate::transport::{Fill, Transport};
+use crate::transport::{Fill, Filling, Transport};
 
 /// The most that one [`Follower::on_ready`] reads before it gives control
 /// back, so that nobody else in a loop starves.
@@ -419,19 +419,16 @@ impl Follower {
                 let _ = transport.flush();
             }
         }
-        let until = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        let end =
-            |follower: &Follower| [follower.next_deadline(), until].into_iter().flatten().min();
-        while also.is_empty() {
-            let left = left_until(end(self));
-            if !self.can_wait_reading(left) {
-                break;
-            }
-            if let Some(turn) = self.turn_reading(left, tell)? {
-                return Ok(turn);
+        // No clock is read for a wait that a change ends: one in vain says how long it was.
+        let mut left = timeout;
+        while also.is_empty() && self.next_deadline().is_none() && self.can_wait_reading(left) {
+            match self.turn_reading(left, tell)? {
+                Waited::Worked(turn) => return Ok(turn),
+                Waited::InVain(waited) => left = left.map(|left| left.saturating_sub(waited)),
             }
         }
-        let end = end(self);
+        let until = left.and_then(|left| Instant::now().checked_add(left));
+        let end = [self.next_deadline(), until].into_iter().flatten().min();
         // The connection itself, not the epoll around it: one call less.
         let mut fds: Vec<(BorrowedFd<'_>, PollFlags)> =
             also.iter().map(|fd| (*fd, PollFlags::IN)).collect();
@@ -482,27 +479,25 @@ impl Follower {
                 .is_some_and(|transport| transport.connection.can_wait(at_most))
     }
 
-    /// A turn that waits in its read: one system call where a change comes. `None`:
-    /// a part of the time has passed.
-    fn turn_reading(
-        &mut self,
-        at_most: Option<Duration>,
-        tell: Sink<'_>,
-    ) -> Result<Option<Turn>, Error> {
-        let Some(transport) = &mut self.transport else { return Ok(None) };
-        let fill = match transport.fill_waiting(at_most) {
-            Ok(None) => return Ok(Some(Turn::TimedOut)),
-            Ok(Some(Fill { bytes: 0, ended: false, .. })) => return Ok(None),
-            Ok(Some(fill)) => Ok(fill),
+    /// A turn that waits in its read: one system call where a change comes.
+    fn turn_reading(&mut self, at_most: Option<Duration>, tell: Sink<'_>) -> Result<Waited, Error> {
+        let Some(transport) = &mut self.transport else {
+            return Ok(Waited::Worked(Turn::TimedOut));
+        };
+        let filled = transport.fill_waiting(at_most);
+        let now = Instant::now();
+        let fill = match filled {
+            Ok(None) => return Ok(Waited::Worked(Turn::TimedOut)),
+            Ok(Some(Filling::Nothing(waited))) => return Ok(Waited::InVain(waited)),
+            Ok(Some(Filling::Read(read))) => transport.filled(Ok(read), now),
             Err(error) => Err(error),
         };
-        let now = Instant::now();
         let worked = match fill.and_then(|fill| self.take(&fill, now, tell)) {
             Ok(true) => self.work(now, tell),
             other => other.map(|_| ()),
         };
         self.worked(worked, now, tell)?;
-        Ok(Some(Turn::Worked))
+        Ok(Waited::Worked(Turn::Worked))
     }
 
     /// Goes on with what makes later changes cheaper for the replica: an exact index,
@@ -862,6 +857,14 @@ impl fmt::Debug for Follower {
             .field("counts", &self.counts)
             .finish_non_exhaustive()
     }
+}
+
+/// What came of waiting in a read.
+enum Waited {
+    /// The turn is over.
+    Worked(Turn),
+    /// Nothing came for so long.
+    InVain(Duration),
 }
 
 /// How long it is until then.

@@ -114,17 +114,20 @@ impl Transport {
     }
 
     /// The same, waiting for something to come, where the connection can: no longer
-    /// than said, perhaps only half as long. `None`: a signal was caught.
+    /// than said, perhaps only half as long. What came is for [`Transport::filled`].
+    /// `None`: a signal was caught.
     pub(crate) fn fill_waiting(
         &mut self,
         at_most: Option<Duration>,
-    ) -> Result<Option<Fill>, Error> {
+    ) -> Result<Option<Filling>, Error> {
         self.check_descriptors()?;
         let descriptors = self.session.wants_descriptors().then_some(&mut self.descriptors);
         match self.connection.read_waiting(self.session.space(), descriptors, at_most) {
             Ok(None) => Ok(None),
-            Ok(Some(read)) => self.filled(Ok(read), Instant::now()).map(Some),
-            Err(error) => self.filled(Err(error), Instant::now()).map(Some),
+            Ok(Some(Read::Nothing)) => Ok(Some(Filling::Nothing(self.connection.patience()))),
+            Ok(Some(read)) => Ok(Some(Filling::Read(read))),
+            Err(error) if has_closed(&error) => Ok(Some(Filling::Read(Read::End))),
+            Err(error) => Err(Error::System(error)),
         }
     }
 
@@ -136,7 +139,12 @@ impl Transport {
         Ok(())
     }
 
-    fn filled(&mut self, read: Result<Read, SystemError>, now: Instant) -> Result<Fill, Error> {
+    /// What a read brought is the session's from here on.
+    pub(crate) fn filled(
+        &mut self,
+        read: Result<Read, SystemError>,
+        now: Instant,
+    ) -> Result<Fill, Error> {
         match read {
             Err(error) if has_closed(&error) => Ok(Fill { bytes: 0, drained: true, ended: true }),
             Err(error) => Err(Error::System(error)),
@@ -160,6 +168,14 @@ impl Transport {
     pub(crate) fn closed(&self) -> Error {
         Error::Closed { address: self.connection.address().clone() }
     }
+}
+
+/// What came of waiting for something to read.
+pub(crate) enum Filling {
+    /// Nothing, for so long.
+    Nothing(Duration),
+    /// Something, or the end.
+    Read(Read),
 }
 
 /// What a read brought.

@@ -18,9 +18,9 @@
 //!
 //! **Nobody has it.** Until the first process asks for the descriptor (or the
 //! image has a name, which anybody may open) nobody can see it, and a turn that
-//! brought much need not wait for it: it is left behind, at a marker in the
-//! table's modification order, and goes on from there in slices when no large turn
-//! came for a moment. So a key that changed ten times meanwhile is written once, and
+//! brought much, or came soon after another, need not wait for it: it is left behind,
+//! at a marker in the table's modification order, and goes on from there in slices when
+//! no large turn came for a moment. So a key that changed ten times meanwhile is written once, and
 //! those who follow the changes have the processors first.
 //! Who asks for it waits until it is up to date; from then on it never is behind.
 //! It only falls behind where what it isn't told finds room many times over: long
@@ -28,7 +28,8 @@
 //! control group limits memory, so that room is what others leave, it never is behind.
 //!
 //! ```text
-//!              a large turn, and nobody has it
+//!       a large turn, or the second within
+//!       a moment, and nobody has it
 //!    in step ──────────────────────────────────> behind, at a marker
 //!       ^  ^                                       │   │ tombstones are gone
 //!       │  └──── at the tail: one commit ──────────┘   v
@@ -74,7 +75,8 @@ const MIB: u64 = 1 << 20;
 /// that nobody has, and does nothing for one that is behind.
 const LARGE_TURN: u64 = 128;
 /// An image that is behind begins to catch up so long after the last large turn:
-/// subscribers still have work with what that one brought.
+/// subscribers still have work with what that one brought. A turn that comes so soon
+/// after another is one of many: each that doesn't wait for the image is told sooner.
 const LEISURE_MS: Millis = 200;
 /// As long as a subscriber's socket is full it goes on waiting, but no longer than so
 /// long after the last large turn: one that never reads is none of its business.
@@ -116,6 +118,10 @@ pub(crate) struct Image {
     lag: Option<Lag>,
     /// Records since the last publish.
     came: u64,
+    /// A turn with records before this comes soon after another.
+    soon_until: Millis,
+    /// It isn't left behind before this: there was no room for what that takes.
+    stays_until: Millis,
     settings: Settings,
     /// Changes that found no room.
     refused: u64,
@@ -223,6 +229,8 @@ impl Image {
             is_wanted: false,
             lag: None,
             came: 0,
+            soon_until: 0,
+            stays_until: 0,
             settings,
             refused: 0,
             warnings,
@@ -376,6 +384,7 @@ impl Image {
     /// Makes visible what the turn has brought. True: something was.
     pub(crate) fn publish(&mut self, table: &mut Table, hub: &Hub, now: Millis) -> bool {
         let came = std::mem::take(&mut self.came);
+        let soon = came > 0 && now < std::mem::replace(&mut self.soon_until, now + LEISURE_MS);
         if self.rebuild.is_some() || self.failed.is_some() {
             return self.rebuild_some(table);
         }
@@ -412,8 +421,13 @@ impl Image {
             writer.ring_publish();
         }
         self.tend_name(table);
-        if came > LARGE_TURN && !self.is_public && !table.is_staging() && self.may_fall_behind() {
-            self.fall_behind(table, now);
+        let worth = came > LARGE_TURN || soon && self.stays_until <= now;
+        if worth && !self.is_public && !table.is_staging() {
+            if self.may_fall_behind() {
+                self.fall_behind(table, now);
+            } else {
+                self.stays_until = now + LEISURE_MAX_MS;
+            }
         }
         true
     }

@@ -157,7 +157,10 @@ fn loads_apply_stop_and_go_on() {
     ];
     let stopped = admin.load(LoadFlags(0), "", lines);
     assert_eq!((stopped.code, stopped.applied, stopped.failed, stopped.position), (2, 2, 1, 3));
-    assert_eq!(stopped.text, "99.0.0.0/8: does not exist; 'add' would make it");
+    assert_eq!(
+        stopped.text,
+        "99.0.0.0/8: does not exist; 'show' lists what there is, 'add' makes one"
+    );
     // What came behind was not applied, and the connection goes on.
     assert_eq!(admin.json("route show --count")["count"], 2);
 

@@ -1,7 +1,7 @@
 //! What a change costs the image, by the processor time of this thread: a full
 //! table as canonical bytes, then random changes in turns, as the daemon does it.
 //!
-//! `cargo run --release -p rtm-image --example changes -- ../shared/data/full-table.txt.gz`
+//! `cargo run --release -p rtm-image --example changes -- ../shared/data/full-table.txt.gz [ROUNDS [TURN …]]`
 #[path = "../tests/support/random.rs"]
 mod random;
 #[path = "../tests/support/route.rs"]
@@ -69,6 +69,8 @@ fn main() {
     let mut args = std::env::args().skip(1);
     let path = args.next().unwrap_or_else(|| "../shared/data/full-table.txt.gz".to_owned());
     let rounds: usize = args.next().map_or(1, |n| n.parse().expect("a number of rounds"));
+    let turns: Vec<usize> = args.map(|n| n.parse().expect("changes of a turn")).collect();
+    let turns = if turns.is_empty() { vec![1, 100, 500, 1000, 4000] } else { turns };
     let mut text = String::new();
     let file = std::fs::File::open(&path).unwrap_or_else(|e| panic!("{path}: {e}"));
     flate2::read::GzDecoder::new(file).read_to_string(&mut text).expect("text");
@@ -113,7 +115,7 @@ fn main() {
         changes.push(&Entity::Route(route(prefix, 1 + random.below(200) as u32)));
     }
     for _ in 0..rounds {
-        for turn in [1, 100, 500, 1000, 4000] {
+        for &turn in &turns {
             let (nanos, longest) = changes.run(&mut writer, turn, &mut revision);
             println!("changes in turns of {turn}: {nanos:.0} ns each; longest turn {longest:.1?}");
         }

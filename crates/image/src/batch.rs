@@ -8,15 +8,15 @@
 //! wait here until there are some, then the way of all of them is gone in step,
 //! changing nothing, and then they are made in their order.
 //!
-//! What is found on the way is used for nothing else: a change may make it
-//! wrong for the next one, and is right all the same.
+//! A change may make wrong what was found for the next one. So it is used as a
+//! hint alone: of the tree, whose nodes tell when they are given up.
 use rtm_model::{Family, Prefix, RouteType};
 
 use crate::keys::RouteWords;
 use crate::lpm::Wide;
 use crate::lpm::ahead::{self, Way};
 use crate::store::{Memory, Store};
-use crate::tree::Tree;
+use crate::tree::{Hint, Tree};
 
 /// Changes that wait together: enough to keep the processor's reads busy, few
 /// enough for their leaves (1 KiB each) to stay in the first-level cache.
@@ -90,7 +90,10 @@ pub(crate) struct Batch {
     pub(crate) queued: Vec<Queued>,
     keys4: Vec<[u64; 2]>,
     keys6: Vec<[u64; 4]>,
-    at: Vec<usize>,
+    /// Where their entries are, as far as that was looked up; the next one of each.
+    found4: Vec<Hint>,
+    found6: Vec<Hint>,
+    next: [usize; 2],
     ways: Vec<Way>,
 }
 
@@ -99,15 +102,20 @@ impl Batch {
     /// a table begin with.
     pub(crate) fn look_ahead<M: Memory>(
         &mut self,
-        store: &Store<M>,
+        store: &mut Store<M>,
         routes4: &Tree<2, 1>,
         routes6: &Tree<4, 1>,
         wide: Option<&Wide>,
         root: impl Fn(u32, Family) -> u32,
     ) {
+        self.found4.clear();
+        self.found6.clear();
+        self.next = [0; 2];
+        store.remember();
         if self.queued.len() < BATCH_WORTH || self.is_in_order() {
             return;
         }
+        let store = &*store;
         self.keys4.clear();
         self.keys6.clear();
         for queued in &self.queued {
@@ -116,8 +124,8 @@ impl Batch {
                 Queued::Route6(key, _) => self.keys6.push(*key),
             }
         }
-        routes4.look_ahead(store.mem(), &self.keys4, &mut self.at);
-        routes6.look_ahead(store.mem(), &self.keys6, &mut self.at);
+        routes4.look_ahead(store.mem(), &self.keys4, &mut self.found4);
+        routes6.look_ahead(store.mem(), &self.keys6, &mut self.found6);
         fn ways<K: RouteWords>(keys: &[K], root: &impl Fn(u32, Family) -> u32) -> Vec<Way> {
             let way = |key: &K| Way {
                 entry: root(key.table(), K::FAMILY),
@@ -130,6 +138,16 @@ impl Batch {
         ahead::touch(store, Family::V4, wide, &mut self.ways);
         self.ways = ways(&self.keys6, &root);
         ahead::touch(store, Family::V6, None, &mut self.ways);
+    }
+
+    /// Where the entry of the next change of this family was seen.
+    pub(crate) fn found(&mut self, family: Family) -> Option<Hint> {
+        let (found, next) = match family {
+            Family::V4 => (&self.found4, &mut self.next[0]),
+            Family::V6 => (&self.found6, &mut self.next[1]),
+        };
+        *next += 1;
+        found.get(*next - 1).copied()
     }
 
     /// Is most of what follows another change close to it? Then its way is in

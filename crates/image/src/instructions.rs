@@ -10,7 +10,7 @@
 //! foreseen, each wrong guess costs as much as a dozen levels of a lookup, and the
 //! compiler takes a branch when it pleases.
 #![allow(unsafe_code)] // instructions, written down
-use crate::layout::{tag, wide};
+use crate::layout::tag;
 
 /// `entry` if it is a leaf, else `below`, which was read under it.
 #[inline(always)]
@@ -35,31 +35,6 @@ pub(crate) fn keep(entry: u32, below: u32) -> u32 {
     {
         let leaf = ((entry as i32) >> 31) as u32;
         entry & leaf | below & !leaf
-    }
-}
-
-/// `entry` of a wide root if it is a number, else `below`, which was read under it.
-#[inline(always)]
-pub(crate) fn keep_number(entry: u32, below: u64) -> u64 {
-    const { assert!(wide::NODE == 1 << 31) }
-    #[cfg(target_arch = "x86_64")]
-    {
-        let mut kept = below;
-        // SAFETY: registers and flags only.
-        unsafe {
-            core::arch::asm!(
-                "test {entry:e}, {entry:e}",
-                "cmovns {kept:e}, {entry:e}",
-                entry = in(reg) entry,
-                kept = inout(reg) kept,
-                options(pure, nomem, nostack),
-            );
-        }
-        kept
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    {
-        if entry & wide::NODE == 0 { entry.into() } else { below }
     }
 }
 
@@ -128,10 +103,6 @@ mod tests {
         for below in [0, 1, u32::MAX] {
             assert_eq!(keep(tag::LEAF | 7, below), tag::LEAF | 7);
             assert_eq!(keep(tag::LEAF - 1, below), below);
-            let wider = u64::from(below);
-            assert_eq!(keep_number(7, wider), 7);
-            assert_eq!(keep_number(wide::NODE, wider), wider);
-            assert_eq!(keep_number(wide::NODE | 7, wider), wider);
         }
     }
 

@@ -152,8 +152,8 @@ impl Reader {
     pub fn routes4(&self, table: Option<u32>) -> Entries<'_, Route> {
         let first = <[u64; 2]>::first_of(table.unwrap_or(0), 0, 0);
         self.entries(
-            |root| Tree::<2, 1>::new(root.routes4),
-            |words, root, key, [value]| route_of(words, root.attrs4, &key, value),
+            |root| root.tree(root.routes4),
+            |words, root, key, [value]| route_of(words, root.tree(root.attrs4), &key, value),
             first,
             move |key| table.is_none_or(|table| key.table() == table),
         )
@@ -164,8 +164,8 @@ impl Reader {
     pub fn routes6(&self, table: Option<u32>) -> Entries<'_, Route> {
         let first = <[u64; 4]>::first_of(table.unwrap_or(0), 0, 0);
         self.entries(
-            |root| Tree::<4, 1>::new(root.routes6),
-            |words, root, key, [value]| route_of(words, root.attrs6, &key, value),
+            |root| root.tree(root.routes6),
+            |words, root, key, [value]| route_of(words, root.tree(root.attrs6), &key, value),
             first,
             move |key| table.is_none_or(|table| key.table() == table),
         )
@@ -175,7 +175,7 @@ impl Reader {
     #[must_use]
     pub fn neighbours(&self) -> Entries<'_, Neighbour> {
         self.entries(
-            |root| Tree::<4, 2>::new(root.neighbours),
+            |root| root.tree(root.neighbours),
             |_, _, key, value| Some(keys::neighbour_of(key, value)),
             [0; 4],
             |_| true,
@@ -186,7 +186,7 @@ impl Reader {
     #[must_use]
     pub fn neighbours_in_mac_order(&self) -> Entries<'_, Neighbour> {
         self.entries(
-            |root| Tree::<4, 2>::new(root.macs),
+            |root| root.tree(root.macs),
             |_, _, key, value| Some(keys::neighbour_of(key, value)),
             [0; 4],
             |_| true,
@@ -197,7 +197,7 @@ impl Reader {
     #[must_use]
     pub fn tables(&self) -> Entries<'_, TableCounts> {
         self.entries(
-            |root| Tree::<1, 3>::new(root.tables),
+            |root| root.tree(root.tables),
             |_, _, [table], [_, _, routes]| {
                 let routes = [routes & 0xffff_ffff, routes >> 32];
                 Some(TableCounts { table: table as u32, routes })
@@ -211,7 +211,7 @@ impl Reader {
     #[must_use]
     pub fn groups(&self) -> Entries<'_, Group> {
         self.entries(
-            |root| Tree::<1, 1>::new(root.groups),
+            |root| root.tree(root.groups),
             |words, _, _, [packed]| group_in(words, packed),
             [0],
             |_| true,
@@ -222,7 +222,7 @@ impl Reader {
     #[must_use]
     pub fn links(&self) -> Entries<'_, Link> {
         self.entries(
-            |root| Tree::<1, 3>::new(root.links),
+            |root| root.tree(root.links),
             |_, _, key, value| link_of(key, value),
             [0],
             |_| true,

@@ -8,7 +8,7 @@
 /// `rtmimage`, read as bytes.
 pub const MAGIC: u64 = u64::from_ne_bytes(*b"rtmimage");
 /// Changes whenever anything in this file changes its meaning.
-pub const LAYOUT_VERSION: u64 = 4;
+pub const LAYOUT_VERSION: u64 = 5;
 
 /// Words in a unit: what block offsets count in.
 pub const UNIT_WORDS: usize = 2;
@@ -115,12 +115,12 @@ pub mod none {
 }
 
 /// Entries of a wide root, one for each value of an IPv4 address's first
-/// [`wide::BITS`] bits: the number of an answer, or a node of six bits.
+/// [`wide::BITS`] bits: where a node of six bits is.
 ///
-/// Made for lookups: a number needs nothing done to it, and a node's offset is
-/// in bytes.
+/// Made for lookups: the offset is in bytes, and what has one answer is a node, too, of
+/// one run ([`wide::ONE_RUN`]), so nothing is to be asked.
 pub mod wide {
-    use super::tag;
+    use super::{UNIT_BYTES, tag};
 
     /// Bits of the address.
     pub const BITS: u32 = 18;
@@ -128,21 +128,21 @@ pub mod wide {
     pub const SIZE: usize = 1 << BITS;
     /// Words of a root.
     pub const WORDS: usize = SIZE / 2;
-    /// Set where the rest is a node's offset in bytes.
-    pub const NODE: u32 = 1 << 31;
+    /// The bitmap of a node that stands for a leaf.
+    pub const ONE_RUN: u64 = 1 << 63;
 
-    /// The entry for a leaf or a reference to a node of six bits.
+    /// The entry for a reference to a node of six bits.
     #[inline(always)]
     #[must_use]
-    pub const fn pack(entry: u32) -> u32 {
-        if entry & tag::LEAF != 0 { entry & !tag::LEAF } else { NODE | (entry & tag::OFFSET) << 4 }
+    pub const fn pack(reference: u32) -> u32 {
+        (reference & tag::OFFSET) * UNIT_BYTES as u32
     }
 
-    /// The leaf or reference of an entry.
+    /// The reference of an entry.
     #[inline(always)]
     #[must_use]
     pub const fn unpack(entry: u32) -> u32 {
-        if entry & NODE != 0 { (entry & !NODE) >> 4 | tag::SIX } else { entry | tag::LEAF }
+        (entry / UNIT_BYTES as u32) & tag::OFFSET | tag::SIX
     }
 }
 
@@ -195,6 +195,8 @@ impl TableRoot {
 /// The root of a version: what a slot holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Root {
+    /// The version. (In the object its slot says so.)
+    pub version: u64,
     /// The history's id.
     pub epoch: u64,
     /// The revision that this version shows.
@@ -237,6 +239,7 @@ impl Root {
     pub const EMPTY: Root = {
         const TREE: TreeRoot = TreeRoot { root: 0, height: 0, len: 0 };
         Root {
+            version: 0,
             epoch: 0,
             revision: 0,
             digests: [0; 8],
@@ -300,15 +303,16 @@ impl Root {
         words
     }
 
-    /// From a slot's words, read one by one.
+    /// From the words of a version's slot, read one by one.
     #[must_use]
-    pub fn unpack(word: impl Fn(usize) -> u64) -> Root {
+    pub fn unpack(version: u64, word: impl Fn(usize) -> u64) -> Root {
         let pair = |at: usize| [word(at) as u32, (word(at) >> 32) as u32];
         let tree = |index: usize| {
             let [root, height] = pair(Self::TREES_AT + 2 * index);
             TreeRoot { root, height, len: word(Self::TREES_AT + 2 * index + 1) }
         };
         Root {
+            version,
             epoch: word(4),
             revision: word(5),
             digests: core::array::from_fn(|index| word(8 + index)),
@@ -344,6 +348,7 @@ mod tests {
     fn a_root_survives_its_slot() {
         let tree = |n: u32| TreeRoot { root: n, height: n + 1, len: u64::from(n) + 2 };
         let root = Root {
+            version: 23,
             epoch: 1,
             revision: 2,
             digests: [3, 4, 5, 6, 7, 8, 9, 10],
@@ -363,7 +368,7 @@ mod tests {
             used_units: 20,
         };
         let words = root.pack();
-        assert_eq!(Root::unpack(|at| words[at]), root);
-        assert_eq!(Root::unpack(|at| Root::EMPTY.pack()[at]), Root::EMPTY);
+        assert_eq!(Root::unpack(23, |at| words[at]), root);
+        assert_eq!(Root::unpack(0, |at| Root::EMPTY.pack()[at]), Root::EMPTY);
     }
 }

@@ -69,7 +69,7 @@ pub use iterate::{Entries, TableCounts};
 pub use lpm::census::LookupLevel;
 pub use object::{CreateError, Object, open_name, remove_name};
 pub use protocol::{Busy, REPEATS_MAX};
-pub use reader::{AttachError, GATHER_MAX, Header, Reader, State, WriterState};
+pub use reader::{AttachError, GATHER_MAX, Header, Lookups4, Reader, State, WriterState};
 pub use ring::{Lapped, RingReader, WAIT_MAX};
 pub use shape::Shape;
 pub use store::{Full, Memory};

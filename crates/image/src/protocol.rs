@@ -3,8 +3,9 @@
 //! this file, and `tests/loom.rs` runs it under every ordering that the memory
 //! model allows, and again with each ordering weakened.
 //!
-//! **Publishing.** The memory holds blocks. A block that the visible version
-//! reaches is never written. The writer makes version v + 1 out of free blocks,
+//! **Publishing.** The memory holds blocks. What the visible version shows of a
+//! block is never written. (In nodes of trees words that no version has used yet
+//! are: they name the first version that they are for, see `tree.rs`.) The writer makes version v + 1 out of free blocks,
 //! writes its root into the slot (v + 1) mod 4, then stores v + 1 in
 //! [`CURRENT`]: this store alone makes it visible.
 //!

@@ -20,6 +20,7 @@ use rtm_model::{
     RouteKey, TABLE_MAIN,
 };
 
+pub use self::lookup::Lookups4;
 use self::lookup::{Seen, number_of};
 use crate::answers::{Answer, answer_at, group_in, hop_in};
 use crate::instructions::{Popcnt, Portable};
@@ -316,7 +317,7 @@ impl Reader {
         let mut repeats = 0;
         let result = protocol::read::<Real, _, _>(&self.words, &mut repeats, |words, version| {
             let slot = SLOTS_AT + slot_of(version) * SLOT_WORDS;
-            body(words, version, &Root::unpack(|word| words.get(slot + word)))
+            body(words, version, &Root::unpack(version, |word| words.get(slot + word)))
         });
         self.repeats.set(self.repeats.get() + repeats);
         if result.is_err() {
@@ -338,7 +339,7 @@ impl Reader {
         if table == TABLE_MAIN {
             return root.main[index];
         }
-        let found = Tree::<1, 3>::new(root.tables).find(words, &[u64::from(table)]);
+        let found = root.tree::<1, 3>(root.tables).find(words, &[u64::from(table)]);
         found.map_or(TableRoot::EMPTY, |value| TableRoot::unpack(value[index]))
     }
 
@@ -393,8 +394,12 @@ impl Reader {
     pub fn lookup_route(&self, table: u32, address: IpAddr) -> Result<Option<Route>, Busy> {
         let bits = rtm_model::left_aligned(address);
         self.read(|words, _, root| match Family::of(address) {
-            Family::V4 => longest::<2>(words, root.routes4, root.attrs4, table, bits),
-            Family::V6 => longest::<4>(words, root.routes6, root.attrs6, table, bits),
+            Family::V4 => {
+                longest::<2>(words, root.tree(root.routes4), root.tree(root.attrs4), table, bits)
+            }
+            Family::V6 => {
+                longest::<4>(words, root.tree(root.routes6), root.tree(root.attrs6), table, bits)
+            }
         })
     }
 
@@ -405,20 +410,20 @@ impl Reader {
     pub fn route(&self, key: &RouteKey) -> Result<Option<Route>, Busy> {
         fn exact<const K: usize>(
             words: &ReadWords,
-            routes: TreeRoot,
-            attrs: TreeRoot,
+            routes: Tree<K, 1>,
+            attrs: Tree<K, 1>,
             key: &RouteKey,
         ) -> Option<Route>
         where
             [u64; K]: RouteWords,
         {
             let key = <[u64; K]>::of(key);
-            let [value] = Tree::<K, 1>::new(routes).find(words, &key)?;
+            let [value] = routes.find(words, &key)?;
             route_of(words, attrs, &key, value)
         }
         self.read(|words, _, root| match key.prefix.family() {
-            Family::V4 => exact::<2>(words, root.routes4, root.attrs4, key),
-            Family::V6 => exact::<4>(words, root.routes6, root.attrs6, key),
+            Family::V4 => exact::<2>(words, root.tree(root.routes4), root.tree(root.attrs4), key),
+            Family::V6 => exact::<4>(words, root.tree(root.routes6), root.tree(root.attrs6), key),
         })
     }
 
@@ -428,7 +433,7 @@ impl Reader {
     /// [`Busy`].
     pub fn group(&self, id: GroupId) -> Result<Option<Group>, Busy> {
         self.read(|words, _, root| {
-            let [packed] = Tree::<1, 1>::new(root.groups).find(words, &[u64::from(id.0)])?;
+            let [packed] = root.tree::<1, 1>(root.groups).find(words, &[u64::from(id.0)])?;
             group_in(words, packed)
         })
     }
@@ -440,7 +445,7 @@ impl Reader {
     pub fn link(&self, id: LinkId) -> Result<Option<Link>, Busy> {
         self.read(|words, _, root| {
             let key = [u64::from(id.0)];
-            let value = Tree::<1, 3>::new(root.links).find(words, &key)?;
+            let value = root.tree::<1, 3>(root.links).find(words, &key)?;
             link_of(key, value)
         })
     }
@@ -452,15 +457,14 @@ pub const GATHER_MAX: usize = 4096;
 
 fn longest<const K: usize>(
     words: &ReadWords,
-    routes: TreeRoot,
-    attrs: TreeRoot,
+    tree: Tree<K, 1>,
+    attrs: Tree<K, 1>,
     table: u32,
     bits: u128,
 ) -> Option<Route>
 where
     [u64; K]: RouteWords,
 {
-    let tree = Tree::<K, 1>::new(routes);
     let mut len = <[u64; K]>::FAMILY.bits();
     // As `writer::covering`, but here the address's own prefix counts, too.
     for _ in 0..=<[u64; K]>::FAMILY.bits() {
@@ -495,7 +499,7 @@ where
 /// The route of a key and a value; `None` if torn memory made them.
 pub(crate) fn route_of<const K: usize>(
     words: &ReadWords,
-    attrs: TreeRoot,
+    attrs: Tree<K, 1>,
     key: &[u64; K],
     value: u64,
 ) -> Option<Route>
@@ -504,7 +508,7 @@ where
 {
     let mut bytes = Vec::new();
     if value & HAS_ATTRS != 0 {
-        let [packed] = Tree::<K, 1>::new(attrs).find(words, key)?;
+        let [packed] = attrs.find(words, key)?;
         let [block, len] = halves(packed);
         let len = (len as usize).min(rtm_model::ATTRS_BYTES_MAX.next_multiple_of(8));
         for index in 0..len.div_ceil(8) {
@@ -523,6 +527,13 @@ pub(crate) fn link_of(key: [u64; 1], value: [u64; 3]) -> Option<Link> {
     name[8..].copy_from_slice(&value[2].to_le_bytes());
     let name = LinkName::from_padded(&name).ok()?;
     Some(Link { id: LinkId(key[0] as u32), name, ifindex: value[0] as u32 })
+}
+
+impl Root {
+    /// One of its trees.
+    pub(crate) fn tree<const K: usize, const V: usize>(&self, at: TreeRoot) -> Tree<K, V> {
+        Tree::as_of(at, self.version)
+    }
 }
 
 impl Reader {

@@ -3,7 +3,7 @@
 //! who asks, at no cost to the writer.
 use rtm_model::{Family, TABLE_MAIN};
 
-use crate::layout::{Root, TableRoot, TreeRoot, UNIT_WORDS};
+use crate::layout::{Root, TableRoot, UNIT_WORDS};
 use crate::lpm::census::{self, LookupLevel};
 use crate::protocol::Busy;
 use crate::reader::Reader;
@@ -37,15 +37,15 @@ impl Reader {
             let Root { tables, routes4, routes6, attrs4, attrs6, .. } = *root;
             let Root { groups, links, neighbours, macs, .. } = *root;
             vec![
-                shape::<2, 1>("routes_v4", words, routes4),
-                shape::<4, 1>("routes_v6", words, routes6),
-                shape::<2, 1>("attributes_v4", words, attrs4),
-                shape::<4, 1>("attributes_v6", words, attrs6),
-                shape::<4, 2>("neighbours", words, neighbours),
-                shape::<4, 2>("mac_addresses", words, macs),
-                shape::<1, 1>("groups", words, groups),
-                shape::<1, 3>("links", words, links),
-                shape::<1, 3>("tables", words, tables),
+                shape::<2, 1>("routes_v4", words, root.tree(routes4)),
+                shape::<4, 1>("routes_v6", words, root.tree(routes6)),
+                shape::<2, 1>("attributes_v4", words, root.tree(attrs4)),
+                shape::<4, 1>("attributes_v6", words, root.tree(attrs6)),
+                shape::<4, 2>("neighbours", words, root.tree(neighbours)),
+                shape::<4, 2>("mac_addresses", words, root.tree(macs)),
+                shape::<1, 1>("groups", words, root.tree(groups)),
+                shape::<1, 3>("links", words, root.tree(links)),
+                shape::<1, 3>("tables", words, root.tree(tables)),
             ]
         })
     }
@@ -68,7 +68,7 @@ impl Reader {
                 }
             };
             both(root.main);
-            let tables = Tree::<1, 3>::new(root.tables);
+            let tables = root.tree::<1, 3>(root.tables);
             tables.scan(words, &[0], words.len() / NODE_WORDS, |[table], [v4, v6, _]| {
                 if table != u64::from(TABLE_MAIN) {
                     both([TableRoot::unpack(v4), TableRoot::unpack(v6)]);
@@ -84,9 +84,9 @@ impl Reader {
 fn shape<const K: usize, const V: usize>(
     name: &'static str,
     words: &ReadWords,
-    at: TreeRoot,
+    tree: Tree<K, V>,
 ) -> Shape {
-    let [inner, leaves] = Tree::<K, V>::new(at).nodes(words);
+    let (at, [inner, leaves]) = (tree.at, tree.nodes(words));
     let bytes = (inner + leaves) * NODE_WORDS as u64 * 8;
     Shape { name, entries: at.len, height: at.height, inner, leaves, bytes }
 }

@@ -98,7 +98,14 @@ pub(crate) struct Store<M> {
     free_before: u64,
     /// Growths that had to be finished at once.
     hurried: u64,
+    /// The version that is being made.
+    making: u64,
+    /// Nodes of trees that were given up since [`Self::remember`].
+    forgotten: Vec<u32>,
 }
+
+/// So many are told apart; if there are more, all count as given up.
+const FORGOTTEN_MAX: usize = 64;
 
 impl<M: Memory> Store<M> {
     /// Memory whose heap begins at word `heap_at`.
@@ -116,6 +123,8 @@ impl<M: Memory> Store<M> {
             refused: 0,
             free_before: 0,
             hurried: 0,
+            making: 1,
+            forgotten: Vec::new(),
         }
     }
 
@@ -228,7 +237,29 @@ impl<M: Memory> Store<M> {
     }
 
     pub(crate) fn committed(&mut self, version: u64) {
+        self.making = version + 1;
         self.heap.committed(version);
+    }
+
+    /// What is found from here on in trees may be used until [`Self::is_forgotten`].
+    pub(crate) fn remember(&mut self) {
+        self.forgotten.clear();
+    }
+
+    /// This node of a tree is given up: what was found in it is there no more.
+    pub(crate) fn forget(&mut self, node: u32) {
+        if self.forgotten.len() < FORGOTTEN_MAX {
+            self.forgotten.push(node);
+        }
+    }
+
+    pub(crate) fn is_forgotten(&self, node: u32) -> bool {
+        self.forgotten.len() == FORGOTTEN_MAX || self.forgotten.contains(&node)
+    }
+
+    /// The version that is being made: what is noted in a published block names it.
+    pub(crate) fn making(&self) -> u64 {
+        self.making
     }
 
     pub(crate) fn usage(&self) -> Usage {

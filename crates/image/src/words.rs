@@ -23,10 +23,8 @@ use std::sync::Arc;
 
 use ipc::map::{Map, MapMut};
 
-#[cfg(not(target_arch = "x86_64"))]
-use crate::instructions::keep_number;
 use crate::instructions::{Ones, Popcnt};
-use crate::layout::{HEADER_WORDS, UNIT_BYTES};
+use crate::layout::{HEADER_WORDS, UNIT_BYTES, wide};
 
 /// Words that can be read.
 pub trait Words {
@@ -318,8 +316,7 @@ impl ReadWords {
         }
     }
 
-    /// The word where the node of six bits begins that an entry of a wide root
-    /// refers to; of any other entry, some word.
+    /// The node of six bits that an entry of a wide root refers to.
     #[inline(always)]
     pub(crate) fn node(&self, entry: u32) -> Node<'_> {
         let place = entry as usize & self.unit_mask;
@@ -327,46 +324,41 @@ impl ReadWords {
         Node(unsafe { self.base.byte_add(place) }, PhantomData)
     }
 
-    /// The entry of a wide root that an address has (`at`: its number), or if that is a
-    /// node's, the 16-bit entry in it of the run that `slot` (modulo 64) is in: what
-    /// [`Self::half_of`], [`Self::node`], [`Node::entry`] and `keep_number` give one after
-    /// the other, in ten instructions.
+    /// The 16-bit entry of the run that an address is in, in the node that its entry of a
+    /// wide root refers to: what [`Self::half_of`], [`Self::node`] and [`Node::entry`] give
+    /// one after the other, in ten instructions.
     #[inline(always)]
-    pub(crate) fn under<const WORDS: usize>(
-        &self,
-        root: Part<WORDS>,
-        ones: Popcnt,
-        at: usize,
-        slot: u32,
-    ) -> u64 {
+    pub(crate) fn under(&self, root: Part<{ wide::WORDS }>, ones: Popcnt, address: u32) -> u64 {
+        // Bits 8 to 13 of an address are a register's second byte, modulo 64.
+        const { assert!(wide::BITS == 18) }
         #[cfg(target_arch = "x86_64")]
         {
             let _ = ones;
             let found: u64;
-            // SAFETY: the entry is inside the part (masked), which is inside the map,
-            // which `self` keeps; the node is inside (masked), aligned to a unit, and at most
-            // 64 bits of its bitmap are set, so its entry is less than a page behind it. There
-            // is a `Popcnt` where the processor has the instruction. Each load is part of the
-            // relaxed load of a word (`half`).
+            // SAFETY: the entry is inside the part (18 bits of an address number as many
+            // as it has), which is inside the map, which `self` keeps; the node is inside
+            // (masked), aligned to a unit, and at most 64 bits of its bitmap are set, so
+            // its entry is less than a page behind it. There is a `Popcnt` where the
+            // processor has the instruction. Each load is part of the relaxed load of a
+            // word (`half`).
             unsafe {
                 core::arch::asm!(
-                    "mov {entry:e}, dword ptr [{root} + 4 * {at}]",
-                    "mov {node:e}, {entry:e}",
+                    "movzx ecx, {address:h}",
+                    "mov {node:e}, {address:e}",
+                    "shr {node:e}, 14",
+                    "mov {node:e}, dword ptr [{root} + 4 * {node}]",
                     "and {node}, qword ptr [{this} + {mask}]",
                     "add {node}, qword ptr [{this} + {base}]",
                     "mov {found}, qword ptr [{node}]",
                     "shr {found}, cl",
                     "popcnt {found}, {found}",
                     "movzx {found:e}, word ptr [{node} + 2 * {found} + 6]",
-                    "test {entry:e}, {entry:e}",
-                    "cmovns {found:e}, {entry:e}",
+                    address = in(reg_abcd) address,
                     root = in(reg) root.0.as_ptr(),
-                    at = in(reg) at & (2 * WORDS - 1),
                     this = in(reg) core::ptr::from_ref(self),
                     mask = const core::mem::offset_of!(ReadWords, unit_mask),
                     base = const core::mem::offset_of!(ReadWords, base),
-                    in("ecx") slot,
-                    entry = out(reg) _,
+                    out("ecx") _,
                     node = out(reg) _,
                     found = out(reg) found,
                     options(pure, readonly, nostack),
@@ -376,9 +368,14 @@ impl ReadWords {
         }
         #[cfg(not(target_arch = "x86_64"))]
         {
-            let entry = self.half_of(root, at);
-            keep_number(entry, self.node(entry).entry(ones, slot))
+            let entry = self.half_of(root, (address >> 14) as usize);
+            self.node(entry).entry(ones, address >> 8)
         }
+    }
+
+    /// The header, which all maps have.
+    pub(crate) fn header(&self) -> Head {
+        Head(self.base)
     }
 
     /// Where a part of `bytes` bytes, number `index` from word `at`, is.
@@ -391,6 +388,40 @@ impl ReadWords {
     #[must_use]
     pub fn map(&self) -> &Map {
         &self.map
+    }
+}
+
+/// The header of a [`ReadWords`], with which it must be used: its address alone, which a
+/// caller's loop keeps in a register.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Head(*const u64);
+
+// SAFETY: an address; what it is used with may be sent.
+unsafe impl Send for Head {}
+
+impl Words for Head {
+    #[inline(always)]
+    fn len(&self) -> usize {
+        HEADER_WORDS
+    }
+
+    #[inline(always)]
+    fn load(&self, at: usize, order: Ordering) -> u64 {
+        const { assert!(HEADER_WORDS.is_power_of_two() && 8 * HEADER_WORDS <= GUARD_BYTES) }
+        // SAFETY: in the first page, which each map has; otherwise as in `ReadWords::load_at`.
+        let value = unsafe {
+            let word = self.0.add(at & (HEADER_WORDS - 1)).cast_mut();
+            AtomicU64::from_ptr(word).load(Ordering::Relaxed)
+        };
+        if order != Ordering::Relaxed {
+            self.fence(Ordering::Acquire);
+        }
+        value
+    }
+
+    #[inline(always)]
+    fn fence(&self, order: Ordering) {
+        core::sync::atomic::fence(order);
     }
 }
 

@@ -371,6 +371,7 @@ impl<M: Memory> Writer<M> {
         let main = self.tables.get(&TABLE_MAIN).unwrap_or(&[EMPTY_TABLE; 2]);
         let unit = layout::UNIT_BYTES as u64;
         self.root = Root {
+            version: self.version + 1,
             epoch,
             revision,
             digests: core::array::from_fn(|half| (sections[half / 2].0 >> (half % 2 * 64)) as u64),
@@ -499,18 +500,21 @@ impl<M: Memory> Writer<M> {
         }
         let mut batch = core::mem::take(&mut self.batch);
         let wide = self.wide.as_ref();
-        batch.look_ahead(&self.store, &self.routes4, &self.routes6, wide, |table, family| {
+        batch.look_ahead(&mut self.store, &self.routes4, &self.routes6, wide, |table, family| {
             let tables = self.tables.get(&table);
             tables.map_or(tag::LEAF, |tables| tables[index_of(family)].root.entry)
         });
         let mut result = Ok(());
-        for queued in batch.queued.drain(..) {
+        let mut queued = core::mem::take(&mut batch.queued);
+        for queued in queued.drain(..) {
             result = match queued {
                 Queued::Route4(key, value) => {
-                    self.route4(&key, value.map(|value| (value, &[][..])))
+                    let hint = batch.found(Family::V4);
+                    self.route4(&key, value.map(|value| (value, &[][..])), hint)
                 }
                 Queued::Route6(key, value) => {
-                    self.route6(&key, value.map(|value| (value, &[][..])))
+                    let hint = batch.found(Family::V6);
+                    self.route6(&key, value.map(|value| (value, &[][..])), hint)
                 }
             };
             if let Err(full) = &result {
@@ -518,6 +522,7 @@ impl<M: Memory> Writer<M> {
                 break;
             }
         }
+        batch.queued = queued;
         self.batch = batch;
         result
     }

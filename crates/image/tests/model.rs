@@ -130,35 +130,88 @@ fn many_neighbours_are_found_by_address_and_link() {
     }
 }
 
+/// With a wide root: prefixes that fill an entry of it, and such that stand below.
 #[test]
 fn more_groups_than_sixteen_bits_count() {
+    for len in [18, 24] {
+        more_groups(len);
+    }
+}
+
+fn more_groups(len: u8) {
     let (mut writer, _) = image(Settings { bytes: 32 << 20, ..Settings::default() });
     let mut random = Random(9);
     let mut prefixes = Vec::new();
     for n in 0..70_000_u32 {
         write(&mut writer, &Op::Set(Entity::Group(support::group(&mut random, n + 1))));
-        let prefix =
-            rtm_model::Prefix::from_bits(Family::V4, u128::from(n << 8) << 96, 24).unwrap();
+        let bits = u128::from(n << (32 - len)) << 96;
+        let prefix = rtm_model::Prefix::from_bits(Family::V4, bits, len).unwrap();
         write(&mut writer, &set_route(prefix, n + 1));
         prefixes.push(prefix);
     }
     writer.commit(7, 1, &digests(1)).unwrap();
     let reader = attach(&writer);
     assert_eq!(writer.status().answers, 70_000);
-    for (n, prefix) in prefixes.iter().enumerate() {
-        let answer = reader.lookup(254, prefix.address()).unwrap().unwrap();
-        assert_eq!(answer.group(), GroupId(n as u32 + 1));
-    }
+    let check = |right: &dyn Fn(u32) -> u32| {
+        let mut in_a_row = reader.lookups4();
+        for (n, prefix) in (0..).zip(&prefixes) {
+            let IpAddr::V4(address) = prefix.address() else { unreachable!("all are IPv4") };
+            let answers = [
+                reader.lookup(254, address.into()),
+                reader.lookup4(address),
+                in_a_row.lookup(address),
+            ];
+            assert_eq!(answers.map(|a| a.unwrap().unwrap().group()), [GroupId(right(n)); 3]);
+        }
+    };
+    check(&|n| n + 1);
     // And back: all but one get the same group again.
     for prefix in &prefixes[1..] {
         write(&mut writer, &set_route(*prefix, 5));
     }
     writer.commit(7, 2, &digests(2)).unwrap();
     assert_eq!(writer.status().answers, 2);
-    for (n, prefix) in prefixes.iter().enumerate() {
-        let answer = reader.lookup(254, prefix.address()).unwrap().unwrap();
-        assert_eq!(answer.group(), GroupId(if n == 0 { 1 } else { 5 }));
+    check(&|n| if n == 0 { 1 } else { 5 });
+}
+
+/// Lookups in a row: each is of the newest revision, whatever table main begins with.
+#[test]
+fn lookups_in_a_row_follow_every_revision() {
+    let prefixes = Settings::WIDE_PREFIXES_MIN;
+    let settings = Settings { bytes: 8 << 20, wide_prefixes: prefixes, ..Settings::default() };
+    let (mut writer, reader) = image(settings);
+    let mut in_a_row = reader.lookups4();
+    let prefix = |n: u64| -> rtm_model::Prefix {
+        format!("{}.{}.{}.0/24", 64 + n % 64, n / 64 % 256, n % 7).parse().unwrap()
+    };
+    let watched: rtm_model::Prefix = "10.1.2.0/24".parse().unwrap();
+    let long: rtm_model::Prefix = "10.1.2.128/25".parse().unwrap();
+    let [short_one, long_one] = ["10.1.2.3", "10.1.2.200"].map(|a| a.parse().unwrap());
+    assert_eq!(in_a_row.lookup(short_one), Ok(None));
+    // Up to a wide root, down to a small table.
+    let (up, down) = (0..prefixes + 200, (0..prefixes + 200).rev());
+    let changes = up.map(|n| (n, true)).chain(down.map(|n| (n, false)));
+    let mut widest = 0;
+    for (revision, (n, set)) in (1..).zip(changes) {
+        let of = revision as u32;
+        for prefix in [watched, long] {
+            write(&mut writer, &set_route(prefix, of + u32::from(prefix == long)));
+        }
+        let op = if set {
+            set_route(prefix(n), 1)
+        } else {
+            Op::Delete(EntityKey::Route(RouteKey::main(prefix(n))))
+        };
+        write(&mut writer, &op);
+        let before = in_a_row.lookup(short_one).unwrap().map_or(0, |answer| answer.group().0);
+        assert_eq!(before, of - 1, "nothing is visible before the commit");
+        writer.commit(7, revision, &digests(revision)).unwrap();
+        let found = [short_one, long_one].map(|a| in_a_row.lookup(a).unwrap().unwrap().group());
+        assert_eq!(found, [GroupId(of), GroupId(of + 1)]);
+        widest = widest.max(writer.lookup_bytes(254, Family::V4));
     }
+    assert!(widest > 3 << 20, "it had a wide root");
+    assert!(writer.lookup_bytes(254, Family::V4) < 1 << 20, "and has none");
 }
 
 /// A table so large that its lookups begin with a wide root: prefixes of all

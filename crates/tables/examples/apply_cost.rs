@@ -11,6 +11,8 @@
 //! comes back a thousand changes later. Times are those of the processor. Nothing is
 //! asserted: the figures are for people.
 
+mod random;
+
 use std::collections::VecDeque;
 use std::error::Error;
 use std::hint::black_box;
@@ -20,6 +22,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use flate2::read::MultiGzDecoder;
+use random::Random;
 use rtm_model::{
     Change, DigestKey, EntityKind, HopFlags, HopSpec, Hops, LinkRef, Prefix, RouteSpec, Verb,
 };
@@ -73,17 +76,6 @@ fn change(prefix: Prefix, number: Option<u64>) -> Change {
             RouteSpec { hops: Hops::One(hop(prefix, number)), ..RouteSpec::new(prefix) },
         ),
         None => Change::Route(Verb::Delete, RouteSpec::new(prefix)),
-    }
-}
-
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 }
 

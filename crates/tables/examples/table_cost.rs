@@ -11,6 +11,8 @@
 //! processor, so that what else runs on the machine disturbs them less. Nothing
 //! is asserted: the figures are for people.
 
+mod random;
+
 use std::error::Error;
 use std::hint::black_box;
 use std::io::{BufRead, BufReader};
@@ -19,6 +21,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use flate2::read::MultiGzDecoder;
+use random::Random;
 use rtm_model::{
     Change, DigestKey, EntityKind, HopFlags, HopSpec, Hops, LinkRef, Prefix, RouteSpec, Verb,
 };
@@ -103,24 +106,6 @@ fn routes(shift: u64) -> Result<Vec<(Prefix, HopSpec)>> {
         all.push((prefix, next_hop(&line, prefix, shift)));
     }
     Ok(all)
-}
-
-/// xorshift64*: the same order at every run.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    fn shuffle<T>(&mut self, all: &mut [T]) {
-        for index in (1..all.len()).rev() {
-            all.swap(index, self.next() as usize % (index + 1));
-        }
-    }
 }
 
 fn change((prefix, hop): &(Prefix, HopSpec)) -> Change {

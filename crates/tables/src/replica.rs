@@ -189,6 +189,10 @@ impl Replica {
         &mut self,
         mut records: impl Iterator<Item = ReplicaRecord<'a>> + Clone,
     ) -> Result<(), (usize, ReplicaError)> {
+        let mut rest = records.clone();
+        if let (Some(record), None) = (rest.next(), rest.next()) {
+            return self.apply_lone(&record).map_err(|error| (0, error));
+        }
         let mut ahead = std::mem::take(&mut self.ahead);
         let mut done = 0;
         let result = loop {
@@ -200,6 +204,26 @@ impl Replica {
         };
         self.ahead = ahead;
         result
+    }
+
+    /// The same for one record alone, as most come where little changes: nothing is
+    /// gathered for it, and as little memory touched as can be.
+    fn apply_lone(&mut self, record: &ReplicaRecord<'_>) -> Result<(), ReplicaError> {
+        let Replica { store, digester, mark, .. } = self;
+        let Store { routes4, routes6, attrs, digests, .. } = store;
+        let digest = &mut digests.routes;
+        match record.kind {
+            EntityKind::Route4 => {
+                Part { routes: routes4, attrs, digest }.apply_lone(digester, *mark, record)
+            }
+            EntityKind::Route6 => {
+                Part { routes: routes6, attrs, digest }.apply_lone(digester, *mark, record)
+            }
+            kind => match record.op {
+                RecordOp::Set => self.set_other(kind, record.body),
+                RecordOp::Delete => self.delete_other(kind, record.body),
+            },
+        }
     }
 
     /// Applies at most [`BATCH`] records, and says how many. Routes of both families
@@ -548,11 +572,7 @@ impl Sought {
 
     #[inline]
     fn read<A: Address>(&mut self, record: &ReplicaRecord<'_>) -> Result<(), DecodeError> {
-        let key = match record.op {
-            RecordOp::Delete => record.body,
-            RecordOp::Set => record.body.get(..A::KEY_BYTES).ok_or(too_short::<A>())?,
-        };
-        self.keys.push(decode_key::<A>(key)?);
+        self.keys.push(key_of::<A>(record)?);
         Ok(())
     }
 
@@ -579,6 +599,15 @@ impl Sought {
             }
         }
     }
+}
+
+/// The key of a route's record.
+#[inline]
+fn key_of<A: Address>(record: &ReplicaRecord<'_>) -> Result<Key, DecodeError> {
+    decode_key::<A>(match record.op {
+        RecordOp::Delete => record.body,
+        RecordOp::Set => record.body.get(..A::KEY_BYTES).ok_or(too_short::<A>())?,
+    })
 }
 
 fn too_short<A: Address>() -> DecodeError {
@@ -623,6 +652,17 @@ impl<A: Address> Part<'_, A> {
             RecordOp::Delete => self.delete_at(digester, at.or_else(|| self.routes.find(key))),
         }
         Ok(())
+    }
+
+    fn apply_lone(
+        &mut self,
+        digester: &Digester,
+        mark: bool,
+        record: &ReplicaRecord<'_>,
+    ) -> Result<(), ReplicaError> {
+        let key = key_of::<A>(record)?;
+        let found = self.routes.find_likely(&key);
+        self.apply(digester, mark, record, (&key, found))
     }
 
     fn set(&mut self, digester: &Digester, mark: bool, body: &[u8]) -> Result<(), DecodeError> {

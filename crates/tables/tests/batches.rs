@@ -96,7 +96,7 @@ proptest! {
         steps in prop::collection::vec(step(), 1..600),
     ) {
         let new = || Replica::new(Epoch(1), DigestKey([1, 2]));
-        let (mut single, mut many) = (new(), new());
+        let (mut single, mut many, mut lone) = (new(), new(), new());
         let mut run: Vec<(RecordOp, EntityKind, Vec<u8>)> = Vec::new();
         for step in steps.into_iter().chain([Step::Apply]) {
             if let Step::Record(op, kind, body) = step {
@@ -112,9 +112,13 @@ proptest! {
                 .map(|(op, kind, body)| ReplicaRecord { op: *op, kind: *kind, body })
                 .collect();
             many.apply_batch(&records).unwrap();
+            for record in records {
+                lone.apply_batch(&[record]).unwrap();
+            }
             run.clear();
             prop_assert_eq!(single.digests(), many.digests());
-            for replica in [&mut single, &mut many] {
+            prop_assert_eq!(single.digests(), lone.digests());
+            for replica in [&mut single, &mut many, &mut lone] {
                 match step {
                     Step::Begin => replica.begin_snapshot(),
                     Step::End => replica.end_snapshot(),
@@ -126,7 +130,9 @@ proptest! {
         prop_assert_eq!(single.digests(), single.recompute_digests());
         prop_assert_eq!(many.digests(), many.recompute_digests());
         prop_assert_eq!(single.digests(), many.digests());
+        prop_assert_eq!(lone.digests(), lone.recompute_digests());
         prop_assert_eq!(single.store().counts(), many.store().counts());
+        prop_assert_eq!(single.store().counts(), lone.store().counts());
     }
 }
 
@@ -192,7 +198,7 @@ fn a_large_replica_with_its_index_is_its_records_one_after_another() {
         (RecordOp::Set, EntityKind::Group, body)
     };
     let new = || Replica::new(Epoch(1), DigestKey([1, 2]));
-    let (mut single, mut many) = (new(), new());
+    let (mut single, mut many, mut lone) = (new(), new(), new());
     let mut run: Vec<(RecordOp, EntityKind, Vec<u8>)> = (0..30_000).map(|n| set(n, 1)).collect();
     let mut random = 7_u64;
     for round in 0..40_u32 {
@@ -207,8 +213,12 @@ fn a_large_replica_with_its_index_is_its_records_one_after_another() {
             .map(|(op, kind, body)| ReplicaRecord { op: *op, kind: *kind, body })
             .collect();
         many.apply_batch(&records).unwrap();
+        for record in records {
+            lone.apply_batch(&[record]).unwrap();
+        }
         assert_eq!(single.digests(), many.digests());
-        while many.idle(1000) {}
+        assert_eq!(single.digests(), lone.digests());
+        while many.idle(1000) || lone.idle(1000) {}
         run = (0..600)
             .map(|_| {
                 random = random.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7f);
@@ -222,5 +232,7 @@ fn a_large_replica_with_its_index_is_its_records_one_after_another() {
             .collect();
     }
     assert_eq!(many.digests(), many.recompute_digests());
+    assert_eq!(lone.digests(), lone.recompute_digests());
     assert_eq!(many.store().counts(), single.store().counts());
+    assert_eq!(lone.store().counts(), single.store().counts());
 }

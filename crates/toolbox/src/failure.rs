@@ -144,6 +144,28 @@ fn advice(error: &ipc::Error) -> Option<&'static str> {
     })
 }
 
+/// What is wrong with a command line, in one line: clap's own text has several.
+pub(crate) fn one_line(text: &str, command: &str) -> String {
+    let mut lines = text.lines().map(str::trim);
+    let what = lines.next().unwrap_or_default();
+    let mut what = what.strip_prefix("error: ").unwrap_or(what).to_owned();
+    if what.ends_with(':') {
+        for missing in lines.by_ref().take_while(|line| !line.is_empty()) {
+            what = format!("{what} {missing}");
+        }
+    }
+    let after = |prefix| text.lines().find_map(|line| line.trim().strip_prefix(prefix));
+    if let Some(values) = after("[possible values: ") {
+        return format!("{what}; one of {} would be right", values.trim_end_matches(']'));
+    }
+    match (after("tip: "), after("Usage: ")) {
+        (Some(tip), _) => format!("{what}; {tip}"),
+        (None, Some(usage)) => format!("{what}; usage: {usage}"),
+        (None, None) if command.is_empty() => format!("{what}; 'ipc --help' shows what there is"),
+        (None, None) => format!("{what}; 'ipc {command} --help' shows what there is"),
+    }
+}
+
 /// Writes content to standard output, byte for byte, at once.
 pub(crate) fn output(bytes: &[u8]) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();

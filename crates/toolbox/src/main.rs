@@ -31,6 +31,7 @@ mod table;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{Command, CommandFactory, Parser, Subcommand};
 
 use crate::failure::Failure;
@@ -107,8 +108,9 @@ enum Tool {
 }
 
 /// Tool and verb spelled out: a whole word wins, then the words that mean the
-/// same everywhere, then the first in the order of the lists that begins so.
-fn spelled_out(mut words: Vec<OsString>) -> Vec<OsString> {
+/// same everywhere, then the first in the order of the lists that begins so. And
+/// both, as far as they are known.
+fn spelled_out(mut words: Vec<OsString>) -> (Vec<OsString>, String) {
     fn meant<'a>(command: &'a Command, word: &str) -> Option<&'a Command> {
         let other = match word {
             "l" | "lst" | "list" | "show" => "ls",
@@ -122,21 +124,31 @@ fn spelled_out(mut words: Vec<OsString>) -> Vec<OsString> {
             .or_else(|| command.get_subcommands().find(begins))
     }
     let mut command = &Arguments::command();
+    let mut names = Vec::new();
     for word in words.iter_mut().skip(1).take(2) {
         let Some(found) = word.to_str().and_then(|word| meant(command, word)) else { break };
         *word = found.get_name().into();
+        names.push(found.get_name());
         command = found;
     }
-    words
+    let name = names.join(" ");
+    (words, name)
 }
 
 fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse_from(spelled_out(std::env::args_os().collect())) {
+    let (words, name) = spelled_out(std::env::args_os().collect());
+    let arguments = match Arguments::try_parse_from(words) {
         Ok(arguments) => arguments,
         Err(error) => {
-            // --help and --version arrive here too; they are no errors.
+            // --help and --version arrive here too; they are no errors. Who names no
+            // verb gets the list of them.
             let usage = error.use_stderr();
-            let _ = error.print();
+            if usage && error.kind() != ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+                let colon = if name.is_empty() { "" } else { ": " };
+                eprintln!("ipc: {name}{colon}{}", failure::one_line(&error.to_string(), &name));
+            } else {
+                let _ = error.print();
+            }
             return ExitCode::from(u8::from(usage));
         }
     };

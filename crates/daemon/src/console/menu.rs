@@ -13,9 +13,9 @@
 
 use rtm_model::text::{
     Command, Context, FlushWhat, Options, parse_line, short_destination, short_neighbour,
-    short_route,
+    short_neighbour_key, short_route,
 };
-use rtm_model::{Change, Hops, NeighbourSpec, Verb};
+use rtm_model::{Change, Hops, Verb};
 
 /// The choices, as they are shown.
 pub(crate) const MENU: &str = concat!(
@@ -91,7 +91,7 @@ impl Entry {
             Entry::InsertRoute | Entry::UpdateRoute => "<destination/mask> <gateway> <oif>: ",
             Entry::DeleteRoute => "<destination/mask>: ",
             Entry::Neighbour => "<mac> <ip> [oif]: ",
-            Entry::DeleteNeighbour => "<ip> [oif]: ",
+            Entry::DeleteNeighbour => "[mac] <ip> [oif]: ",
         }
     }
 
@@ -233,19 +233,7 @@ fn change(entry: Entry, line: &str, cx: &Context<'_>) -> Result<Change, String> 
             Change::Neighbour(Verb::Replace, short_neighbour(line, cx).map_err(wrong)?)
         }
         Entry::DeleteNeighbour => {
-            let mut words = line.split_ascii_whitespace();
-            let (ip, link) = (words.next().unwrap_or_default(), words.next());
-            let dev = link.filter(|link| *link != "-");
-            let text = match dev {
-                Some(dev) => format!("neigh del {ip} dev {dev}"),
-                None => format!("neigh del {ip}"),
-            };
-            match parse_line(&text, cx).map_err(wrong)? {
-                Some((_, Command::Change(Change::Neighbour(Verb::Delete, spec)))) => {
-                    Change::Neighbour(Verb::Delete, NeighbourSpec { ..spec })
-                }
-                _ => return Err(format!("ip: {ip}: not an IP address; like 10.1.1.1")),
-            }
+            Change::Neighbour(Verb::Delete, short_neighbour_key(line, cx).map_err(wrong)?)
         }
     })
 }
@@ -296,6 +284,12 @@ mod tests {
         );
         assert_eq!(say(&["6", "10.1.1.1"])[1], "neigh del 10.1.1.1 None");
         assert_eq!(say(&["6", "10.1.1.1 eth0"])[1], "neigh del 10.1.1.1 Some(Name(\"eth0\"))");
+        // A row as the table shows it.
+        assert_eq!(
+            say(&["6", "02:00:00:00:00:01 10.1.1.1 eth0"]),
+            ["? [mac] <ip> [oif]: ", "neigh del 10.1.1.1 Some(Name(\"eth0\"))"]
+        );
+        assert_eq!(say(&["6", "02:00:00:00:00:01 10.1.1.1 -"])[1], "neigh del 10.1.1.1 None");
     }
 
     #[test]
@@ -347,7 +341,12 @@ mod tests {
             ),
             (&["3", "x"], "! destination/mask: x: "),
             (&["5", "10.1.1.1 02:00:00:00:00:01"], "! mac: 10.1.1.1: "),
-            (&["6", "x"], "! "),
+            (&["6", "x"], "! ip: x: not an IP address; "),
+            (&["6", "02:00:00:00:00:01"], "! ip: end of line: "),
+            (
+                &["6", "10.1.1.1 eth0 x"],
+                "! neighbour: x: nothing more is expected here; a line that ends here would be right",
+            ),
             (&["route frob"], "! "),
             (&["frobnicate"], "! "),
         ] {

@@ -176,6 +176,43 @@ fn after_a_failed_write_it_is_made_anew_in_slices() {
 
 /// So many routes in one turn, then turns until it is up to date.
 #[test]
+fn while_nobody_has_it_turns_that_come_soon_after_another_leave_it_behind() {
+    let mut world = World::new();
+    let change = |world: &mut World, gateway: u32| {
+        world.change(&format!("route replace 10.0.0.0/8 via 192.0.2.{gateway} dev e"));
+        world.turn()
+    };
+    // Far apart they are in step.
+    for gateway in 1..4 {
+        assert!(change(&mut world, gateway) && world.image.status().behind == 0);
+        world.compare();
+        assert_eq!(world.image.poll_timeout(&world.table), None, "nothing is to be done later");
+        world.now += LEISURE_MS;
+    }
+    // The second of a stream is still told, the third isn't waited for.
+    assert!(change(&mut world, 4) && change(&mut world, 5));
+    world.compare();
+    for gateway in 6..20 {
+        assert!(!change(&mut world, gateway), "its clients don't wait");
+    }
+    assert!(world.image.status().behind > 0 && !world.image.has_work(&world.table, world.now));
+    // However long the stream goes on, it is not forgotten.
+    world.now += LEISURE_MS;
+    assert!(world.image.has_work(&world.table, world.now));
+    assert!(change(&mut world, 20) && change(&mut world, 21));
+    world.compare();
+    assert!(!change(&mut world, 22));
+    // Who asks waits for one turn; from then on it never is behind.
+    assert_eq!(world.image.give(), Ok(false));
+    assert!(world.image.has_work(&world.table, world.now) && world.turn());
+    assert_eq!(world.image.give(), Ok(true));
+    for gateway in 23..30 {
+        assert!(change(&mut world, gateway));
+        world.compare();
+    }
+}
+
+#[test]
 fn while_nobody_has_it_a_large_turn_leaves_it_behind() {
     let mut world = World::new();
     let large = LARGE_TURN as usize + 1;

@@ -3,14 +3,12 @@ use core::hint::black_box;
 
 use rtm_model::Family;
 
+use super::node::LINE_WORDS;
 use super::walk::{PAGE4_BITS, PAGE6_BITS, octet};
 use super::wide::Wide;
 use crate::instructions::Portable;
 use crate::layout::{tag, wide, word_of};
 use crate::store::{Memory, Store};
-
-/// Words of a cache line.
-const LINE_WORDS: usize = 8;
 
 /// How far one change's way was gone.
 #[derive(Clone, Copy, Debug)]

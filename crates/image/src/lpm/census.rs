@@ -85,7 +85,8 @@ fn entries(
     let at = word_of(entry);
     match entry & tag::KIND {
         tag::WIDE => {
-            (0..wide::SIZE).for_each(|index| tell(wide::unpack(entry32(words, at, index))));
+            let entry = |index| super::wide::meaning(words, entry32(words, at, index));
+            (0..wide::SIZE).for_each(|index| tell(entry(index)));
             ("wide root", wide::BITS)
         }
         tag::SIX => {

@@ -16,6 +16,8 @@ pub(crate) struct Run {
 /// Words before the entries of a node of eight bits: where the runs of each
 /// quarter begin, four bitmaps.
 pub(crate) const OCTET_HEAD: usize = 5;
+/// Words of a cache line.
+pub(super) const LINE_WORDS: usize = 8;
 /// Set in an entry of 16 bits whose rest says where in the node, in entries of 32
 /// bits, what doesn't fit into 15 bits stands.
 pub(crate) const TAIL: u32 = 1 << 15;
@@ -190,6 +192,12 @@ pub(crate) fn encode<M: Memory>(
     Ok(entry)
 }
 
+/// So many words, rounded up so that a node lies in as few cache lines as it can (slabs begin
+/// on one, and blocks of a slab have one size): a power of two up to a line, then lines.
+fn whole_lines(words: usize) -> usize {
+    if words <= LINE_WORDS { words.next_power_of_two() } else { words.next_multiple_of(LINE_WORDS) }
+}
+
 fn encode8<M: Memory>(store: &mut Store<M>, runs: &[Run]) -> Result<u32, Full> {
     let offset = store.allocate_node(OCTET_HEAD + runs.len().div_ceil(2))?;
     let at = word_of(offset);
@@ -229,7 +237,7 @@ fn encode6<M: Memory>(store: &mut Store<M>, runs: &[Run]) -> Result<u32, Full> {
         words[place / 4] |= u64::from(entry) << (place % 4 * 16);
     }
     let words = &words[..tail.div_ceil(2)];
-    let offset = store.allocate_node(words.len())?;
+    let offset = store.allocate_node(whole_lines(words.len()))?;
     for (word, value) in words.iter().enumerate() {
         store.put(word_of(offset) + word, *value);
     }

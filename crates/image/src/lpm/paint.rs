@@ -1,8 +1,10 @@
 //! Changing a trie: giving the range of a prefix another answer.
+use std::collections::BTreeSet;
+
 use super::node::{self, Run};
 use super::walk::{PAGE4_BITS, PAGE6_BITS, RUNS4_BITS};
 use super::wide::Wide;
-use crate::layout::{none, tag, wide, word_of};
+use crate::layout::{UNIT_BYTES, none, tag, wide, word_of};
 use crate::store::{Full, Memory, Store};
 use rtm_model::Family;
 
@@ -127,7 +129,7 @@ impl Painter {
                 next.depth = node::shallowest(store, next.entry);
             }
             if next != found {
-                wide.set(store, index, next);
+                wide.set(store, index, next)?;
             }
         }
         Ok(())
@@ -405,9 +407,18 @@ pub(crate) fn bytes<M: Memory>(store: &Store<M>, family: Family, root: u32) -> u
         return store.block_bytes(root & tag::OFFSET);
     }
     if root & (tag::LEAF | tag::KIND) == tag::WIDE {
-        let entry = |index| wide::unpack(store.get32(word_of(root), index));
-        let below = (0..wide::SIZE).map(|index| bytes_level(store, family, 2, entry(index)));
-        return super::wide::BYTES + below.sum::<u64>();
+        let mut leaves = BTreeSet::new();
+        let mut below = 0;
+        for index in 0..wide::SIZE {
+            let entry = super::wide::meaning(store.mem(), store.get32(word_of(root), index));
+            if entry & tag::LEAF != 0 {
+                leaves.insert((entry & !tag::LEAF) as usize / super::wide::LEAVES);
+            } else {
+                below += bytes_level(store, family, 2, entry);
+            }
+        }
+        let page = (super::wide::LEAVES * UNIT_BYTES) as u64;
+        return super::wide::BYTES + leaves.len() as u64 * page + below;
     }
     bytes_level(store, family, 0, root)
 }

@@ -12,10 +12,10 @@
 use super::node::{OCTET_HEAD, TAIL};
 use super::small;
 use crate::answers::PER_PAGE;
-use crate::instructions::{Ones, Popcnt, Portable, keep, keep_number};
+use crate::instructions::{Ones, Popcnt, Portable, keep};
 use crate::layout::{tag, wide, word_of};
 use crate::store::{entry16, entry32};
-use crate::words::{Part, ReadWords, Words};
+use crate::words::{Head, Part, ReadWords, Words};
 
 /// Bits of an IPv4 page's index.
 pub(crate) const PAGE4_BITS: u32 = 9;
@@ -38,6 +38,8 @@ fn is_leaf(entry: u32) -> bool {
 pub(crate) struct Direct {
     root: Part<{ wide::WORDS }>,
     answers: Part<PER_PAGE>,
+    /// For the check.
+    pub(crate) header: Head,
     ones: Popcnt,
 }
 
@@ -50,20 +52,16 @@ impl Direct {
         Some(Direct {
             root: words.part(word_of(root))?,
             answers: words.part(first)?,
+            header: words.header(),
             ones: Popcnt::detect()?,
         })
     }
 
+    /// The word of the answer with this number. `None`: it isn't one, or of another page.
     #[inline(always)]
-    fn first(&self, words: &ReadWords, address: u32) -> u32 {
-        words.half_of(self.root, (address >> (32 - wide::BITS)) as usize)
-    }
-
-    #[inline(always)]
-    fn second(&self, words: &ReadWords, entry: u32, address: u32) -> Option<u64> {
-        let below = words.node(entry).entry(self.ones, address >> (26 - wide::BITS));
+    fn word(&self, words: &ReadWords, number: u64) -> Option<u64> {
         const { assert!(TAIL as usize >= PER_PAGE) }
-        let number = keep_number(entry, below) as usize;
+        let number = number as usize;
         (number < PER_PAGE).then(|| words.get_of(self.answers, number))
     }
 
@@ -71,9 +69,7 @@ impl Direct {
     /// more, as for a prefix longer than 24 bits, or an answer of another page.
     #[inline(always)]
     pub(crate) fn answer(&self, words: &ReadWords, address: u32) -> Option<u64> {
-        let at = (address >> (32 - wide::BITS)) as usize;
-        let number = words.under(self.root, self.ones, at, address >> (26 - wide::BITS)) as usize;
-        (number < PER_PAGE).then(|| words.get_of(self.answers, number))
+        self.word(words, words.under(self.root, self.ones, address))
     }
 
     /// The same for up to 16 addresses, so that the misses of all of them are
@@ -85,23 +81,24 @@ impl Direct {
         addresses: &[u32],
         mut found: impl FnMut(usize, Option<u64>),
     ) {
-        let mut entries = [0; BATCH];
-        for (entry, &address) in entries.iter_mut().zip(addresses) {
-            *entry = self.first(words, address);
-            words.node(*entry).prefetch();
+        let mut nodes = [words.node(0); BATCH];
+        for (node, &address) in nodes.iter_mut().zip(addresses) {
+            let entry = words.half_of(self.root, (address >> (32 - wide::BITS)) as usize);
+            *node = words.node(entry);
+            node.prefetch();
         }
+        let mut one = |at: usize, address: u32| {
+            let slot = address >> (32 - wide::BITS - RUNS4_BITS);
+            found(at, self.word(words, nodes[at % BATCH].entry(self.ones, slot)));
+        };
         // Four at a time: each pays a quarter of the loop.
         let fours = addresses.chunks_exact(4);
         let (alone, mut at) = (fours.remainder(), 0);
         for four in fours {
-            for (part, &address) in four.iter().enumerate() {
-                found(at + part, self.second(words, entries[(at + part) % BATCH], address));
-            }
+            four.iter().enumerate().for_each(|(part, &address)| one(at + part, address));
             at += 4;
         }
-        for (part, &address) in alone.iter().enumerate() {
-            found(at + part, self.second(words, entries[(at + part) % BATCH], address));
-        }
+        alone.iter().enumerate().for_each(|(part, &address)| one(at + part, address));
     }
 }
 

@@ -113,6 +113,16 @@ impl Reader {
         self.one4::<true>(address.into())
     }
 
+    /// Lookups of many IPv4 addresses, one after the other: for a loop that takes its next
+    /// address from the last answer, or hasn't all of them at once. (Who has should ask for
+    /// 16 together, [`Self::lookup4_batch`].)
+    #[inline(always)]
+    #[must_use]
+    pub fn lookups4(&self) -> Lookups4<'_> {
+        let seen = self.seen.get();
+        Lookups4 { reader: self, version: seen.version, direct: seen.direct }
+    }
+
     /// Looks an IPv6 address up in table main.
     ///
     /// # Errors
@@ -191,17 +201,15 @@ impl Reader {
 
     #[inline(always)]
     fn one4<const CHECKED: bool>(&self, address: u32) -> Result<Option<Answer>, Busy> {
-        let seen = self.seen.get();
-        let found = seen.direct.and_then(|direct| direct.answer(&self.words, address));
-        match found {
-            Some(word) if !CHECKED || check::<Real>(&self.words) == seen.version => {
+        let direct = self.seen.get().direct;
+        match direct.and_then(|direct| direct.answer(&self.words, address)) {
+            // (What was seen is read here, or it would be kept over the fence: an
+            // instruction more.)
+            Some(word) if !CHECKED || check::<Real>(&self.words) == self.seen.get().version => {
                 Ok(Answer::from_word(word))
             }
             // By a call: for a small table, or what three loads don't find.
-            _ => match self.one4_by_call(address) {
-                BUSY => Err(Busy),
-                word => Ok(Answer::from_word(word)),
-            },
+            _ => result_of(self.one4_by_call(address)),
         }
     }
 
@@ -319,6 +327,58 @@ impl Reader {
         self.seen.set(seen);
         Ok(value)
     }
+}
+
+/// Lookups of IPv4 addresses in table main one after the other, as in a loop
+/// ([`Reader::lookups4`]).
+///
+/// Each is a lookup as by [`Reader::lookup4`], checked like it, and right for a revision that
+/// was visible during it. But what a reader has seen last is here a variable of the
+/// caller's own, and so in registers.
+#[derive(Clone, Debug)]
+pub struct Lookups4<'r> {
+    reader: &'r Reader,
+    version: u64,
+    direct: Option<Direct>,
+}
+
+impl Lookups4<'_> {
+    /// Looks an address up.
+    ///
+    /// # Errors
+    /// [`Busy`].
+    #[inline(always)]
+    pub fn lookup(&mut self, address: Ipv4Addr) -> Result<Option<Answer>, Busy> {
+        self.one::<true>(address.into())
+    }
+
+    /// As [`Reader::unvalidated4`].
+    #[doc(hidden)]
+    #[inline(always)]
+    pub fn unvalidated(&mut self, address: Ipv4Addr) -> Result<Option<Answer>, Busy> {
+        self.one::<false>(address.into())
+    }
+
+    #[inline(always)]
+    fn one<const CHECKED: bool>(&mut self, address: u32) -> Result<Option<Answer>, Busy> {
+        if let Some(direct) = self.direct
+            && let Some(word) = direct.answer(&self.reader.words, address)
+            && (!CHECKED || check::<Real>(&direct.header) == self.version)
+        {
+            return Ok(Answer::from_word(word));
+        }
+        let word = self.reader.one4_by_call(address);
+        // (Not by a function that is given `self`: then it would be no registers.)
+        let seen = self.reader.seen.get();
+        (self.version, self.direct) = (seen.version, seen.direct);
+        result_of(word)
+    }
+}
+
+/// What [`Reader::one4_by_call`] says.
+#[inline(always)]
+fn result_of(word: u64) -> Result<Option<Answer>, Busy> {
+    if word == BUSY { Err(Busy) } else { Ok(Answer::from_word(word)) }
 }
 
 #[inline(always)]

@@ -6,7 +6,6 @@ use rtm_model::{LinkId, Mac, Neighbour, NeighbourKey};
 use super::{GATHER_MAX, Reader, Seen};
 use crate::hash::{self, entry4, entry6};
 use crate::keys;
-use crate::layout::TreeRoot;
 use crate::protocol::{Busy, Real, check};
 use crate::tree::Tree;
 use crate::words::ReadWords;
@@ -20,7 +19,7 @@ impl Reader {
     pub fn neighbour(&self, key: &NeighbourKey) -> Result<Option<Neighbour>, Busy> {
         let order = keys::neighbour_order(keys::neighbour_key(key.ip, key.link));
         self.read(|words, _, root| {
-            let value = Tree::<4, 2>::new(root.neighbours).find(words, &order)?;
+            let value = root.tree::<4, 2>(root.neighbours).find(words, &order)?;
             Some(keys::neighbour_of(order, value))
         })
     }
@@ -78,7 +77,7 @@ impl Reader {
     pub fn neighbours_by_ip(&self, ip: IpAddr) -> Result<Vec<Neighbour>, Busy> {
         let first = keys::neighbour_order(keys::neighbour_key(ip, None));
         self.read(|words, _, root| {
-            gather(words, root.neighbours, &first, |key| key[..3] == first[..3])
+            gather(words, root.tree(root.neighbours), &first, |key| key[..3] == first[..3])
         })
     }
 
@@ -90,19 +89,19 @@ impl Reader {
     pub fn neighbours_by_mac(&self, mac: Mac) -> Result<Vec<Neighbour>, Busy> {
         let mac = keys::mac_word(mac);
         self.read(|words, _, root| {
-            gather(words, root.macs, &[mac << 16, 0, 0, 0], |key| key[0] >> 16 == mac)
+            gather(words, root.tree(root.macs), &[mac << 16, 0, 0, 0], |key| key[0] >> 16 == mac)
         })
     }
 }
 
 fn gather(
     words: &ReadWords,
-    root: TreeRoot,
+    tree: Tree<4, 2>,
     first: &[u64; 4],
     same: impl Fn(&[u64; 4]) -> bool,
 ) -> Vec<Neighbour> {
     let mut found = Vec::new();
-    Tree::<4, 2>::new(root).scan(words, first, GATHER_MAX, |key, value| {
+    tree.scan(words, first, GATHER_MAX, |key, value| {
         if !same(&key) || found.len() == GATHER_MAX {
             return false;
         }

@@ -8,7 +8,7 @@ use crate::keys::{self, HAS_ATTRS, RouteWords};
 use crate::layout::{TableRoot, none, tag, word_of};
 use crate::lpm::{Slot, Wide, paint, small};
 use crate::store::{Full, Memory, Store};
-use crate::tree::Tree;
+use crate::tree::{Hint, Tree};
 
 /// Is a prefix of this length not part of the table's trie?
 fn is_short(table: u32, len: u8) -> bool {
@@ -52,25 +52,37 @@ impl<M: Memory> Writer<M> {
     pub(super) fn set_route(&mut self, route: &Route) -> Result<(), Full> {
         let set = Some((keys::route_value(&route.value), route.value.attrs.bytes()));
         match route.key.prefix.family() {
-            Family::V4 => self.route4(&RouteWords::of(&route.key), set),
-            Family::V6 => self.route6(&RouteWords::of(&route.key), set),
+            Family::V4 => self.route4(&RouteWords::of(&route.key), set, None),
+            Family::V6 => self.route6(&RouteWords::of(&route.key), set, None),
         }
     }
 
     pub(super) fn delete_route(&mut self, key: &RouteKey) -> Result<(), Full> {
         match key.prefix.family() {
-            Family::V4 => self.route4(&RouteWords::of(key), None),
-            Family::V6 => self.route6(&RouteWords::of(key), None),
+            Family::V4 => self.route4(&RouteWords::of(key), None, None),
+            Family::V6 => self.route6(&RouteWords::of(key), None, None),
         }
     }
 
-    pub(super) fn route4(&mut self, key: &[u64; 2], set: Option<(u64, &[u8])>) -> Result<(), Full> {
-        let change = change_route(&mut self.store, &mut self.routes4, &mut self.attrs4, key, set)?;
+    pub(super) fn route4(
+        &mut self,
+        key: &[u64; 2],
+        set: Option<(u64, &[u8])>,
+        hint: Option<Hint>,
+    ) -> Result<(), Full> {
+        let trees = (&mut self.routes4, &mut self.attrs4);
+        let change = change_route(&mut self.store, trees, key, set, hint)?;
         self.changed(key, change)
     }
 
-    pub(super) fn route6(&mut self, key: &[u64; 4], set: Option<(u64, &[u8])>) -> Result<(), Full> {
-        let change = change_route(&mut self.store, &mut self.routes6, &mut self.attrs6, key, set)?;
+    pub(super) fn route6(
+        &mut self,
+        key: &[u64; 4],
+        set: Option<(u64, &[u8])>,
+        hint: Option<Hint>,
+    ) -> Result<(), Full> {
+        let trees = (&mut self.routes6, &mut self.attrs6);
+        let change = change_route(&mut self.store, trees, key, set, hint)?;
         self.changed(key, change)
     }
 
@@ -295,26 +307,26 @@ struct RouteChange {
 
 fn change_route<M: Memory, const K: usize>(
     store: &mut Store<M>,
-    routes: &mut Tree<K, 1>,
-    attrs: &mut Tree<K, 1>,
+    (routes, attrs): (&mut Tree<K, 1>, &mut Tree<K, 1>),
     key: &[u64; K],
     set: Option<(u64, &[u8])>,
+    hint: Option<Hint>,
 ) -> Result<RouteChange, Full>
 where
     [u64; K]: RouteWords,
 {
-    let (old, alone) = match set {
+    let (table, bits, len) = (key.table(), key.bits(), key.prefix_len());
+    let first = <[u64; K]>::first_of(table, bits, len);
+    let last = <[u64; K]>::last_of(table, bits, len);
+    let kin = [&first, &last];
+    let placed = match set {
         Some((value, bytes)) => {
             let flag = if bytes.is_empty() { 0 } else { HAS_ATTRS };
-            let (table, bits, len) = (key.table(), key.bits(), key.prefix_len());
-            let first = <[u64; K]>::first_of(table, bits, len);
-            let last = <[u64; K]>::last_of(table, bits, len);
-            let placed = routes.insert_beside(store, key, &[value | flag], [&first, &last])?;
-            (placed.before, placed.alone)
+            routes.insert_beside(store, key, &[value | flag], kin, hint)?
         }
-        None => (routes.remove(store, key)?, false),
+        None => routes.remove_beside(store, key, kin, hint)?,
     };
-    let old = old.map(|[old]| old);
+    let (old, alone) = (placed.before.map(|[old]| old), placed.alone);
     if old.is_some_and(|old| old & HAS_ATTRS != 0) {
         if let Some([block]) = attrs.remove(store, key)? {
             store.retire(block as u32);

@@ -192,8 +192,10 @@ impl Model {
         }
         let mut answers = vec![None; v4.len()];
         reader.lookup4_batch(&v4, &mut answers).unwrap();
+        let mut in_a_row = reader.lookups4();
         for (address, answer) in v4.iter().zip(answers) {
             assert_eq!(reader.lookup4((*address).into()).unwrap(), answer);
+            assert_eq!(in_a_row.lookup((*address).into()).unwrap(), answer);
         }
         let mut answers = vec![None; v6.len()];
         reader.lookup6_batch(&v6, &mut answers).unwrap();

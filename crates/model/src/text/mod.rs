@@ -14,7 +14,7 @@
 //! | a line of console, batch, queue, FIFO | [`parse_line`]`(line, &cx)`; `None` for an empty one |
 //! | lines that a backslash continues | [`LineJoiner`] |
 //! | `rtm`'s arguments | [`parse_args`]`(&args, &cx)` |
-//! | the menus' short forms | [`short_route`], [`short_destination`], [`short_neighbour`] |
+//! | the menus' short forms | [`short_route`], [`short_destination`], [`short_neighbour`], [`short_neighbour_key`] |
 //! | what `show`, `flush`, `wait` mean | [`RouteSelector`], [`NeighbourSelector`], with a [`Resolve`] |
 //! | what a session follows | [`Filter`] |
 //! | a line that `ip` or the printer wrote | [`parse_printed_route`], [`parse_printed_neighbour`] |
@@ -92,7 +92,7 @@ pub use selector::{
     NeighbourSelector, NudStates, PrefixRule, Resolve, RouteSelector, SOURCE_NAME_BYTES_MAX,
     Unresolved, route_selector_words,
 };
-pub use short::{short_destination, short_neighbour, short_route};
+pub use short::{short_destination, short_neighbour, short_neighbour_key, short_route};
 pub use tables::{objects, verbs};
 pub use time::Timestamp;
 pub use words::{Cursor, LineJoiner, Word, Words};

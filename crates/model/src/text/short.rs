@@ -1,5 +1,6 @@
 //! The menus' short forms: `<destination/mask> <gateway> <oif>` and
-//! `<mac> <ip> [oif]`. A dash stands for what is absent.
+//! `<mac> <ip> [oif]`, and what of them names one to be deleted. A dash stands
+//! for what is absent.
 
 use super::Context;
 use super::error::TextError;
@@ -76,10 +77,7 @@ pub fn short_neighbour(line: &str, cx: &Context<'_>) -> Result<NeighbourSpec, Te
     let mac = value::mac("mac", first)?;
     let ip = cursor.value("ip", "<mac> <ip> [oif]")?;
     let ip = value::address_of("ip", ip, cx.family)?;
-    let link = match cursor.next().and_then(absent) {
-        None => None,
-        Some(word) => Some(LinkRef::Name(value::link("oif", word)?)),
-    };
+    let link = oif(&mut cursor)?;
     cursor.finish("neighbour")?;
     Ok(NeighbourSpec {
         ip,
@@ -89,6 +87,31 @@ pub fn short_neighbour(line: &str, cx: &Context<'_>) -> Result<NeighbourSpec, Te
         flags: 0,
         protocol: 0,
     })
+}
+
+/// `[mac] <ip> [oif]`: a neighbour to be deleted. The MAC address says nothing that the
+/// others don't, but who copies a row of the table has it.
+///
+/// # Errors
+/// As [`short_neighbour`].
+pub fn short_neighbour_key(line: &str, cx: &Context<'_>) -> Result<NeighbourSpec, TextError> {
+    let words = Words::of_line(line)?;
+    let mut cursor = Cursor::new(&words);
+    let mut ip = cursor.value("ip", "[mac] <ip> [oif]")?;
+    if value::mac("mac", ip).is_ok() {
+        ip = cursor.value("ip", "[mac] <ip> [oif]")?;
+    }
+    let ip = value::address_of("ip", ip, cx.family)?;
+    let link = oif(&mut cursor)?;
+    cursor.finish("neighbour")?;
+    Ok(NeighbourSpec { ip, link, mac: None, state: None, flags: 0, protocol: 0 })
+}
+
+fn oif(cursor: &mut Cursor<'_, '_>) -> Result<Option<LinkRef>, TextError> {
+    match cursor.next().and_then(absent) {
+        None => Ok(None),
+        Some(word) => Ok(Some(LinkRef::Name(value::link("oif", word)?))),
+    }
 }
 
 fn absent(word: Word<'_>) -> Option<Word<'_>> {

@@ -106,7 +106,9 @@ impl fmt::Display for ChangeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ChangeError::Exists => f.write_str("exists already; 'replace' would change it"),
-            ChangeError::Missing => f.write_str("does not exist; 'add' would make it"),
+            ChangeError::Missing => {
+                f.write_str("does not exist; 'show' lists what there is, 'add' makes one")
+            }
             ChangeError::ForeignSource { source } => {
                 write!(f, "belongs to source {source}; delete it there")
             }
