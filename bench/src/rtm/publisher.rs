@@ -18,7 +18,7 @@ use crate::routes::{self, NextHop, Prefix, Update};
 /// The slowest single delivery to all.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Transactions between two streams that aren't the publisher's.
+/// Transactions of a stream that are nobody's change, at most.
 const COLLECTIONS: u64 = 8;
 
 /// Of paced changes.
@@ -132,8 +132,8 @@ impl Publisher {
             ensure!(load.push(&change)?, "the daemon ended the stream");
         }
         let done = load.finish(false)?;
-        // One transaction a change, or what subscribers wait for is not what comes; and a
-        // few in which groups go that an earlier stream left behind.
+        // One transaction a change, or what subscribers wait for is not what comes; and one
+        // at the end, or a few, in which groups go that nobody uses any more.
         let made = done.revision.0 - self.revision;
         ensure!(
             self.revision == 0 || (0..=COLLECTIONS).contains(&made.wrapping_sub(done.applied)),

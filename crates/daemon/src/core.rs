@@ -355,17 +355,27 @@ impl Core {
         };
         let lingering = self.table.lingering();
         let many = if lingering > LINGERING_MAX { lingering - LINGERING_MAX / 2 } else { 0 };
-        let count = if due { self.lingered.max(many) } else { many };
-        if count > 0 && !self.table.is_staging() {
-            let count = self.image.room_for_deletes(count, &self.table);
-            let (table, mut out) = self.parts();
-            table.collect(count, &mut out);
-            self.lingered = self.lingered.saturating_sub(count);
-        }
+        self.collect_first(if due { self.lingered.max(many) } else { many });
         if due {
             self.lingered = self.table.lingering();
             self.collect_at = (self.lingered > 0).then_some(self.now + LINGER_MS);
         }
+    }
+
+    /// A stream has ended: what it left behind goes with it, so that nothing moves later by
+    /// itself.
+    pub(crate) fn stream_ended(&mut self) {
+        self.collect_first(self.table.lingering());
+    }
+
+    fn collect_first(&mut self, count: usize) {
+        if count == 0 || self.table.is_staging() {
+            return;
+        }
+        let count = self.image.room_for_deletes(count, &self.table);
+        let (table, mut out) = self.parts();
+        table.collect(count, &mut out);
+        self.lingered = self.lingered.saturating_sub(count);
     }
 
     /// When [`Core::sweep`] wants to be called at the latest.

@@ -140,6 +140,9 @@ impl Load {
                 reply = self.came_of(change, result);
                 reply.is_none()
             });
+            if reply.is_some() {
+                core.stream_ended();
+            }
             return reply;
         }
         changes.into_iter().find_map(|change| self.change(core, change))
@@ -176,6 +179,9 @@ impl Load {
     pub(crate) fn end(&mut self, core: &mut Core, give_up: bool) -> Option<Reply> {
         self.ended = true;
         self.moved = core.now;
+        if matches!(self.state, State::Plain) {
+            core.stream_ended();
+        }
         if give_up && self.flags.contains(LoadFlags::ATOMIC) {
             let reply = Reply::refused("load: given up; nothing of it was applied");
             return self.give_up(core, reply);
