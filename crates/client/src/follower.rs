@@ -68,7 +68,9 @@ use crate::transport::{Fill, Filling, Transport};
 /// back, so that nobody else in a loop starves.
 const READ_BYTES_PER_TURN: usize = 1 << 20;
 
-/// So many records after a snapshot or resume show that more will come.
+/// So many records after a snapshot or resume, each of a route that is there or was, show
+/// that more will come. (While a table is loaded nearly all are new, and an index would be
+/// made, and added to, while the processors have better things to do.)
 const INDEX_AFTER: u64 = 1000;
 /// Entries of the replica's index that are made at once: some 0.2 ms, for which a
 /// record that comes meanwhile waits.
@@ -102,7 +104,8 @@ pub struct Follower {
     armed: Option<ArmedPipe>,
     /// It has registered, or is about to, on this connection.
     registering: bool,
-    /// From so many records on the replica makes its index when there is time.
+    /// From so many changes on ([`Follower::changes`]) the replica makes its index when
+    /// there is time.
     index_from: u64,
     agrees: bool,
     ended: Option<Error>,
@@ -441,7 +444,7 @@ impl Follower {
         }
         // What nobody waits for is made while nothing is there to be read.
         let mut ready = Vec::new();
-        let indexes = self.counts.records >= self.index_from;
+        let indexes = self.is_index_worth();
         while let Some(replica) = self.replica.as_mut().filter(|replica| {
             let in_time = end.is_none_or(|end| Instant::now() < end);
             indexes && in_time && replica.has_idle_work()
@@ -469,7 +472,7 @@ impl Follower {
     /// Is there nothing to do and nothing to wait for but what the connection
     /// brings, so that a read can do the waiting?
     fn can_wait_reading(&self, at_most: Option<Duration>) -> bool {
-        let indexes = self.counts.records >= self.index_from;
+        let indexes = self.is_index_worth();
         let idle = self.replica.as_ref().is_some_and(|replica| indexes && replica.has_idle_work());
         !idle
             && !self.wants_write()
@@ -505,8 +508,21 @@ impl Follower {
     /// does so by itself while it waits; who waits in a loop of their own calls this
     /// when nothing else is to be done. False: there is no more.
     pub fn idle(&mut self) -> bool {
-        let worth = self.counts.records >= self.index_from;
-        worth && self.replica.as_mut().is_some_and(|replica| replica.idle(IDLE_ENTRIES))
+        self.is_index_worth()
+            && self.replica.as_mut().is_some_and(|replica| replica.idle(IDLE_ENTRIES))
+    }
+
+    /// Records that weren't new routes, about.
+    fn changes(&self) -> u64 {
+        let held = self.replica.as_ref().map_or(0, |replica| {
+            let counts = replica.store().counts();
+            counts.routes4 + counts.routes6
+        });
+        self.counts.records.saturating_sub(held as u64)
+    }
+
+    fn is_index_worth(&self) -> bool {
+        self.index_from != u64::MAX && self.changes() >= self.index_from
     }
 
     /// Clears the tables, says goodbye and closes, waiting a second at most for the
@@ -740,7 +756,7 @@ impl Follower {
                         });
                     }
                     self.state = State::Live;
-                    self.index_from = self.counts.records + INDEX_AFTER;
+                    self.index_from = self.changes() + INDEX_AFTER;
                     // Not before: a daemon that only greets isn't pressed.
                     self.backoff.reset();
                     let agrees = self.compare(&at, tell);

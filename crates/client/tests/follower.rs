@@ -69,6 +69,52 @@ fn pair() -> (Connection, Peer) {
     (Connection::from_fd(OwnedFd::from(ours), address).unwrap(), Peer::new(theirs))
 }
 
+/// While a table is loaded an index would only be in the way; once its routes change it is
+/// worth being made.
+#[test]
+fn an_index_is_made_when_routes_change_not_while_they_come() {
+    const ROUTES: u64 = 5000;
+    let (connection, mut peer) = pair();
+    let (go_on, wait) = std::sync::mpsc::channel();
+    let daemon = thread::spawn(move || {
+        let mut world = World::new(1);
+        peer.expect("HELLO ");
+        peer.expect("SUBSCRIBE 0:0");
+        peer.send(&world.welcome());
+        let walk = world.walk(Revision(0));
+        peer.send(&walk);
+        for gateway in 1..3 {
+            let route = |n| format!("10.{}.{}.0/24 via 192.0.2.{gateway} dev e", n / 256, n % 256);
+            let lines: Vec<String> =
+                (0..ROUTES).map(|n| format!("route replace {}", route(n))).collect();
+            let records = world.apply(&lines.iter().map(String::as_str).collect::<Vec<_>>());
+            peer.send(&records);
+            peer.send(&world.mark(false));
+            wait.recv().unwrap();
+        }
+    });
+    let config = FollowConfig { reconnect: false, ..FollowConfig::default() };
+    let mut follower = Follower::on(connection, config).unwrap();
+    // In a loop of one's own nothing makes it but `idle`.
+    let end = Instant::now() + PATIENCE;
+    for (until, worth) in [(ROUTES, false), (2 * ROUTES, true)] {
+        let mut marked = 0;
+        while marked < until {
+            assert!(Instant::now() < end, "no mark");
+            let mut tell = |event: Event<'_>| {
+                if let Event::Marked { revision } = event {
+                    marked = revision.0;
+                }
+            };
+            follower.on_ready(Instant::now(), &mut tell).unwrap();
+            thread::sleep(Duration::from_millis(1));
+        }
+        assert_eq!(follower.idle(), worth, "at revision {marked}");
+        go_on.send(()).unwrap();
+    }
+    daemon.join().unwrap();
+}
+
 /// Over a socket of its own a turn waits in its read: for as long as it was told,
 /// for a change, and for the end of the connection.
 #[test]
