@@ -85,6 +85,22 @@ fn a_child_gets_changes_and_is_started_again() {
 
 #[test]
 fn a_child_that_does_not_read_makes_the_monitor_conflate() {
+    conflates(|_| {});
+}
+
+/// All that waits may find room at once; what was conflated has nothing to wait for then.
+#[test]
+fn what_was_conflated_comes_also_when_all_that_waits_goes_at_once() {
+    conflates(|monitor| {
+        let children = format!("/proc/{monitor}/task/{monitor}/children");
+        let children = std::fs::read_to_string(children).unwrap();
+        let pipe = format!("/proc/{}/fd/0", children.split_whitespace().next().unwrap());
+        ipc::pipe::set_capacity(&std::fs::File::open(pipe).unwrap(), 1 << 20).unwrap();
+    });
+}
+
+/// A monitor whose child doesn't read conflates; before the child may read, something is done.
+fn conflates(before_it_reads: impl Fn(u32)) {
     let daemon = Daemon::start(&[]);
     let (go, seen) = (daemon.directory().join("go"), daemon.directory().join("seen"));
     // It reads nothing until it may.
@@ -110,6 +126,7 @@ fn a_child_that_does_not_read_makes_the_monitor_conflate() {
     let revision = daemon.json(&["digest"])["revision"].clone();
     let sync = daemon.json(&["sync", "--timeout", "100"]);
     assert_eq!((&sync["agreed"][0], &sync["revision"]), (&"rtm-monitor".into(), &revision));
+    before_it_reads(monitor.pid());
     std::fs::write(&go, "").unwrap();
     let start = Instant::now();
     let last =

@@ -302,3 +302,35 @@ fn a_stream_is_its_changes_one_after_another() {
     }
     assert!(many_out.records < one_out.records, "groups come and go for nothing");
 }
+
+/// Routes that a stream brings and takes away again, each under a prefix of its own, leave
+/// nothing behind for good.
+#[test]
+fn what_goes_in_a_stream_and_never_comes_back_is_freed() {
+    let limits = TableLimits { tombstone_bytes_max: 4096, ..TableLimits::default() };
+    let mut table = Table::new(Epoch(7), KEY, limits);
+    let admin = table.source(SourceSpec::admin()).unwrap();
+    let mut out = Groups::default();
+    let mut stream = |table: &mut Table, changes: &[Change]| {
+        table.apply_many(admin, changes, &mut out, &mut |_, result| {
+            assert!(matches!(result, Ok(Applied::Changed(_))), "{result:?}");
+            true
+        });
+    };
+    // Some stay, so that others may linger.
+    let prefix = |number: u32| format!("{}/32", std::net::Ipv4Addr::from(number));
+    let replace = |number: u32| route(Verb::Replace, &prefix(number), "2001:db8::1", "eth0");
+    let stay: Vec<Change> = (0..1000).map(|number| replace(number * 7919)).collect();
+    stream(&mut table, &stay);
+    let mut bytes = Vec::new();
+    for round in 0..4000 {
+        // Far from each other, or nothing is looked at ahead.
+        let numbers = (0..64_u32).map(|at| at << 26 | 1 << 24 | round);
+        stream(&mut table, &numbers.clone().map(replace).collect::<Vec<_>>());
+        let deletions: Vec<Change> = numbers.map(|number| deletion(&prefix(number))).collect();
+        stream(&mut table, &deletions);
+        bytes.push(table.counts().bytes);
+    }
+    let (early, late) = (bytes[400], bytes[3999]);
+    assert!(late <= early + early / 8, "{early} bytes after 400 streams, {late} after 4000");
+}

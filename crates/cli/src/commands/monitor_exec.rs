@@ -76,8 +76,7 @@ pub(super) fn run(
         if exec.running.is_none() && exec.start_at <= now {
             exec.start(now)?;
         }
-        exec.refill(follower, show, &mut out)?;
-        exec.write();
+        exec.pass_on(follower, show, &mut out)?;
         let (ready, stopped) = exec.wait(follower, stop);
         if stopped {
             if let Some(code) = stop.asked() {
@@ -184,12 +183,23 @@ impl Exec<'_> {
         }
     }
 
-    /// What was conflated, as it is now, as far as there is room.
-    fn refill(&mut self, follower: &Follower, show: &mut Show<'_>, out: &mut Out) -> Result<()> {
-        if self.running.is_none() || self.conflated.is_empty() {
-            return Ok(());
+    /// Writes what waits, and then what was conflated, as far as it goes without waiting.
+    fn pass_on(&mut self, follower: &Follower, show: &mut Show<'_>, out: &mut Out) -> Result<()> {
+        loop {
+            self.write();
+            // Room in the pipe wakes the loop only while something is left to be written.
+            if self.written < self.waiting.len() || !self.refill(follower, show, out)? {
+                return Ok(());
+            }
         }
-        let Some(replica) = follower.replica() else { return Ok(()) };
+    }
+
+    /// What was conflated, as it is now, as far as there is room. Was there any?
+    fn refill(&mut self, follower: &Follower, show: &mut Show<'_>, out: &mut Out) -> Result<bool> {
+        if self.running.is_none() || self.conflated.is_empty() {
+            return Ok(false);
+        }
+        let Some(replica) = follower.replica() else { return Ok(false) };
         let store = replica.store();
         while self.waiting.len() - self.written < WAITING_BYTES_MAX {
             let Some(&key) = self.conflated.iter().next() else { break };
@@ -204,7 +214,7 @@ impl Exec<'_> {
             // A set that once was large is not kept large.
             self.conflated.shrink_to(1024);
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Writes what goes without waiting.
