@@ -95,7 +95,7 @@ fn what_was_conflated_comes_also_when_all_that_waits_goes_at_once() {
         let children = format!("/proc/{monitor}/task/{monitor}/children");
         let children = std::fs::read_to_string(children).unwrap();
         let pipe = format!("/proc/{}/fd/0", children.split_whitespace().next().unwrap());
-        ipc::pipe::set_capacity(&std::fs::File::open(pipe).unwrap(), 1 << 20).unwrap();
+        ipc::pipe::set_capacity(std::fs::File::open(pipe).unwrap(), 1 << 20).unwrap();
     });
 }
 
