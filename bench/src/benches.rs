@@ -114,14 +114,14 @@ pub(crate) fn reasons(bench: &str) -> Option<&'static str> {
              daemon 0.5 s, eight replicas 1.9 s, which both cores together can't do in much less. (Eight bare hash tables are filled in 0.13 s: \
              `hash`; a replica also has both longest-prefix structures, and a keyed digest of every entry.) Tried: \
              prefetching a batch's ways in the replica and the daemon, larger writes while one stream is alone, the image \
-             left behind while subscribers are: together 1.64 s to 1.28 s. Tried and not kept: new routes in order put in \
+             left behind while subscribers are: together 1.64 s to 1.26 s. Tried and not kept: new routes in order put in \
              without being looked for first, which takes a fifth more, as looking is what fetches their ways.",
         ),
         "changes" => Some(
             "With one subscriber NATS is ahead: it hands on messages that it doesn't look at, about 245 ns each, where rtmd \
-             looks each route up in a table of a million, chooses among candidates, and keeps digests, about 350 ns, most \
+             looks each route up in a table of a million, chooses among candidates, and keeps digests, about 330 ns, most \
              of it cold memory. Tried: prefetching 64 changes' ways together, changes in place, deleted entries that linger, \
-             both hashes in one pass, fewer and larger writes, next hops resolved once: together 0.48 to 0.73 of NATS. With \
+             both hashes in one pass, fewer and larger writes, next hops resolved once: together 0.48 to 0.76 of NATS. With \
              more subscribers the one encoding for all of them outweighs that.",
         ),
         "trace" => Some(
@@ -143,7 +143,7 @@ pub(crate) fn reasons(bench: &str) -> Option<&'static str> {
              apply the change to their replica and compare digests. Followers of the image are woken all at once, by one \
              futex. Tried: one blocking read instead of poll and read, a lone change applied without what serves batches, \
              nothing allocated for it, the clock read once a turn, the image left for later while nobody has it, io_uring, \
-             priorities (docs/design/distribution.md): together 446 µs to about 370.",
+             priorities (docs/design/distribution.md): together 446 µs to 363.",
         ),
         "lookup" => Some(
             "Where the flat table and `rte_lpm` are ahead for IPv4, inside prefixes: an answer is one word of theirs, by \
