@@ -252,7 +252,9 @@ impl<const K: usize, const V: usize> Tree<K, V> {
         key: &[u64; K],
         or_equal: bool,
     ) -> usize {
-        rank(words, Self::inner_keys(node), count, key, or_equal).max(1) - 1
+        // What the first one's own bound would be is in nobody's way, and may be above others'.
+        let Keys { at, room } = Self::inner_keys(node);
+        rank(words, Keys { at: at + 1, room }, count.saturating_sub(1), key, or_equal)
     }
 
     fn value_at(leaf: usize, index: usize) -> usize {
@@ -1352,5 +1354,24 @@ mod tests {
             tree.insert(&mut store, &[key, 0], &[key]).unwrap();
         }
         assert!(store.usage().used < 1_100_000, "{:?}", store.usage());
+    }
+
+    /// What comes below a node's first bound goes to its first child all the same, which may
+    /// be split there: that bound is no limit, and is not searched.
+    #[test]
+    fn the_first_bound_of_a_node_may_be_above_the_second() {
+        let mut store = testing::store(1 << 22);
+        let mut tree = Tree::<4, 1>::new(TreeRoot::default());
+        let key = |number: u64| [10, number, 0, 0];
+        // Full leaves, of which the first goes as a whole: none beside it has room for its rest.
+        (1000..3000).for_each(|n| drop(tree.insert(&mut store, &key(n), &[n]).unwrap()));
+        for n in 1000..1000 + Tree::<4, 1>::LEAF_MAX as u64 {
+            assert_eq!(tree.remove(&mut store, &key(n)).unwrap(), Some([n]));
+        }
+        (0..500).for_each(|n| drop(tree.insert(&mut store, &key(n), &[n]).unwrap()));
+        for n in 0..500 {
+            assert_eq!(tree.find(store.mem(), &key(n)), Some([n]));
+            assert_eq!(tree.before(store.mem(), &key(n), true), Some((key(n), [n])));
+        }
     }
 }
