@@ -1364,11 +1364,15 @@ mod tests {
         let mut tree = Tree::<4, 1>::new(TreeRoot::default());
         let key = |number: u64| [10, number, 0, 0];
         // Full leaves, of which the first goes as a whole: none beside it has room for its rest.
-        (1000..3000).for_each(|n| drop(tree.insert(&mut store, &key(n), &[n]).unwrap()));
+        for n in 1000..3000 {
+            tree.insert(&mut store, &key(n), &[n]).unwrap();
+        }
         for n in 1000..1000 + Tree::<4, 1>::LEAF_MAX as u64 {
             assert_eq!(tree.remove(&mut store, &key(n)).unwrap(), Some([n]));
         }
-        (0..500).for_each(|n| drop(tree.insert(&mut store, &key(n), &[n]).unwrap()));
+        for n in 0..500 {
+            tree.insert(&mut store, &key(n), &[n]).unwrap();
+        }
         for n in 0..500 {
             assert_eq!(tree.find(store.mem(), &key(n)), Some([n]));
             assert_eq!(tree.before(store.mem(), &key(n), true), Some((key(n), [n])));
