@@ -370,6 +370,8 @@ fn gateways_of_one_route_may_differ_in_more() {
     drop(daemon);
     // Whose the rest is when the first one goes isn't told: that is listed.
     let daemon = Daemon::start_within(&namespace, "", &["--kernel"]);
+    // (What comes while the first listing begins is another test's.)
+    mirror::await_equal(&namespace, &daemon, "after the start");
     namespace.ip("-6 route append 2001:db8:b::/48 via 2001:db8:2::8 src 2001:db8:2::2");
     mirror::await_equal(&namespace, &daemon, "a third gateway");
     for prefix in ["a", "b"] {
