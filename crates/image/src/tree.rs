@@ -740,16 +740,7 @@ impl<const K: usize, const V: usize> Tree<K, V> {
         if !is_leaf {
             return Self::inner_count(store.mem(), node);
         }
-        let mut gone = 0_u128;
-        for number in 0..NOTES {
-            let note = Note::at(store.mem(), node, number);
-            if note.is_free() {
-                break;
-            }
-            gone &= !(1 << note.index());
-            gone |= u128::from(note.is_gone()) << note.index();
-        }
-        Self::leaf_count(store.mem(), node) - gone.count_ones() as usize
+        Self::leaf_count(store.mem(), node) - noted_gone(store, node).count_ones() as usize
     }
 
     /// Gives all nodes back.
@@ -879,7 +870,7 @@ impl<const K: usize, const V: usize> Tree<K, V> {
         let copy = store.copy(node, NODE_WORDS)?;
         store.forget(node);
         let at = word_of(copy);
-        let mut gone = 0_u128;
+        let gone = noted_gone(store, at);
         for number in 0..NOTES {
             let note = Note::at(store.mem(), at, number);
             if note.is_free() {
@@ -888,8 +879,6 @@ impl<const K: usize, const V: usize> Tree<K, V> {
             let index = note.index();
             let words = if is_leaf { V } else { 1 };
             let to = if is_leaf { Self::value_at(at, index) } else { Self::child_at(at, index) };
-            gone &= !(1 << index);
-            gone |= u128::from(note.is_gone()) << index;
             if !note.is_gone() {
                 for word in 0..words {
                     let noted = store.get(Self::noted_at(at, number, words) + word);
@@ -1119,6 +1108,14 @@ impl<const K: usize, const V: usize> Tree<K, V> {
         }
         store.put(parent, count as u64 - 1);
     }
+}
+
+/// The entries of a node that are gone by its notes, a bit each.
+fn noted_gone<M: Memory>(store: &Store<M>, node: usize) -> u128 {
+    let notes = (0..NOTES).map(|number| Note::at(store.mem(), node, number));
+    notes.take_while(|note| !note.is_free()).fold(0, |gone, note| {
+        gone & !(1 << note.index()) | u128::from(note.is_gone()) << note.index()
+    })
 }
 
 /// Where a note goes: over one on the same entry of the version that is being
