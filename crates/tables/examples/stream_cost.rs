@@ -12,6 +12,8 @@
 //! the trace changed is put back between two rounds. Times are those of the processor.
 //! Nothing is asserted but that the replica agrees: the figures are for people.
 
+mod random;
+
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::error::Error;
 use std::io::{BufRead, BufReader};
@@ -28,6 +30,8 @@ use rtm_tables::{
     ServerEvent, ServerSession, SourceId, SourceSpec, Table, TableLimits, Transport,
 };
 use rustix::time::{ClockId, clock_gettime};
+
+use random::Random;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 type Way = (Prefix, Option<HopSpec>);
@@ -278,17 +282,6 @@ fn encoded(ways: &[Way]) -> Vec<u8> {
     let mut bytes = Vec::new();
     ways.iter().for_each(|way| encode_change(&change(way), &mut bytes));
     bytes
-}
-
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
 }
 
 /// The processor time of this thread.
