@@ -26,9 +26,11 @@ pub fn routes(family: &str, text: &str) -> Routes {
         let key = format!("{family} {dst} {} {} {}", value("table"), value("tos"), value("metric"));
         // A blackhole by a next-hop object: its number isn't shown by ours.
         let line = match ["blackhole", "unreachable", "prohibit", "throw"].contains(&words[0]) {
-            true => shortened(&line),
+            true => without(&line, &["nhid", "dev"]),
             false => line,
         };
+        // When it expires is no part of a route.
+        let line = without(&line, &["expires"]);
         // What all next hops together are, each of them says as well.
         let line = match line.split_once(" \\ ") {
             Some((own, hops)) => {
@@ -46,10 +48,11 @@ pub fn routes(family: &str, text: &str) -> Routes {
     routes
 }
 
-fn shortened(line: &str) -> String {
+/// A line without these words and their values.
+fn without(line: &str, names: &[&str]) -> String {
     let mut words: Vec<&str> = line.split(' ').collect();
-    for name in ["nhid", "dev"] {
-        if let Some(at) = words.iter().position(|word| *word == name) {
+    for name in names {
+        if let Some(at) = words.iter().position(|word| word == name) {
             words.drain(at..at + 2);
         }
     }
@@ -288,6 +291,15 @@ pub fn step(namespace: &Namespace, random: &mut Random) -> String {
         25 => format!(
             "{family} route {verb} {prefix} via {gateway} mtu 1400 advmss 1300 {metric} table {table}"
         ),
+        26 => format!("link set {link} mtu {}", random.of(&["1300", "1400", "1500"])),
+        27 if v6 => {
+            // Several at once; and a source that may not be there for long.
+            let src = format!("2001:db8:{side}::{}", random.of(&["2", "23", "24"]));
+            let other = random.below(6) + 3;
+            format!(
+                "-6 route {verb} {prefix} src {src} {metric} table {table} nexthop via {gateway} weight {host} nexthop via 2001:db8:1::{other}"
+            )
+        }
         _ => format!("{family} route {verb} {prefix} {tos} via {gateway} {metric} table {table}"),
     };
     let (code, _, _) = namespace.try_ip(&words);

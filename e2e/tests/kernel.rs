@@ -370,13 +370,86 @@ fn gateways_of_one_route_may_differ_in_more() {
     drop(daemon);
     // Whose the rest is when the first one goes isn't told: that is listed.
     let daemon = Daemon::start_within(&namespace, "", &["--kernel"]);
-    // (What comes while the first listing begins is another test's.)
-    mirror::await_equal(&namespace, &daemon, "after the start");
     namespace.ip("-6 route append 2001:db8:b::/48 via 2001:db8:2::8 src 2001:db8:2::2");
     mirror::await_equal(&namespace, &daemon, "a third gateway");
     for prefix in ["a", "b"] {
         namespace.ip(&format!("-6 route del 2001:db8:{prefix}::/48 via 2001:db8:2::5"));
         mirror::await_equal(&namespace, &daemon, "without the first gateway");
+    }
+}
+
+#[test]
+fn what_a_gateway_has_that_was_never_told_is_asked_for() {
+    if !require::root("what_a_gateway_has_that_was_never_told_is_asked_for") {
+        return;
+    }
+    let namespace = Namespace::with_links();
+    namespace.settle();
+    let via = |n: u32| format!("2001:db8:b::/48 via 2001:db8:2::{n}");
+    let mores = ["src 2001:db8:2::2", "mtu 1400", "proto 99", "pref high", "expires 3000"];
+    for (round, more) in mores.iter().cycle().take(20).enumerate() {
+        let what = |what: &str| format!("round {round}, {more}: {what}");
+        namespace.ip(&format!("-6 route add {}", via(5)));
+        std::thread::scope(|scope| {
+            let changed = scope.spawn(|| {
+                // While the daemon starts: at another moment each time.
+                std::thread::sleep(std::time::Duration::from_micros(round as u64 * 500));
+                namespace.ip(&format!("-6 route append {} {more}", via(7)));
+                if round % 2 == 1 {
+                    let several = "nexthop via 2001:db8:2::8 nexthop via 2001:db8:2::9";
+                    namespace.ip(&format!("-6 route append 2001:db8:b::/48 {several}"));
+                }
+            });
+            let daemon = namespace.daemon(&["--kernel", "--no-console"]);
+            changed.join().unwrap();
+            let order = if round % 3 == 0 { [7, 5] } else { [5, 7] };
+            if round % 4 > 1 {
+                mirror::await_equal(&namespace, &daemon, &what("at the start"));
+            }
+            namespace.ip(&format!("-6 route del {}", via(order[0])));
+            mirror::await_equal(&namespace, &daemon, &what("without one"));
+            namespace.ip(&format!("-6 route del {}", via(order[1])));
+            mirror::await_equal(&namespace, &daemon, &what("without the other"));
+        });
+        let _ = namespace.try_ip("-6 route flush 2001:db8:b::/48");
+    }
+}
+
+#[test]
+fn what_the_kernel_changes_without_a_word_is_seen() {
+    if !require::root("what_the_kernel_changes_without_a_word_is_seen") {
+        return;
+    }
+    for many in [0, 2_500] {
+        let namespace = Namespace::with_links();
+        namespace.settle();
+        let mut lines = String::new();
+        for number in 0..many {
+            let (b, c) = (16 + number / 250, number % 250);
+            let _ = writeln!(lines, "route add 172.{b}.{c}.0/24 via 192.168.1.9");
+        }
+        batch(&namespace, &lines);
+        for words in [
+            "-6 addr add 2001:db8:2::33/64 dev w0 nodad",
+            "-6 route add 2001:db8:a::/48 via 2001:db8:2::5 src 2001:db8:2::33",
+            "-6 route add 2001:db8:b::/48 via 2001:db8:2::5 mtu 1400",
+            "-6 route add 2001:db8:c::/48 dev v0 mtu 1400",
+            "-6 route append 2001:db8:c::/48 dev w0 mtu 1400",
+            "-6 route add 2001:db8:d::/48 nexthop via 2001:db8:1::5 nexthop via 2001:db8:2::5",
+        ] {
+            namespace.ip(words);
+        }
+        let daemon = Daemon::start_within(&namespace, "", &["--kernel"]);
+        mirror::await_equal(&namespace, &daemon, "at the start");
+        namespace.ip("-6 addr del 2001:db8:2::33/64 dev w0");
+        mirror::await_equal(&namespace, &daemon, "without the address that is a source");
+        namespace.ip("link set w0 mtu 1300");
+        mirror::await_equal(&namespace, &daemon, "with a smaller link");
+        namespace.sysctl("net.ipv6.conf.v0.disable_ipv6", "1");
+        mirror::await_equal(&namespace, &daemon, "without IPv6 on a link");
+        namespace.sysctl("net.ipv6.conf.v0.disable_ipv6", "0");
+        mirror::await_equal(&namespace, &daemon, "with it again");
+        assert_eq!(daemon.rtm(&["source", "reconcile", "kernel"]).trim(), "nothing differed");
     }
 }
 

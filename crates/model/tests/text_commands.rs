@@ -529,7 +529,7 @@ fn what_is_wrong_gets_one_clear_line() {
         ),
         (
             "route load f --spread --dev e",
-            "--spread: --spread: next hops are given already; either --spread or --via and --dev",
+            "--spread: next hops are given already; either --spread or --via and --dev",
         ),
         (
             "route load f --rubbish",

@@ -310,7 +310,7 @@ fn what_is_wrong_gets_one_clear_line() {
         ),
         (
             "route add 10/8 via 10.1.1.1 via 10.1.1.2",
-            "via: via: a second gateway; nexthop via GW dev LINK for each would be right",
+            "via: a second gateway; nexthop via GW dev LINK for each would be right",
         ),
         ("route add 10/8 dev e dev f", "keyword: dev: given twice; once would be right"),
         (
@@ -349,7 +349,7 @@ fn what_is_wrong_gets_one_clear_line() {
         ),
         (
             "route add 10/8 nexthop",
-            "nexthop: nexthop: neither a gateway nor a link; nexthop via GW dev LINK would be right",
+            "nexthop: neither a gateway nor a link; nexthop via GW dev LINK would be right",
         ),
         (
             "route add 10/8 via 10.1.1.1 nexthop dev e",
@@ -361,7 +361,7 @@ fn what_is_wrong_gets_one_clear_line() {
         ),
         (
             "route add 10/8 via 10.1.1.1 onlink",
-            "onlink: onlink: it needs a gateway and a link; via GW dev LINK onlink would be right",
+            "onlink: it needs a gateway and a link; via GW dev LINK onlink would be right",
         ),
         (
             "route add blackhole 10/8 dev e",

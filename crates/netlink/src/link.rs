@@ -7,6 +7,7 @@ use crate::message::{Malformed, Message, u16_at, u32_at};
 use crate::number::{IFF_LOWER_UP, IFF_RUNNING, IFF_UP};
 
 const IFLA_IFNAME: u16 = 3;
+const IFLA_MTU: u16 = 4;
 /// Bytes of `ifinfomsg`.
 const FIXED: usize = 16;
 /// `AF_BRIDGE`: a bridge tells of its port, not of a link.
@@ -26,17 +27,21 @@ pub struct LinkMessage<'a> {
     pub hardware: u16,
     /// `IFF_…`.
     pub flags: u32,
+    /// Its largest packet; 0: not said.
+    pub mtu: u32,
     /// Its name's bytes.
     name: &'a [u8],
 }
 
-/// What of a link's flags decides over routes.
+/// What of a link decides over routes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct LinkState {
     /// Set up by the administrator.
     pub up: bool,
     /// With carrier.
     pub carrier: bool,
+    /// Its largest packet, which IPv6 routes with an `mtu` follow; 0: not said.
+    pub mtu: u32,
 }
 
 impl<'a> LinkMessage<'a> {
@@ -50,12 +55,15 @@ impl<'a> LinkMessage<'a> {
             ifindex: u32_at(fixed, 4),
             hardware: u16_at(fixed, 2),
             flags: u32_at(fixed, 8),
+            mtu: 0,
             name: b"",
         };
         for attribute in attributes(rest) {
             let attribute = attribute?;
-            if attribute.number == IFLA_IFNAME {
-                link.name = attribute.text();
+            match attribute.number {
+                IFLA_IFNAME => link.name = attribute.text(),
+                IFLA_MTU => link.mtu = attribute.u32().unwrap_or_default(),
+                _ => {}
             }
         }
         Ok(link)
@@ -75,6 +83,7 @@ impl<'a> LinkMessage<'a> {
         LinkState {
             up: self.flags & IFF_UP != 0,
             carrier: self.flags & (IFF_RUNNING | IFF_LOWER_UP) != 0,
+            mtu: self.mtu,
         }
     }
 }

@@ -275,11 +275,9 @@ pub(crate) fn begin_command(
             Job::Reload(None)
         }
         Command::SourceReconcile(name) => {
-            if core.kernel.source.is_none() || &*name != "kernel" {
-                return Begun::Answered(Reply::refused(format!(
-                    "source {}: nothing to compare it with; kernel, with rtmd --kernel, would be right",
-                    name.escape_debug()
-                )));
+            if let Err(why) = status::reconcilable(core, &name) {
+                let name = name.escape_debug();
+                return Begun::Answered(Reply::refused(format!("source {name}: {why}")));
             }
             Job::Reconcile(status::Reconcile::new(core))
         }

@@ -295,6 +295,21 @@ impl Sources {
     }
 }
 
+/// Can `source reconcile` compare this source with what it mirrors?
+///
+/// # Errors
+/// Why not, and what would be right.
+pub(super) fn reconcilable(core: &Core, name: &str) -> Result<(), &'static str> {
+    match name {
+        "kernel" if core.kernel.source.is_some() => Ok(()),
+        "kernel" => Err("this daemon doesn't mirror the kernel; rtmd --kernel would be right"),
+        _ if core.table.sources().any(|source| source.spec.name == name) => {
+            Err("nothing to compare it with; kernel would be right")
+        }
+        _ => Err("there is no such source; 'source list' shows them"),
+    }
+}
+
 /// `source reconcile kernel`: everything is listed again; what differed is told.
 pub(crate) struct Reconcile {
     ticket: u64,

@@ -12,7 +12,8 @@ pub const PLACE_BYTES_MAX: usize = 64;
 /// Text that the grammar doesn't take.
 ///
 /// Prints as `what: where: why; what would be right`, one line, control
-/// characters escaped. Whoever reads lines adds the line's number with
+/// characters escaped; what is where it is wrong (an option beside another that
+/// excludes it) is named once. Whoever reads lines adds the line's number with
 /// [`TextError::at_line`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TextError {
@@ -99,7 +100,10 @@ impl fmt::Display for TextError {
             At::Line(line) => write!(f, "line {line}, byte {}: ", self.column)?,
             At::Byte(byte) => write!(f, "byte {byte}: ")?,
         }
-        write!(f, "{}: {}", self.place, self.why)?;
+        if *self.place != *self.what {
+            write!(f, "{}: ", self.place)?;
+        }
+        f.write_str(&self.why)?;
         if !self.right.is_empty() {
             write!(f, "; {}", self.right)?;
         }

@@ -11,7 +11,7 @@ use rtm_tables::{Millis, OwnRoute, StaleCursor};
 use super::listing::{Listing, ROUNDS_MAX, Scope, Step};
 use super::reader::Piece;
 use super::routes::{self, ListKey, Outcome};
-use super::{AUDIT_MS, AUDIT_SHARE, Kernel, LOOKS, REPORT_MAX, refused};
+use super::{AUDIT_MS, AUDIT_SHARE, Kernel, LOOKS, PREFIXES_MAX, REPORT_MAX, SOON_MS, refused};
 use crate::core::Core;
 
 impl Kernel {
@@ -23,6 +23,9 @@ impl Kernel {
                 self.wanted.at = Some(core.now + self.settle_ms);
             }
             let stamp = core.table.begin_listing();
+            if listing.scope == Scope::All {
+                self.joined.begin(stamp);
+            }
             listing.again(&self.tables, stamp);
             self.listing = Some(listing);
             return self.ask(core);
@@ -53,6 +56,9 @@ impl Kernel {
             core.table.begin_generation(self.source);
         }
         let stamp = core.table.begin_listing();
+        if scope == Scope::All {
+            self.joined.begin(stamp);
+        }
         core.kernel.count(match scope {
             Scope::All => "listings",
             Scope::Link(_) => "listings of links",
@@ -100,7 +106,7 @@ impl Kernel {
         }
     }
 
-    fn answer_in(&mut self, core: &mut Core, bytes: &[u8]) {
+    pub(super) fn answer_in(&mut self, core: &mut Core, bytes: &[u8]) {
         for message in messages(bytes) {
             let Ok(message) = message else {
                 core.kernel.count("malformed");
@@ -178,21 +184,38 @@ impl Kernel {
         let Some(listing) = &mut self.listing else { return };
         let Some(first) = listing.lines.first() else { return };
         let key = ListKey::of(first);
-        if listing.lists.contains(&key) {
-            // An event has spoken of it: what we have is newer.
+        let own = || key.own(&core.table, self.source);
+        let placed =
+            |own: &[OwnRoute]| routes::is_placed(&core.table, self.source, own, &listing.lines);
+        let touched = listing.lists.contains(&key);
+        if touched || matches!(listing.scope, Scope::Link(_)) && !placed(&own()) {
+            let own = own();
+            if touched {
+                // An event has spoken of it: what we have is newer, if it is all.
+                let same = routes::is_list(&core.table, self.source, &own, &listing.lines);
+                if !same && !matches!(listing.scope, Scope::Link(_)) {
+                    listing.skip(key);
+                }
+            }
             listing.lines.clear();
-            for own in key.own(&core.table, self.source) {
+            for own in own {
                 let (table, mut out) = core.parts();
                 table.confirm_route(self.source, &own.key, &mut out);
             }
+            if !touched {
+                core.kernel.count("doubtful");
+                self.want_prefix(core, key.table, key.prefix);
+            }
             return;
         }
+        // Where the list is in doubt, it is compared, also if there was nothing before.
+        let doubted = listing.skipped.remove(&key);
         let mut lines = std::mem::take(&mut listing.lines);
         let (mut changed, mut count, mut doubtful) = (0, 0, 0);
-        let (source, fresh) = (self.source, listing.fresh);
+        let (source, fresh) = (self.source, listing.fresh && !doubted);
         let (mut report, mut failed) = (Vec::new(), Vec::new());
         let reporting = self.reporting;
-        routes::listed(core, source, fresh, &mut lines, |spec, outcome| {
+        let more = routes::listed(core, source, fresh, &mut lines, |spec, outcome| {
             count += 1;
             match outcome {
                 Outcome::Applied => {
@@ -213,7 +236,19 @@ impl Kernel {
             let line = line_of(core, &spec);
             self.report(core, &format!("differed: {line}"));
         }
+        if changed > 0 {
+            self.alike.forget(&key);
+        }
         if let Some(listing) = &mut self.listing {
+            // What isn't among the lines goes at the end, unless it carries this listing's
+            // stamp (where another came before it, they all do), or the round before counts.
+            let is_left = || {
+                let fresh = routes::fresh_count(&core.table, source, &key, listing.stamp);
+                fresh as u64 > count
+            };
+            if more && (listing.round > 1 || is_left()) {
+                listing.skip(key);
+            }
             listing.lines = lines;
             listing.line_count += count;
             listing.changed += changed;
@@ -289,9 +324,21 @@ impl Kernel {
             Some(before) if listing.disturbed => before,
             _ => listing.stamp,
         };
+        let share = (took * AUDIT_SHARE).as_millis() as Millis;
+        let soon = core.now + SOON_MS.max(share);
+        let mut doubt = listing.disturbed;
         match listing.scope {
             Scope::All => {
-                self.audit = core.now + AUDIT_MS.max((took * AUDIT_SHARE).as_millis() as Millis);
+                self.unsure = false;
+                self.joined.end(since);
+                self.audit = core.now + AUDIT_MS.max(share);
+                if listing.skipped.len() > PREFIXES_MAX {
+                    doubt = true;
+                } else if !listing.skipped.is_empty() {
+                    let places = listing.skipped.iter().map(|list| (list.table, list.prefix));
+                    self.wanted.prefixes.extend(places);
+                    self.want(core.now);
+                }
                 let auditing = std::mem::take(&mut self.auditing) || self.reporting;
                 if auditing && listing.changed > 0 {
                     tracing::warn!(
@@ -322,7 +369,16 @@ impl Kernel {
                         routes::gone(core, self.source, &own.key);
                     }
                 }
+                if !listing.skipped.is_empty() {
+                    let places = listing.skipped.iter().map(|list| (list.table, list.prefix));
+                    self.wanted.prefixes.extend(places);
+                    self.want_at(soon);
+                }
             }
+        }
+        if doubt {
+            // Change went on all the while: there is no telling what was missed.
+            self.audit = self.audit.min(soon);
         }
     }
 

@@ -1,10 +1,12 @@
 //! What happens: links, next-hop objects, routes and neighbours as they come,
 //! go and change, and what follows from that without being told.
 
+use std::net::IpAddr;
+
 use rtm_model::{Change, GroupSpec, HopSpec, LinkSpec, NudState, RouteSpec, Verb, WEIGHT_MAX};
 use rtm_netlink::{
-    Body, LinkMessage, NeighbourMessage, NeighbourSkip, NextHopMessage, Object, RouteMessage,
-    RouteSkip, messages,
+    AddressMessage, Body, LinkMessage, NeighbourMessage, NeighbourSkip, NextHopMessage, Object,
+    RouteMessage, RouteSkip, messages,
 };
 use rtm_tables::ChangeError;
 
@@ -27,15 +29,24 @@ impl Kernel {
                     self.neighbour(core, &neighbour, true);
                 }
                 Body::Link(link) => self.link_event(core, &link),
-                Body::Address(address) => {
-                    // What goes with an address is notified; on a small host it
-                    // costs nothing to make sure.
-                    if address.gone {
-                        self.want_small(core);
-                    }
-                }
+                Body::Address(address) => self.address_event(core, &address),
                 Body::Answer(_) | Body::Other => {}
             }
+        }
+    }
+
+    fn address_event(&mut self, core: &mut Core, address: &AddressMessage) {
+        let Some(IpAddr::V6(of)) = address.address else {
+            // What goes with an IPv4 address is notified; on a small host it costs
+            // nothing to make sure.
+            return if address.gone {
+                self.want_small(core)
+            };
+        };
+        // IPv6 routes with it as `src` lose that without a word. And when IPv6 is switched
+        // off or on for a link, next hops are dead or not: the addresses are what tells.
+        if address.gone || of.is_unicast_link_local() {
+            self.want_link(core, address.ifindex);
         }
     }
 
@@ -52,23 +63,30 @@ impl Kernel {
             listing.lists.insert(ListKey::of(&spec));
             listing.disturbed |= listing.concerns_routes(family) || listing.is_crowded();
         }
-        let (table, place) = (spec.table, spec.prefix);
+        let list = ListKey::of(&spec);
+        let (source, sure, alike) = (self.source, !self.unsure, &mut self.alike);
         let outcome = if route.gone {
-            routes::removed(core, self.source, &mut self.mixed, spec)
+            routes::removed(core, source, alike, spec)
         } else {
-            routes::added(core, self.source, &mut self.mixed, route.flags, spec)
+            routes::added(core, source, alike, sure, route.flags, spec)
         };
         match outcome {
             Outcome::Applied | Outcome::Nothing => {}
             Outcome::Doubtful => {
                 core.kernel.count("doubtful");
-                self.want_prefix(core, table, place);
+                match &mut self.listing {
+                    // It is asked for anyhow.
+                    Some(listing) if listing.will_tell(list.table, list.prefix) => {
+                        listing.skip(list);
+                    }
+                    _ => self.want_prefix(core, list.table, list.prefix),
+                }
             }
             Outcome::Incomplete => {
                 core.kernel.count("doubtful");
                 self.want_all(core.now);
             }
-            Outcome::Refused(error) => refused(core, &place.to_string(), &error),
+            Outcome::Refused(error) => refused(core, &list.prefix.to_string(), &error),
         }
     }
 
@@ -206,20 +224,26 @@ impl Kernel {
             self.want_small(core);
             return;
         }
-        let before = self.links.insert(link.ifindex, link.state());
+        let before = self.links.get(&link.ifindex).copied();
+        let mut state = link.state();
+        if state.mtu == 0 {
+            // A driver's own events don't say it.
+            state.mtu = before.map_or(0, |before| before.mtu);
+        }
+        self.links.insert(link.ifindex, state);
         self.tell_link(core, link);
         // A lost carrier shows at once in a listing of links, but only with its
         // event in their routes.
         let foreseen = self.foreseen.remove(&link.ifindex);
-        if before == Some(link.state()) && !foreseen {
+        if before == Some(state) && !foreseen {
             return;
         }
-        if before.is_none_or(|before| before.up) && !link.state().up {
+        if before.is_none_or(|before| before.up) && !state.up {
             let links = &self.links;
             let down = |ifindex| links.get(&ifindex).is_some_and(|state| !state.up);
             core.table.sweep_links_down(self.source, link.ifindex, &down);
         }
-        if before.is_some() || link.state().up {
+        if before.is_some() || state.up {
             self.want_link(core, link.ifindex);
         }
     }

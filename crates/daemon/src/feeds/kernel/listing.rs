@@ -16,8 +16,8 @@ use rtm_netlink::{
 };
 use rtm_tables::Stamp;
 
-use super::neighbours;
 use super::routes::ListKey;
+use super::{PREFIXES_MAX, neighbours};
 
 /// Rounds of a listing that is disturbed each time: what is in none of them
 /// goes.
@@ -65,6 +65,9 @@ pub(super) struct Listing {
     pub(super) overrun: bool,
     /// The source had nothing: no line needs to be compared.
     pub(super) fresh: bool,
+    /// Lists in doubt that no line has settled: an event didn't fit, or lines that differ
+    /// from what we have were passed over.
+    pub(super) skipped: HashSet<ListKey>,
     /// What events spoke of since the round began.
     pub(super) lists: HashSet<ListKey>,
     pub(super) links: HashSet<u32>,
@@ -103,6 +106,7 @@ impl Listing {
             disturbed: false,
             overrun: false,
             fresh,
+            skipped: HashSet::new(),
             lists: HashSet::new(),
             links: HashSet::new(),
             objects: HashSet::new(),
@@ -172,6 +176,28 @@ impl Listing {
     pub(super) fn wants(&self, route: &RouteMessage<'_>) -> bool {
         self.scope != Scope::Prefixes
             || route.prefix().is_ok_and(|prefix| self.prefixes.contains(&(route.table, prefix)))
+    }
+
+    /// A list is in doubt, until a line of it is taken.
+    pub(super) fn skip(&mut self, list: ListKey) {
+        // One over the bound says that it was reached.
+        if self.skipped.len() <= PREFIXES_MAX {
+            self.skipped.insert(list);
+        }
+    }
+
+    /// Will a request that is still to be sent tell all of this prefix anew?
+    pub(super) fn will_tell(&self, table: u32, prefix: Prefix) -> bool {
+        let asks = |step: &Step| match step {
+            Step::Routes(filter) => {
+                filter.family == prefix.family().af()
+                    && filter.ifindex == 0
+                    && (filter.table == 0 || filter.table == table)
+            }
+            _ => false,
+        };
+        (self.scope != Scope::Prefixes || self.prefixes.contains(&(table, prefix)))
+            && self.steps.iter().any(asks)
     }
 
     /// Too much was spoken of.

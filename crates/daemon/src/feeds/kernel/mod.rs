@@ -26,6 +26,8 @@ mod listing;
 mod neighbours;
 mod reader;
 mod routes;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -54,6 +56,9 @@ const BUFFER_BYTES: usize = 128 * 1024;
 const AUDIT_MS: Millis = 300_000;
 /// … but it may take no more than this part of the time.
 const AUDIT_SHARE: u32 = 100;
+/// After a listing that change disturbed each time, and that may have missed something, it
+/// comes this soon.
+const SOON_MS: Millis = 10_000;
 /// Up to this many routes a whole listing is as cheap as one link's.
 const SMALL: usize = 2_000;
 /// Prefixes in doubt; with more, everything is.
@@ -141,7 +146,9 @@ pub(crate) struct Kernel {
     foreseen: HashSet<u32>,
     objects: HashMap<u32, Known>,
     joined: neighbours::Joined,
-    mixed: routes::Mixed,
+    alike: routes::Alike,
+    /// Events were lost, or nothing was listed yet: what we have may not be all.
+    unsure: bool,
     wanted: Wanted,
     listing: Option<Listing>,
     /// One that is to be made again.
@@ -185,6 +192,7 @@ impl Kernel {
             number::GROUP_LINK,
             number::GROUP_NEIGH,
             number::GROUP_IPV4_IFADDR,
+            number::GROUP_IPV6_IFADDR,
             number::GROUP_IPV4_ROUTE,
             number::GROUP_IPV6_ROUTE,
             number::GROUP_NEXTHOP,
@@ -210,7 +218,8 @@ impl Kernel {
             foreseen: HashSet::new(),
             objects: HashMap::new(),
             joined: neighbours::Joined::default(),
-            mixed: routes::Mixed::default(),
+            alike: routes::Alike::default(),
+            unsure: true,
             wanted: Wanted { all: true, at: Some(0), ..Wanted::default() },
             listing: None,
             repeat: None,
@@ -271,7 +280,7 @@ impl Kernel {
         if core.flushes != self.flushes {
             // A flush emptied our part, too: the kernel is asked again.
             self.flushes = core.flushes;
-            self.want_all(core.now);
+            self.lost(core);
         }
         if self.listing.is_some() || self.search.is_some() {
             return false;
@@ -380,9 +389,11 @@ impl Kernel {
     /// What is wanted is listed when things have settled, and never sooner
     /// than that after the last.
     fn want(&mut self, now: Millis) {
-        if self.wanted.at.is_none() {
-            self.wanted.at = Some((now + self.settle_ms).max(self.ended + self.settle_ms));
-        }
+        self.want_at((now + self.settle_ms).max(self.ended + self.settle_ms));
+    }
+
+    fn want_at(&mut self, at: Millis) {
+        self.wanted.at = Some(self.wanted.at.map_or(at, |before| before.min(at)));
     }
 
     // Events.
@@ -421,8 +432,11 @@ impl Kernel {
         drained
     }
 
-    fn overrun(&mut self, core: &mut Core) {
-        core.kernel.count("overruns");
+    /// What we have can't be relied on: everything is listed, also what a listing under
+    /// way has told already.
+    fn lost(&mut self, core: &Core) {
+        self.unsure = true;
+        self.alike.clear();
         match (&mut self.listing, &mut self.repeat) {
             (Some(listing), _) if listing.scope == Scope::All => listing.overrun = true,
             (_, Some(repeat)) if repeat.scope == Scope::All => repeat.overrun = true,
@@ -434,6 +448,11 @@ impl Kernel {
                 self.want_all(core.now);
             }
         }
+    }
+
+    fn overrun(&mut self, core: &mut Core) {
+        core.kernel.count("overruns");
+        self.lost(core);
         if self.overruns_told.is_none_or(|told| core.now >= told + TOLD_MS) {
             self.overruns_told = Some(core.now);
             let overruns = core.kernel.counts.get("overruns").copied().unwrap_or_default();

@@ -10,7 +10,7 @@ use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 
 use rtm_model::{Change, NeighbourSpec, NeighbourValue, NudState, Verb};
-use rtm_tables::{Millis, SourceId};
+use rtm_tables::{Millis, SourceId, Stamp};
 
 use crate::core::Core;
 
@@ -20,13 +20,21 @@ const JOINED_MS: Millis = 1000;
 /// A neighbour's address and link.
 pub(super) type Key = (IpAddr, u32);
 
+/// What is told later, and since when that is known.
+struct Waiting {
+    spec: NeighbourSpec,
+    since: Option<Stamp>,
+}
+
 /// Whose state changed lately.
 #[derive(Default)]
 pub(super) struct Joined {
     /// Until when it is quiet, and what it has to say then.
-    recent: HashMap<Key, (Millis, Option<NeighbourSpec>)>,
+    recent: HashMap<Key, (Millis, Option<Waiting>)>,
     /// In the order of these times: all wait equally long.
     order: VecDeque<(Millis, Key)>,
+    /// The newest listing of all neighbours.
+    listing: Option<Stamp>,
     /// Changes that a later one replaced.
     pub(super) joined: u64,
 }
@@ -43,6 +51,20 @@ fn is_news(old: &NeighbourValue, new: &NeighbourSpec) -> bool {
 }
 
 impl Joined {
+    /// All neighbours are listed.
+    pub(super) fn begin(&mut self, listing: Stamp) {
+        self.listing = Some(listing);
+    }
+
+    /// They were: who was heard of last before that is gone, and has nothing to say.
+    pub(super) fn end(&mut self, since: Stamp) {
+        for (_, waiting) in self.recent.values_mut() {
+            if waiting.as_ref().is_some_and(|waiting| waiting.since < Some(since)) {
+                *waiting = None;
+            }
+        }
+    }
+
     /// A neighbour is now so. True: something changed at once.
     pub(super) fn set(
         &mut self,
@@ -60,11 +82,13 @@ impl Joined {
             self.joined += u64::from(waiting.is_some());
             *waiting = None;
         }
-        if !same && waits && old.is_some_and(|old| !is_news(&old, &spec)) {
+        if let Some(old) = old.filter(|old| !same && waits && !is_news(old, &spec)) {
+            // As it is shown until then, it is there: a listing mustn't miss it.
+            let shown = NeighbourSpec { state: Some(old.state), ..spec.clone() };
             if let Some((_, waiting)) = self.recent.get_mut(&key) {
-                *waiting = Some(spec);
+                *waiting = Some(Waiting { spec, since: self.listing });
             }
-            return false;
+            return apply(core, source, shown);
         }
         if !same {
             self.quiet(core.now, key);
@@ -113,7 +137,9 @@ impl Joined {
                 Some((_, waiting)) => {
                     let waiting = waiting.take();
                     self.recent.remove(&key);
-                    if let Some(spec) = waiting {
+                    // It may have gone with its link, or in a flush.
+                    let is_there = core.table.own_neighbour(source, key.0, key.1).is_some();
+                    if let Some(Waiting { spec, .. }) = waiting.filter(|_| is_there) {
                         self.quiet(core.now, key);
                         apply(core, source, spec);
                     }
