@@ -6,6 +6,7 @@ use crate::bare::Bare;
 use crate::broker::protocol::Protocol;
 use crate::contenders::{FanOut, Group, Join, Keeps, NextHops, OneByOne, Per, Processor, Table};
 use crate::feeds::{Asked, Export, Import, IpBatch, Replay, Resync};
+use crate::harness::machine;
 use crate::harness::results::Measured;
 use crate::harness::rounds::{Contender, Goal, Measure, Outcome, Plan, Unit, run};
 use crate::harness::worker::Work;
@@ -99,8 +100,9 @@ pub(crate) const BENCHES: [(&str, &str); 20] = [
     (
         "mapped",
         "N followers that map the tables in shared memory and read changes out of its ring, woken by \
-         each turn or looking by themselves; the daemon's processor time for each of 100,000 changes a \
-         second in turns of a millisecond, and beside subscribers of the socket that only count",
+         each turn or looking by themselves each 10 ms (where the daemon is, and on another processor); \
+         the daemon's processor time for each of 100,000 changes a second in turns of a millisecond, and \
+         beside subscribers of the socket that only count",
     ),
     ("image", "what the tables in shared memory need, and how fast they are attached and changed"),
     ("hash", "8 processes that fill a bare hash table from one encoded buffer"),
@@ -503,17 +505,25 @@ fn mapped(
     let table = Table::Part(PART);
     let ns = numbers("mapped").iter().copied();
     for n in ns.filter(|n| only_n.is_empty() || only_n.contains(n)) {
-        for (asleep, at_least) in [(false, 1.0 / 1.1), (true, 1.0 / 4.0)] {
+        let ways = [
+            ("awake", false, false, 1.0 / 1.1),
+            ("awake on another processor", false, true, 1.0 / 1.1),
+            ("asleep", true, false, 1.0 / 4.0),
+        ];
+        for (how, asleep, apart, at_least) in ways {
+            if apart && !machine::has_several_processors() {
+                continue;
+            }
             let mut contenders: Vec<Box<dyn Contender>> = Vec::new();
             for (name, n) in [("rtm", n), ("1 follower", 1)] {
+                let group = Group::mapped(setup, name, n, asleep, table)?;
                 contenders.push(Box::new(Processor {
-                    group: Group::mapped(setup, name, n, asleep, table)?,
+                    group: if apart { group.apart()? } else { group },
                     changes: MAPPED_CHANGES,
                     per_turn: Some(MAPPED_PER_TURN),
                     per: Per::Change,
                 }));
             }
-            let how = if asleep { "asleep" } else { "awake" };
             let variant = format!("{n} followers, {how}, the daemon's time for a change");
             let goals = vec![goal("1 follower", at_least)];
             let measure = measure("mapped", variant, Unit::Nanoseconds, goals);

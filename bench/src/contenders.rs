@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::broker::protocol::Protocol;
 use crate::broker::server::Server;
+use crate::harness::machine;
 use crate::harness::rounds::{Contender, Sample, Unit};
 use crate::harness::stamps::Stamps;
 use crate::harness::stats;
@@ -148,6 +149,16 @@ impl Group {
         let row = vec!["rtm-mapped".to_owned(), rtm::text(&daemon.socket())?, how.to_owned()];
         group.subscribers = Worker::start_all(&vec![row; followers])?;
         Ok(group)
+    }
+
+    /// The daemon and its publisher on the first processor, the followers on the others.
+    pub(crate) fn apart(self) -> Result<Self> {
+        let Between::Daemon { _daemon: daemon } = &self._between else {
+            bail!("no daemon");
+        };
+        let followers: Vec<u32> = self.subscribers.iter().map(Worker::pid).collect();
+        machine::keep_apart(&[daemon.pid(), self.publisher.pid()], &followers)?;
+        Ok(self)
     }
 
     /// Lets a process ask for the image, which is kept in step from then on.

@@ -141,10 +141,11 @@ fn stolen_wake_ups_cost_followers_at_most_the_bound() {
             while ring.late() < LATE {
                 // Asked for far more than it gets.
                 if ring.wait(PATIENCE).unwrap() {
-                    ring.poll(&mut |event| match event {
-                        RingEvent::Records(records) => {
-                            tell.send(records.last().unwrap().revision.0).unwrap();
+                    ring.poll(|event| match event {
+                        RingEvent::Record(record) if record.last => {
+                            tell.send(record.revision.0).unwrap();
                         }
+                        RingEvent::Record(_) => {}
                         event => panic!("{event:?}"),
                     });
                 }

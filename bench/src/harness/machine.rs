@@ -5,6 +5,9 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
+use anyhow::{Context, Result};
+use rustix::process::Pid;
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use serde::{Deserialize, Serialize};
 
 /// A window in which the processors are watched before a sample.
@@ -43,6 +46,37 @@ impl Machine {
                 .map_or_else(|_| "unknown".to_owned(), |text| text.trim().to_owned()),
         }
     }
+}
+
+/// The processors that this process may use: the first one, and the others.
+fn processors_apart() -> Result<(CpuSet, CpuSet)> {
+    let all = sched_getaffinity(None)?;
+    let (mut first, mut others) = (CpuSet::new(), CpuSet::new());
+    for cpu in (0..CpuSet::MAX_CPU).filter(|cpu| all.is_set(*cpu)) {
+        if first.count() == 0 { first.set(cpu) } else { others.set(cpu) }
+    }
+    Ok((first, others))
+}
+
+/// Can processes be kept on different processors?
+pub(crate) fn has_several_processors() -> bool {
+    processors_apart().is_ok_and(|(_, others)| others.count() > 0)
+}
+
+/// Keeps these processes on the first processor, and those on the others.
+pub(crate) fn keep_apart(these: &[u32], those: &[u32]) -> Result<()> {
+    let (first, others) = processors_apart()?;
+    for (pids, set) in [(these, &first), (those, &others)] {
+        for pid in pids {
+            // Each thread has a set of its own.
+            for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+                let name = task?.file_name();
+                let tid = name.to_str().and_then(|name| name.parse().ok()).and_then(Pid::from_raw);
+                sched_setaffinity(Some(tid.context("no thread")?), set)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Today in UTC, `2026-11-21`.

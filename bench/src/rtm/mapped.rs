@@ -52,13 +52,11 @@ impl Mapped {
     /// What came since, if anything.
     fn poll(&mut self) -> Result<()> {
         let (mut routes, mut revision, mut reread) = (0, self.revision, false);
-        self.ring.poll(&mut |event| match event {
-            RingEvent::Records(records) => {
-                for record in records {
-                    let is_route = matches!(record.kind, EntityKind::Route4 | EntityKind::Route6);
-                    routes += u64::from(is_route);
-                    revision = record.revision.0;
-                }
+        self.ring.poll(|event| match event {
+            RingEvent::Record(record) => {
+                let is_route = matches!(record.kind, EntityKind::Route4 | EntityKind::Route6);
+                routes += u64::from(is_route);
+                revision = record.revision.0;
             }
             RingEvent::Flushed { revision: at, .. } => revision = at.0,
             RingEvent::Reread => reread = true,
@@ -70,17 +68,19 @@ impl Mapped {
             // It would read the tables now; what it missed doesn't count.
             self.revision = shown(self.follower.image().context("no image")?)?;
         }
-        let ring = &mut self.ring;
-        self.follower.refresh(&mut |event| {
-            if let Event::Attached { image } = event {
-                ring.attached(image);
-            }
-        })?;
         Ok(())
     }
 
-    fn pause(&self, asleep: bool) -> Result<()> {
-        if asleep {
+    fn pause(&mut self, asleep: bool) -> Result<()> {
+        if self.follower.image().is_some_and(Reader::writer_moved) {
+            // Nobody is woken here any more: the newer one comes over the socket.
+            let ring = &mut self.ring;
+            self.follower.turn(Some(WAIT_MAX), &[], &mut |event| {
+                if let Event::Attached { image } = event {
+                    ring.attached(image);
+                }
+            })?;
+        } else if asleep {
             self.ring.wait(WAIT_MAX)?;
         } else {
             thread::sleep(ROUND);

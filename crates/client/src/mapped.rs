@@ -36,7 +36,7 @@ use ipc::event::Event as Counter;
 use ipc::timer::Timer;
 use rtm_image::{Reader, WAIT_MAX};
 use rtm_model::{Entity, EntityKey};
-use rtm_tables::wire::records::Records;
+use rtm_tables::wire::records::WireRecord;
 use rtm_tables::{Flush, RecordOp, Revision};
 use rustix::event::{PollFd, PollFlags};
 
@@ -455,11 +455,9 @@ impl Mapped {
 
     fn poll_ring(&mut self) {
         let (Some(ring), notices) = (&mut self.ring, &mut self.notices) else { return };
-        ring.poll(&mut |event| match event {
-            RingEvent::Records(records) => {
-                if notices_of(records, notices).is_none() {
-                    notices.push_back(Notice::Reread);
-                }
+        ring.poll(|event| match event {
+            RingEvent::Record(record) => {
+                notices.push_back(notice_of(&record).unwrap_or(Notice::Reread));
             }
             RingEvent::Flushed { revision, what } => {
                 notices.push_back(Notice::Flushed { revision, what });
@@ -566,22 +564,19 @@ impl Mapped {
     }
 }
 
-/// `None`: one of them can't be an entity.
-fn notices_of(records: Records<'_>, notices: &mut VecDeque<Notice>) -> Option<()> {
-    for record in records {
-        let (revision, last) = (record.revision, record.last);
-        notices.push_back(match record.op {
-            RecordOp::Set => {
-                let entity = Entity::decode(record.kind, record.body).ok()?;
-                Notice::Set { revision, last, entity }
-            }
-            RecordOp::Delete => {
-                let key = EntityKey::decode(record.kind, record.body).ok()?;
-                Notice::Gone { revision, last, key }
-            }
-        });
-    }
-    Some(())
+/// `None`: it can't be an entity.
+fn notice_of(record: &WireRecord<'_>) -> Option<Notice> {
+    let (revision, last) = (record.revision, record.last);
+    Some(match record.op {
+        RecordOp::Set => {
+            let entity = Entity::decode(record.kind, record.body).ok()?;
+            Notice::Set { revision, last, entity }
+        }
+        RecordOp::Delete => {
+            let key = EntityKey::decode(record.kind, record.body).ok()?;
+            Notice::Gone { revision, last, key }
+        }
+    })
 }
 
 impl AsFd for Mapped {

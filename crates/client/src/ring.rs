@@ -8,7 +8,7 @@
 //! ([`crate::Follower::wake_pipe`]).
 //!
 //! ```text
-//!   woken --> poll --> Records, Flushed ...      the image shows them already
+//!   woken --> poll --> Record, Flushed ...       the image shows them already
 //!                  --> Reread                    some are missing here: lapped, a
 //!                                                large load, another daemon
 //! ```
@@ -19,19 +19,24 @@
 use std::time::Duration;
 
 use rtm_image::{Lapped, Reader, RingReader};
-use rtm_tables::wire::records::Records;
+use rtm_tables::wire::records::{self, WireRecord};
 use rtm_tables::wire::{DaemonFrame, Frame};
 use rtm_tables::{Flush, Revision};
 
 /// The largest frame that can be in the ring.
 const FRAME_BYTES_MAX: usize = 1 << 20;
 
+/// What is copied out of the ring at once, where no frame is longer: it stays in the
+/// innermost cache until its records are told. Many followers share a processor, and
+/// each has a copy of its own that nobody else reads.
+const PIECE_BYTES: usize = 8 << 10;
+
 /// What the ring says.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum RingEvent<'a> {
-    /// Changes, in order, whole transactions.
-    Records(Records<'a>),
+    /// A change.
+    Record(WireRecord<'a>),
     /// All routes, or all neighbours, are gone.
     Flushed {
         /// The flush's revision.
@@ -49,7 +54,8 @@ pub struct RingFollower {
     ring: RingReader,
     /// The object's id and size, and the epoch of its tables.
     object: (u64, u64, u64),
-    buffer: Vec<u8>,
+    /// The piece that is told.
+    piece: Vec<u8>,
     reread: bool,
     laps: u64,
     /// Late waits in the objects before.
@@ -68,7 +74,7 @@ impl RingFollower {
         RingFollower {
             ring: image.ring(),
             object: object_of(image),
-            buffer: Vec::new(),
+            piece: vec![0; PIECE_BYTES],
             reread: false,
             laps: 0,
             late_before: 0,
@@ -107,26 +113,41 @@ impl RingFollower {
         self.object = object;
     }
 
-    /// Tells what came since.
-    pub fn poll(&mut self, tell: &mut dyn FnMut(RingEvent<'_>)) {
+    /// Tells what came since, up to what was there when it was called.
+    pub fn poll(&mut self, mut tell: impl FnMut(RingEvent<'_>)) {
         if std::mem::take(&mut self.reread) {
             tell(RingEvent::Reread);
         }
-        self.buffer.clear();
-        let whole = match self.ring.read(&mut self.buffer) {
-            Ok(0) => return,
-            Ok(_) => tell_frames(&self.buffer, tell),
-            Err(Lapped) => {
-                self.laps += 1;
-                false
-            }
-        };
-        if !whole {
+        let mut left = self.ring.behind();
+        while left > 0 {
+            let copied = match self.ring.peek(&mut self.piece) {
+                Ok(copied) => copied,
+                Err(Lapped) => {
+                    self.laps += 1;
+                    break;
+                }
+            };
+            let told = match tell_frames(&self.piece[..copied], &mut tell) {
+                Told::Whole(0) => break,
+                Told::Whole(bytes) => bytes,
+                // One frame is longer than the piece, or cut off though all is here.
+                Told::Longer(bytes) if bytes > self.piece.len() && bytes as u64 <= left => {
+                    self.piece.resize(bytes, 0);
+                    continue;
+                }
+                Told::Longer(_) | Told::Nonsense => break,
+            };
+            self.ring.advance(told);
+            left = left.saturating_sub(told as u64);
+        }
+        if left > 0 {
+            // These are no frames, or they are gone.
             self.ring.to_end();
             tell(RingEvent::Reread);
         }
-        if self.buffer.capacity() > FRAME_BYTES_MAX {
-            self.buffer = Vec::new();
+        if self.piece.len() > PIECE_BYTES {
+            self.piece.truncate(PIECE_BYTES);
+            self.piece.shrink_to_fit();
         }
     }
 
@@ -143,26 +164,61 @@ impl RingFollower {
     }
 }
 
-/// False: these are no frames of the ring.
-fn tell_frames(bytes: &[u8], tell: &mut dyn FnMut(RingEvent<'_>)) -> bool {
+/// What became of a piece.
+enum Told {
+    /// The frames in the first so many bytes were told; behind them one is cut off, or
+    /// nothing is.
+    Whole(usize),
+    /// Nothing was: the first frame has so many bytes.
+    Longer(usize),
+    /// These are no frames of the ring.
+    Nonsense,
+}
+
+/// Goes over a piece once: checks and tells.
+fn tell_frames(bytes: &[u8], tell: &mut impl FnMut(RingEvent<'_>)) -> Told {
     let mut rest = bytes;
-    while !rest.is_empty() {
-        let Ok((records, behind)) = Records::first(rest, FRAME_BYTES_MAX) else { return false };
-        if !records.as_bytes().is_empty() {
-            tell(RingEvent::Records(records));
+    loop {
+        while let Some((record, behind)) = records::front(rest) {
+            tell(RingEvent::Record(record));
             rest = behind;
-            continue;
         }
-        let Ok(Some((frame, length))) = Frame::split(rest, FRAME_BYTES_MAX) else { return false };
-        match DaemonFrame::decode(&frame) {
-            Ok(Some(DaemonFrame::Flush { revision, what })) => {
-                tell(RingEvent::Flushed { revision, what });
+        let told = bytes.len() - rest.len();
+        match other(rest) {
+            Ok(Other::Frame(event, length)) => {
+                event.into_iter().for_each(&mut *tell);
+                rest = &rest[length..];
             }
-            Ok(Some(DaemonFrame::Begin { .. })) => tell(RingEvent::Reread),
-            Ok(Some(DaemonFrame::End { .. })) | Ok(None) => {}
-            _ => return false,
+            Ok(Other::Part(length)) if told == 0 && length > 0 => return Told::Longer(length),
+            Ok(Other::Part(_)) => return Told::Whole(told),
+            Err(NoFrame) => return Told::Nonsense,
         }
-        rest = &rest[length..];
     }
-    true
+}
+
+/// What is not a record, or not all of one.
+enum Other {
+    /// A frame of so many bytes, and what it says to followers.
+    Frame(Option<RingEvent<'static>>, usize),
+    /// Part of one of so many bytes; 0: nothing at all.
+    Part(usize),
+}
+
+/// What is no frame of the ring.
+struct NoFrame;
+
+#[cold]
+fn other(bytes: &[u8]) -> Result<Other, NoFrame> {
+    let length = Frame::length(bytes, FRAME_BYTES_MAX).or(Err(NoFrame))?;
+    let Some((frame, length)) = Frame::split(bytes, FRAME_BYTES_MAX).or(Err(NoFrame))? else {
+        return Ok(Other::Part(length.unwrap_or(0)));
+    };
+    match DaemonFrame::decode(&frame) {
+        Ok(Some(DaemonFrame::Flush { revision, what })) => {
+            Ok(Other::Frame(Some(RingEvent::Flushed { revision, what }), length))
+        }
+        Ok(Some(DaemonFrame::Begin { .. })) => Ok(Other::Frame(Some(RingEvent::Reread), length)),
+        Ok(Some(DaemonFrame::End { .. }) | None) => Ok(Other::Frame(None, length)),
+        _ => Err(NoFrame),
+    }
 }

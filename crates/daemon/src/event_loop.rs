@@ -277,6 +277,7 @@ impl Daemon {
             || memory.published != self.core.table.revision().0
             || self.core.hub.has_work()
             || self.core.image.has_work(&self.core.table, self.core.now)
+            || self.core.image.owes_wake()
             || self.export.as_ref().is_some_and(|export| export.has_work(&self.core))
             || self.core.reload_asked
             || self.clients.has_work()
@@ -511,6 +512,8 @@ impl Daemon {
         if image.publish(table, hub, *now) {
             self.clients.wake_pipes();
         }
+        let goes_on = memory.feeding || self.clients.is_reading();
+        image.wake(|| goes_on || self.epoll.is_ready());
         self.clients.give_image(&mut self.core);
         match self.core.table.revision().0 - memory.published {
             0 => {}

@@ -5,7 +5,8 @@
 //!   record   ──> written into the image at once, visible to nobody
 //!   staged   ──> the same for a large load, slice by slice while it is committed
 //!   publish  ──> once a turn: one store makes it all visible, then the ring of
-//!                records, then the wake-up; only then the sessions are told
+//!                records; only then the sessions are told
+//!   wake     ──> who sleeps at the ring: once a turn, in a burst less often
 //! ```
 //!
 //! Why it is never behind what a session was told: the loop publishes here
@@ -52,8 +53,10 @@
 
 mod named;
 mod rebuild;
+mod waking;
 
 use std::os::fd::BorrowedFd;
+use std::time::Instant;
 
 use rtm_image::{CreateError, Full, Object, Part, Settings, Status, WriteError, Writer};
 use rtm_model::Digests;
@@ -65,6 +68,7 @@ use rtm_tables::{
 use crate::config::Limits;
 use named::Named;
 use rebuild::{REBUILD_TURNS, Rebuild};
+use waking::Waking;
 
 /// The smallest object: the smallest ring and the smallest heap fit.
 const OBJECT_BYTES_MIN: u64 = 8 << 20;
@@ -123,6 +127,7 @@ pub(crate) struct Image {
     /// It isn't left behind before this: there was no room for what that takes.
     stays_until: Millis,
     settings: Settings,
+    waking: Waking,
     /// Changes that found no room.
     refused: u64,
     /// What went wrong with the named copy, to be logged once.
@@ -232,6 +237,7 @@ impl Image {
             soon_until: 0,
             stays_until: 0,
             settings,
+            waking: Waking::default(),
             refused: 0,
             warnings,
         })
@@ -418,7 +424,10 @@ impl Image {
             } else {
                 writer.ring_append(&again);
             }
-            writer.ring_publish();
+            writer.ring_show();
+        }
+        if self.is_public {
+            self.waking.owe();
         }
         self.tend_name(table);
         let worth = came > LARGE_TURN || soon && self.stays_until <= now;
@@ -430,6 +439,24 @@ impl Image {
             }
         }
         true
+    }
+
+    /// Wakes who sleeps until something can be read, if something new can. In a burst
+    /// (`goes_on`: another turn follows at once, as more has come already) not in
+    /// each turn.
+    pub(crate) fn wake(&mut self, goes_on: impl FnOnce() -> bool) {
+        if !self.waking.is_owed() || !self.waking.is_due(Instant::now(), goes_on) {
+            return;
+        }
+        let named = self.named.as_mut().and_then(Named::writer).map(|writer| &*writer);
+        let writers = [Some(&self.writer), named].into_iter().flatten();
+        let woken = writers.map(Writer::ring_wake).sum();
+        self.waking.woke(Instant::now(), woken);
+    }
+
+    /// Is somebody perhaps asleep who has something to read?
+    pub(crate) fn owes_wake(&self) -> bool {
+        self.waking.is_owed()
     }
 
     /// Is there room for what it would not be told, whatever that is?

@@ -274,11 +274,11 @@ impl Memory for Object {
         }
     }
 
-    fn wake(&self) {
+    fn wake(&self) -> usize {
         let map = self.words.map();
         map.fetch_add_u32(AT_WAKE * 8, 1, core::sync::atomic::Ordering::Release);
         // It can only fail for an address that isn't mapped.
-        let _ = ipc::futex::wake(map, AT_WAKE * 8, u32::MAX);
+        ipc::futex::wake(map, AT_WAKE * 8, u32::MAX).unwrap_or(0)
     }
 }
 

@@ -210,23 +210,24 @@ pub fn ring_write<O: Orders>(
     until
 }
 
-/// Hands the places of the words from `position` to the ring's end to `take`, as
-/// the run up to the ring's last word and the one from its first on, to be read
-/// (relaxed); returns the end, or `None` if they may have been written over
-/// meanwhile.
+/// Hands the places of the words from `position` to the ring's end, of at most `most`
+/// of them, to `take`, as the run up to the ring's last word and the one from its first
+/// on, to be read (relaxed); returns the position behind them, or `None` if they may
+/// have been written over meanwhile.
 #[inline]
 pub fn ring_copy<O: Orders>(
     words: &impl Words,
     (at, count): (usize, usize),
     position: u64,
+    most: u64,
     take: impl FnOnce([Range<usize>; 2]),
 ) -> Option<u64> {
-    let end = ring_observe::<O>(words);
-    if end.wrapping_sub(position) > count as u64 {
+    let new = ring_observe::<O>(words).wrapping_sub(position);
+    if new > count as u64 {
         return None;
     }
-    let (first, new) = (position as usize & (count - 1), (end - position) as usize);
-    let up_to_the_end = new.min(count - first);
-    take([at + first..at + first + up_to_the_end, at..at + new - up_to_the_end]);
-    (ring_check::<O>(words).wrapping_sub(position) <= count as u64).then_some(end)
+    let (first, new) = (position as usize & (count - 1), new.min(most));
+    let up_to_the_end = (new as usize).min(count - first);
+    take([at + first..at + first + up_to_the_end, at..at + new as usize - up_to_the_end]);
+    (ring_check::<O>(words).wrapping_sub(position) <= count as u64).then_some(position + new)
 }

@@ -127,27 +127,54 @@ impl RingReader {
     /// [`Lapped`]; `frames` is as it was.
     pub fn read(&mut self, frames: &mut Vec<u8>) -> Result<usize, Lapped> {
         let before = frames.len();
-        let words = &self.words;
-        match ring_copy::<Real>(words, (self.at, self.count), self.position, |runs| {
-            frames.resize(before + runs.iter().map(|run| run.len() * 8).sum::<usize>(), 0);
-            let mut rest = &mut frames[before..];
-            for run in runs {
-                let (part, behind) = rest.split_at_mut(run.len() * 8);
-                for (bytes, word) in part.chunks_exact_mut(8).zip(run) {
-                    bytes.copy_from_slice(&words.get(word).to_le_bytes());
-                }
-                rest = behind;
+        let new = self.words.get(RING_END).wrapping_sub(self.position).min(self.count as u64);
+        frames.resize(before + 8 * new as usize, 0);
+        match self.peek(&mut frames[before..]) {
+            Ok(copied) => {
+                self.advance(copied);
+                frames.truncate(before + copied);
+                Ok(copied)
             }
-        }) {
-            Some(end) => {
-                self.position = end;
-                Ok(frames.len() - before)
-            }
-            None => {
+            Err(lapped) => {
                 frames.truncate(before);
-                Err(Lapped)
+                Err(lapped)
             }
         }
+    }
+
+    /// Copies to `bytes` the beginning of what was written since, as much as there is and
+    /// finds room; returns how many bytes. 0: nothing new (or room for no word). The last
+    /// frame may be cut off. Where it was read stays its place until [`Self::advance`].
+    ///
+    /// # Errors
+    /// [`Lapped`]; what is in `bytes` means nothing then.
+    pub fn peek(&self, bytes: &mut [u8]) -> Result<usize, Lapped> {
+        let words = &self.words;
+        let most = (bytes.len() / 8) as u64;
+        let behind = ring_copy::<Real>(
+            words,
+            (self.at, self.count),
+            self.position,
+            most,
+            |[first, second]| {
+                let (to_first, rest) = bytes.split_at_mut(8 * first.len());
+                words.copy_out(first, to_first);
+                words.copy_out(second.clone(), &mut rest[..8 * second.len()]);
+            },
+        );
+        behind.map(|behind| 8 * (behind - self.position) as usize).ok_or(Lapped)
+    }
+
+    /// Goes on so many bytes further, a multiple of eight: frames that were peeked at.
+    pub fn advance(&mut self, bytes: usize) {
+        debug_assert!(bytes % 8 == 0, "frames are multiples of eight bytes");
+        self.position += bytes as u64 / 8;
+    }
+
+    /// How many bytes were written since; more than the ring holds: they are gone.
+    #[must_use]
+    pub fn behind(&self) -> u64 {
+        8 * self.words.get(RING_END).wrapping_sub(self.position)
     }
 
     /// Sleeps until something can be read or happened to the writer, at most

@@ -75,8 +75,11 @@ pub trait Memory: WordsMut + Sized {
     /// It can be read now: it has everything that the memory before had.
     fn installed(&self) {}
 
-    /// Wakes all who wait at the futex; nothing in memory that nobody shares.
-    fn wake(&self) {}
+    /// Wakes all who wait at the futex, and says how many it were; nobody, in memory that
+    /// nobody shares.
+    fn wake(&self) -> usize {
+        0
+    }
 }
 
 /// Memory and book.

@@ -16,6 +16,7 @@
 #![allow(unsafe_code)] // raw loads and stores in the mapping, each argued below
 
 use core::marker::PhantomData;
+use core::ops::Range;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering};
 use std::os::fd::AsFd;
@@ -382,6 +383,35 @@ impl ReadWords {
     #[inline(always)]
     fn place(&self, at: usize, index: usize, bytes: usize) -> usize {
         (at << 3).wrapping_add(index * bytes) & self.mask
+    }
+
+    /// Copies the words of `run` to `bytes`, which has room for just these, each by one
+    /// relaxed load.
+    ///
+    /// # Panics
+    /// If `bytes` is longer or shorter.
+    pub(crate) fn copy_out(&self, run: Range<usize>, bytes: &mut [u8]) {
+        assert_eq!(bytes.len(), 8 * run.len(), "room for the run");
+        #[cfg(target_arch = "x86_64")]
+        if run.len() >= STRING_WORDS_MIN && run.end <= self.len() {
+            // SAFETY: the run is inside the map and `bytes` is as long (both compared just
+            // now), and nobody else's. What this is to the memory model: relaxed loads of
+            // the words, in some order, and plain stores of what they gave: the processor
+            // moves aligned words whole, and this one is little-endian, as `bytes` is below.
+            unsafe {
+                core::arch::asm!(
+                    "rep movsq",
+                    inout("rcx") run.len() => _,
+                    inout("rsi") self.base.add(run.start) => _,
+                    inout("rdi") bytes.as_mut_ptr() => _,
+                    options(nostack, preserves_flags),
+                );
+            }
+            return;
+        }
+        for (bytes, word) in bytes.chunks_exact_mut(8).zip(run) {
+            bytes.copy_from_slice(&self.get(word).to_le_bytes());
+        }
     }
 
     /// The map, for the futex.

@@ -467,8 +467,18 @@ impl<M: Memory> Writer<M> {
     /// Makes what was appended readable, then wakes who waits. The commit that
     /// it belongs to comes before.
     pub fn ring_publish(&mut self) {
+        self.ring_show();
+        self.ring_wake();
+    }
+
+    /// Makes what was appended readable; who waits is yet to be woken.
+    pub fn ring_show(&mut self) {
         self.ring.publish(self.store.mem());
-        self.store.mem().wake();
+    }
+
+    /// Wakes who waits for the ring; says how many it were.
+    pub fn ring_wake(&self) -> usize {
+        self.store.mem().wake()
     }
 
     fn attempt(

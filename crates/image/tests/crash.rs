@@ -84,8 +84,8 @@ impl Memory for Watched {
         self.object.allocate(from, bytes)
     }
 
-    fn wake(&self) {
-        self.object.wake();
+    fn wake(&self) -> usize {
+        self.object.wake()
     }
 }
 

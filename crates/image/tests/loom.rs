@@ -203,7 +203,8 @@ fn ring<O: Rule>() {
         let mut position = 0;
         for _ in 0..2 {
             let mut words = Vec::new();
-            let end = protocol::ring_copy::<O>(&*model, (RING, RING_WORDS), position, |runs| {
+            let (ring, all) = ((RING, RING_WORDS), u64::MAX);
+            let end = protocol::ring_copy::<O>(&*model, ring, position, all, |runs| {
                 words.extend(runs.into_iter().flatten().map(|word| model.get(word)));
             });
             if let Some(end) = end {

@@ -56,6 +56,45 @@ fn who_is_lapped_is_told() {
 }
 
 #[test]
+fn pieces_come_out_as_they_went_in() {
+    let (mut writer, reader) = image(Settings { ring_bytes: 4096, ..Settings::default() });
+    let mut ring = reader.ring();
+    let (mut all, mut expected) = (Vec::new(), Vec::new());
+    // Of each size up to more than the ring's longest run in one copy, across its end, too.
+    for bytes in (0..100_usize).chain([800, 1000, 4000, 4096, 5000]) {
+        let turn_frames = frames(bytes as u64, 200);
+        writer.ring_append(&turn_frames);
+        writer.ring_publish();
+        expected.extend(turn_frames);
+        let mut piece = vec![0xee; bytes];
+        if bytes < 8 {
+            assert_eq!(ring.peek(&mut piece), Ok(0));
+            ring.read(&mut all).unwrap();
+        }
+        while ring.is_behind() {
+            let behind = ring.behind();
+            piece.fill(0xee);
+            let copied = ring.peek(&mut piece).unwrap();
+            assert_eq!(copied as u64, (bytes as u64 / 8 * 8).min(behind));
+            assert!(piece[copied..].iter().all(|byte| *byte == 0xee), "nothing else is touched");
+            assert_eq!(ring.behind(), behind, "it is still there");
+            all.extend(&piece[..copied]);
+            ring.advance(copied);
+        }
+    }
+    assert_eq!(all, expected);
+    // Whoever is in the middle of pieces when he is lapped is told.
+    writer.ring_append(&frames(0, 200));
+    writer.ring_publish();
+    let mut piece = [0; 64];
+    ring.peek(&mut piece).unwrap();
+    ring.advance(64);
+    writer.ring_append(&frames(0, 61));
+    writer.ring_publish();
+    assert_eq!(ring.peek(&mut piece), Err(Lapped));
+}
+
+#[test]
 fn a_sleeper_is_woken_and_never_sleeps_for_good() {
     let (mut writer, reader) = image(Settings::default());
     let ring = reader.ring();

@@ -24,7 +24,7 @@ use core::fmt;
 use core::time::Duration;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use rustix::event::{Timespec, epoll};
+use rustix::event::{PollFd, PollFlags, Timespec, epoll};
 
 use crate::error::operation_error;
 use crate::{Errno, SystemError};
@@ -187,6 +187,14 @@ impl Epoll {
         let fd = epoll::create(epoll::CreateFlags::CLOEXEC)
             .map_err(|errno| SystemError::new("epoll_create1", "epoll", errno))?;
         Ok(Self { fd })
+    }
+
+    /// Would a wait find something at once? Takes nothing away from it.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        let mut fds = [PollFd::new(&self.fd, PollFlags::IN)];
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        rustix::event::poll(&mut fds, Some(&now)).is_ok_and(|ready| ready > 0)
     }
 
     /// Watches a descriptor under `token`.

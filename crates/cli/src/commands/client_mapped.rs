@@ -69,8 +69,10 @@ pub(crate) fn run(env: &mut Env<'_>, run: &ClientRun) -> Result<()> {
             if shown && menu.is_some() {
                 also.push(stdin.as_fd());
             }
-            // Who sleeps at the futex looks at all else in between, every 100 ms.
-            let asleep = run.futex && ring.is_some();
+            // Who sleeps at the futex looks at all else in between, every 100 ms. In an
+            // object that moved nobody is woken: the newer one comes over the socket.
+            let moved = follower.image().is_some_and(Reader::writer_moved);
+            let asleep = run.futex && ring.is_some() && !moved;
             let patience = asleep.then_some(Duration::ZERO);
             let turned = follower.turn(patience, &also, &mut |event| match event {
                 Event::Attached { image } => {
@@ -125,10 +127,8 @@ pub(crate) fn run(env: &mut Env<'_>, run: &ClientRun) -> Result<()> {
         }
         if let Some(ring) = &mut ring {
             counts.late = ring.late();
-            ring.poll(&mut |event| match event {
-                RingEvent::Records(records) => {
-                    records.for_each(|record| counts.changes.record(&record));
-                }
+            ring.poll(|event| match event {
+                RingEvent::Record(record) => counts.changes.record(&record),
                 RingEvent::Flushed { .. } => counts.changes.flushes += 1,
                 RingEvent::Reread => counts.rereads += 1,
                 _ => {}

@@ -438,6 +438,11 @@ impl Clients {
         }
     }
 
+    /// Has more come already than was read in this turn?
+    pub(crate) fn is_reading(&self) -> bool {
+        !self.readable.is_empty()
+    }
+
     /// Is there something to do before the next event?
     pub(crate) fn has_work(&self) -> bool {
         !(self.readable.is_empty()

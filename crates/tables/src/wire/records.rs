@@ -260,6 +260,29 @@ pub fn scan(
     }
 }
 
+/// The record that `bytes` begin with, if all of it is there and right, and what is behind
+/// it. `None`: the end, part of a frame, another frame or an error, which [`Frame::split`]
+/// and [`decode`] tell. For who goes over bytes only once.
+#[inline(always)]
+pub fn front(bytes: &[u8]) -> Option<(WireRecord<'_>, &[u8])> {
+    let head = bytes.first_chunk::<RECORD_HEAD_BYTES>()?;
+    let length = u32_at(head, 0);
+    let Shape { what, shortest, longest } = *shape(u16_at(head, 4));
+    let (op, kind) = what?;
+    if length < shortest || length > longest || length % 8 != 0 {
+        return None;
+    }
+    let (frame, rest) = bytes.split_at_checked(length as usize)?;
+    let record = WireRecord {
+        revision: Revision(u64_at(head, 8)),
+        last: u16_at(head, 6) & LAST != 0,
+        op,
+        kind,
+        body: frame.get(RECORD_HEAD_BYTES..)?,
+    };
+    Some((record, rest))
+}
+
 /// Records one after another, in bytes that [`scan`] has gone over.
 ///
 /// Cloning starts a second pass: a replica first probes all keys of a batch,
