@@ -8,7 +8,7 @@ use crate::keys::{self, HAS_ATTRS, RouteWords};
 use crate::layout::{TableRoot, none, tag, word_of};
 use crate::lpm::{Slot, Wide, paint, small};
 use crate::store::{Full, Memory, Store};
-use crate::tree::{Hint, Tree};
+use crate::tree::{Hint, Kin, Tree};
 
 /// Is a prefix of this length not part of the table's trie?
 fn is_short(table: u32, len: u8) -> bool {
@@ -318,14 +318,8 @@ where
     let (table, bits, len) = (key.table(), key.bits(), key.prefix_len());
     let first = <[u64; K]>::first_of(table, bits, len);
     let last = <[u64; K]>::last_of(table, bits, len);
-    let kin = [&first, &last];
-    let placed = match set {
-        Some((value, bytes)) => {
-            let flag = if bytes.is_empty() { 0 } else { HAS_ATTRS };
-            routes.insert_beside(store, key, &[value | flag], kin, hint)?
-        }
-        None => routes.remove_beside(store, key, kin, hint)?,
-    };
+    let value = set.map(|(value, bytes)| [value | if bytes.is_empty() { 0 } else { HAS_ATTRS }]);
+    let placed = routes.change(store, key, value.as_ref(), Kin { first, last }, hint)?;
     let (old, alone) = (placed.before.map(|[old]| old), placed.alone);
     if old.is_some_and(|old| old & HAS_ATTRS != 0) {
         if let Some([block]) = attrs.remove(store, key)? {
