@@ -62,24 +62,38 @@ pub(super) fn rank_of_lead<const K: usize>(
     key: &[u64; K],
 ) -> usize {
     const STEP: usize = 8;
+    let pair = |first: u64, second: u64| u128::from(first) << 64 | u128::from(second);
     let is_before = |index: usize| {
         let first = words.get(keys.place(index, 0));
         if lead_of(K) == 1 {
             return first < key[0];
         }
-        let pair = |first: u64, second: u64| u128::from(first) << 64 | u128::from(second);
         pair(first, words.get(keys.place(index, 1))) < pair(key[0], key[1])
     };
-    let blocks: usize =
-        (STEP - 1..count).step_by(STEP).map(|index| usize::from(is_before(index))).sum();
+    // (As many as there may be, or the end of the loop would have to be foreseen.)
+    let ends = (STEP - 1..keys.room).step_by(STEP);
+    let blocks: usize = ends.map(|index| usize::from((index < count) & is_before(index))).sum();
     let from = blocks * STEP;
-    let rest = (from..from + STEP).map(|index| usize::from((index < count) & is_before(index)));
-    from + rest.sum::<usize>()
+    let firsts = words.row::<STEP>(keys.place(from, 0));
+    let bits = if lead_of(K) == 1 {
+        bits_of(|index| firsts[index] < key[0])
+    } else {
+        let seconds = words.row::<STEP>(keys.place(from, 1));
+        bits_of(|index| pair(firsts[index], seconds[index]) < pair(key[0], key[1]))
+    };
+    // Behind the last key may be anything.
+    (from + bits.trailing_ones() as usize).min(count)
+}
+
+/// What is said of each of eight, a bit each.
+#[inline(always)]
+fn bits_of(says: impl Fn(usize) -> bool) -> u32 {
+    (0..8).rev().fold(0, |bits, index| 2 * bits + u32::from(says(index)))
 }
 
 /// How many of the first `count` keys are below `key` (or equal to it, if
 /// `or_equal`).
-#[inline]
+#[inline(always)]
 pub(super) fn rank<const K: usize>(
     words: &impl Words,
     keys: Keys,
