@@ -104,6 +104,17 @@ impl Beside {
     }
 }
 
+fn group(id: u32) -> Entity {
+    let [.., high, low] = id.to_be_bytes();
+    let hop = NextHop {
+        gateway: Some([10, 255, high, low].into()),
+        link: None,
+        weight: 1,
+        flags: HopFlags::default(),
+    };
+    Entity::Group(Group { id: GroupId(id), nhid: 0, hops: vec![hop] })
+}
+
 fn main() {
     let mut args = std::env::args().skip(1);
     let path = args.next().unwrap_or_else(|| "../shared/data/full-table.txt.gz".to_owned());
@@ -118,14 +129,8 @@ fn main() {
     let mut writer = Writer::new(Object::create(settings.bytes).unwrap(), &settings).unwrap();
     let mut revision = 0;
     let mut load = Records::default();
-    for id in 1..=200_u8 {
-        let hop = NextHop {
-            gateway: Some([10, 255, 0, id].into()),
-            link: None,
-            weight: 1,
-            flags: HopFlags::default(),
-        };
-        load.push(&Entity::Group(Group { id: GroupId(id.into()), nhid: 0, hops: vec![hop] }));
+    for id in 1..=200 {
+        load.push(&group(id));
     }
     let mut random = Random(3);
     for prefix in &prefixes {
@@ -158,6 +163,24 @@ fn main() {
             let (nanos, longest) = changes.run(&mut writer, turn, &mut revision);
             println!("changes in turns of {turn}: {nanos:.0} ns each; longest turn {longest:.1?}");
         }
+    }
+    // As in a trace of updates: some bring a group, and some groups go with their last route.
+    let mut with_groups = Records::default();
+    for round in 0..20_000 {
+        let (id, routes) = (1000 + round % 2, 14);
+        with_groups.push(&group(id));
+        let own = pick(&mut random);
+        with_groups.push(&Entity::Route(route(own, id)));
+        for _ in 0..routes {
+            let prefix = pick(&mut random);
+            with_groups.push(&Entity::Route(route(prefix, 1 + random.below(200) as u32)));
+        }
+        with_groups.push(&Entity::Route(route(own, 1)));
+        with_groups.delete(EntityKey::Group(GroupId(id)));
+    }
+    for _ in 0..rounds {
+        let (nanos, _) = with_groups.run(&mut writer, 1000, &mut revision);
+        println!("changes in turns of 1000, groups among them: {nanos:.0} ns each");
     }
     let mut beside = Beside::new();
     for _ in 0..rounds {
