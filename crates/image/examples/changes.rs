@@ -45,9 +45,23 @@ impl Records {
     /// Works them in, in turns of so many; nanoseconds a record, and the
     /// longest turn.
     fn run(&self, writer: &mut Writer<Object>, turn: usize, revision: &mut u64) -> (f64, Duration) {
-        let start = now();
+        self.run_beside(None, writer, turn, revision)
+    }
+
+    /// The same, beside something else that takes the caches before each turn.
+    fn run_beside(
+        &self,
+        mut beside: Option<&mut Beside>,
+        writer: &mut Writer<Object>,
+        turn: usize,
+        revision: &mut u64,
+    ) -> (f64, Duration) {
+        let mut sum = Duration::ZERO;
         let (mut begin, mut longest) = (0, Duration::ZERO);
         for each in self.each.chunks(turn) {
+            if let Some(beside) = &mut beside {
+                beside.work(each.len());
+            }
             let before = now();
             for &(kind, set, end) in each {
                 let bytes = &self.bytes[begin as usize..end as usize];
@@ -59,10 +73,46 @@ impl Records {
             }
             *revision += 1;
             writer.commit(1, *revision, &Digests::default()).unwrap();
-            longest = longest.max(now() - before);
+            let took = now() - before;
+            (sum, longest) = (sum + took, longest.max(took));
         }
-        ((now() - start).as_secs_f64() * 1e9 / self.each.len() as f64, longest)
+        (sum.as_secs_f64() * 1e9 / self.each.len() as f64, longest)
     }
+}
+
+/// What a daemon does with a change beside the image: a table and a journal that have the
+/// caches first.
+struct Beside {
+    memory: Vec<u64>,
+    random: Random,
+}
+
+impl Beside {
+    const BYTES: usize = 192 << 20;
+    /// Cache lines that a change reads and writes.
+    const LINES: usize = 40;
+
+    fn new() -> Beside {
+        Beside { memory: vec![1; Beside::BYTES / 8], random: Random(9) }
+    }
+
+    fn work(&mut self, changes: usize) {
+        let lines = self.memory.len() as u64 / 8;
+        for _ in 0..changes * Beside::LINES {
+            self.memory[8 * self.random.below(lines) as usize] += 1;
+        }
+    }
+}
+
+fn group(id: u32) -> Entity {
+    let [.., high, low] = id.to_be_bytes();
+    let hop = NextHop {
+        gateway: Some([10, 255, high, low].into()),
+        link: None,
+        weight: 1,
+        flags: HopFlags::default(),
+    };
+    Entity::Group(Group { id: GroupId(id), nhid: 0, hops: vec![hop] })
 }
 
 fn main() {
@@ -79,14 +129,8 @@ fn main() {
     let mut writer = Writer::new(Object::create(settings.bytes).unwrap(), &settings).unwrap();
     let mut revision = 0;
     let mut load = Records::default();
-    for id in 1..=200_u8 {
-        let hop = NextHop {
-            gateway: Some([10, 255, 0, id].into()),
-            link: None,
-            weight: 1,
-            flags: HopFlags::default(),
-        };
-        load.push(&Entity::Group(Group { id: GroupId(id.into()), nhid: 0, hops: vec![hop] }));
+    for id in 1..=200 {
+        load.push(&group(id));
     }
     let mut random = Random(3);
     for prefix in &prefixes {
@@ -118,6 +162,32 @@ fn main() {
         for &turn in &turns {
             let (nanos, longest) = changes.run(&mut writer, turn, &mut revision);
             println!("changes in turns of {turn}: {nanos:.0} ns each; longest turn {longest:.1?}");
+        }
+    }
+    // As in a trace of updates: some bring a group, and some groups go with their last route.
+    let mut with_groups = Records::default();
+    for round in 0..20_000 {
+        let (id, routes) = (1000 + round % 2, 14);
+        with_groups.push(&group(id));
+        let own = pick(&mut random);
+        with_groups.push(&Entity::Route(route(own, id)));
+        for _ in 0..routes {
+            let prefix = pick(&mut random);
+            with_groups.push(&Entity::Route(route(prefix, 1 + random.below(200) as u32)));
+        }
+        with_groups.push(&Entity::Route(route(own, 1)));
+        with_groups.delete(EntityKey::Group(GroupId(id)));
+    }
+    for _ in 0..rounds {
+        let (nanos, _) = with_groups.run(&mut writer, 1000, &mut revision);
+        println!("changes in turns of 1000, groups among them: {nanos:.0} ns each");
+    }
+    let mut beside = Beside::new();
+    for _ in 0..rounds {
+        for &turn in &turns {
+            let (nanos, _) =
+                changes.run_beside(Some(&mut beside), &mut writer, turn, &mut revision);
+            println!("changes in turns of {turn}, the caches taken: {nanos:.0} ns each");
         }
     }
     let mut flaps = Records::default();

@@ -217,6 +217,11 @@ impl Words for Object {
     }
 
     #[inline(always)]
+    fn row<const COUNT: usize>(&self, at: usize) -> [u64; COUNT] {
+        self.words.row(at)
+    }
+
+    #[inline(always)]
     fn prefetch(&self, at: usize) {
         self.words.prefetch(at);
     }

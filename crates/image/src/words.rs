@@ -73,6 +73,12 @@ pub trait Words {
         u32::from((self.get(at + index / 4) >> (index % 4 * 16)) as u16)
     }
 
+    /// The words from `at` on, relaxed: one look at whether they are inside.
+    #[inline(always)]
+    fn row<const COUNT: usize>(&self, at: usize) -> [u64; COUNT] {
+        core::array::from_fn(|index| self.get(at + index))
+    }
+
     /// Asks for the cache line of word `at`, so that a later load finds it.
     /// `at` may be anything.
     #[inline(always)]
@@ -575,6 +581,14 @@ impl Words for ReadWords {
     }
 
     #[inline(always)]
+    fn row<const COUNT: usize>(&self, at: usize) -> [u64; COUNT] {
+        const { assert!(8 * COUNT <= GUARD_BYTES) }
+        let place = self.place(at, 0, 8);
+        // SAFETY: what begins inside (masked) ends in the page behind the map if not in it.
+        core::array::from_fn(|index| unsafe { self.load_at(place + 8 * index, Ordering::Relaxed) })
+    }
+
+    #[inline(always)]
     fn prefetch(&self, at: usize) {
         prefetch(self.base, at);
     }
@@ -681,6 +695,17 @@ impl Words for WriteWords {
     #[inline(always)]
     fn fence(&self, order: Ordering) {
         core::sync::atomic::fence(order);
+    }
+
+    #[inline(always)]
+    fn row<const COUNT: usize>(&self, at: usize) -> [u64; COUNT] {
+        if at > self.len || self.len - at < COUNT {
+            return [0; COUNT];
+        }
+        core::array::from_fn(|index| {
+            // SAFETY: all of them are inside (compared just now); otherwise as in `load`.
+            unsafe { AtomicU64::from_ptr(self.base.add(at + index)).load(Ordering::Relaxed) }
+        })
     }
 
     #[inline(always)]

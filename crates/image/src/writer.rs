@@ -267,24 +267,26 @@ impl<M: Memory> Writer<M> {
     /// # Errors
     /// [`WriteError`].
     pub fn set(&mut self, entity: &Entity) -> Result<(), WriteError> {
-        self.attempt(|writer| match entity {
-            Entity::Route(route) => writer.set_route(route),
-            Entity::Neighbour(neighbour) => writer.set_neighbour(neighbour),
-            Entity::Group(group) => {
+        match entity {
+            Entity::Route(route) => self.attempt(|writer| writer.set_route(route)),
+            Entity::Neighbour(neighbour) => {
+                self.attempt_at_once(|writer| writer.set_neighbour(neighbour))
+            }
+            Entity::Group(group) => self.attempt_at_once(|writer| {
                 let packed = writer.answers.set_group(&mut writer.store, group)?;
                 let key = [u64::from(group.id.0)];
                 writer.groups.insert(&mut writer.store, &key, &[packed])?;
                 Ok(())
-            }
-            Entity::Link(link) => {
+            }),
+            Entity::Link(link) => self.attempt_at_once(|writer| {
                 let name = link.name.padded();
                 let half =
                     |at: usize| u64::from_le_bytes(name[at..at + 8].try_into().expect("eight"));
                 let value = [u64::from(link.ifindex), half(0), half(8)];
                 writer.links.insert(&mut writer.store, &[u64::from(link.id.0)], &value)?;
                 Ok(())
-            }
-        })
+            }),
+        }
     }
 
     /// [`Self::set`] from canonical bytes. A route may wait for others, to be
@@ -305,22 +307,21 @@ impl<M: Memory> Writer<M> {
     /// # Errors
     /// [`WriteError`].
     pub fn delete(&mut self, key: &EntityKey) -> Result<(), WriteError> {
-        self.attempt(|writer| match key {
-            EntityKey::Route(key) => writer.delete_route(key),
-            EntityKey::Neighbour(key) => {
-                writer.delete_neighbour(keys::neighbour_key(key.ip, key.link))
-            }
-            EntityKey::Group(id) => {
+        match key {
+            EntityKey::Route(key) => self.attempt(|writer| writer.delete_route(key)),
+            EntityKey::Neighbour(key) => self
+                .attempt(|writer| writer.delete_neighbour(keys::neighbour_key(key.ip, key.link))),
+            EntityKey::Group(id) => self.attempt_at_once(|writer| {
                 if writer.groups.remove(&mut writer.store, &[u64::from(id.0)])?.is_some() {
                     writer.answers.remove_group(&mut writer.store, *id)?;
                 }
                 Ok(())
-            }
-            EntityKey::Link(id) => {
+            }),
+            EntityKey::Link(id) => self.attempt_at_once(|writer| {
                 writer.links.remove(&mut writer.store, &[u64::from(id.0)])?;
                 Ok(())
-            }
-        })
+            }),
+        }
     }
 
     /// [`Self::delete`] from the canonical bytes of the key. It may wait as
@@ -486,6 +487,19 @@ impl<M: Memory> Writer<M> {
         change: impl FnOnce(&mut Self) -> Result<(), Full>,
     ) -> Result<(), WriteError> {
         self.settle()?;
+        self.attempt_at_once(change)
+    }
+
+    /// The same before the routes that wait, of anything but a route. Routes name groups and
+    /// links by their numbers, and nothing of neighbours, so what a commit shows doesn't depend
+    /// on which came first; and a stream with groups in it isn't worked in a few routes at a time.
+    fn attempt_at_once(
+        &mut self,
+        change: impl FnOnce(&mut Self) -> Result<(), Full>,
+    ) -> Result<(), WriteError> {
+        if let Some(full) = &self.full {
+            return Err(WriteError::Full(full.clone()));
+        }
         change(self).map_err(|full| {
             self.full = Some(full.clone());
             WriteError::Full(full)

@@ -9,7 +9,8 @@ use crate::store::{Full, Memory, Store};
 use rtm_model::Family;
 
 /// An entry with the length of the prefix that it comes from; 0: none that is in
-/// the trie. For a node in a wide root the shortest below it, elsewhere unused.
+/// the trie. For a node in a wide root the shortest below it (of one that was made
+/// anew [`Slot::NOT_KNOWN`]), elsewhere 0.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Slot {
     pub(crate) entry: u32,
@@ -19,6 +20,9 @@ pub(crate) struct Slot {
 impl Slot {
     /// What is written before it is read.
     pub(crate) const UNUSED: Slot = Slot { entry: 0, depth: 0 };
+
+    /// No length: the shortest below a node, to be found out by who notes it.
+    const NOT_KNOWN: u8 = u8::MAX;
 
     /// No prefix of the trie, whose answer this is.
     pub(crate) fn none(number: u32) -> Slot {
@@ -124,8 +128,8 @@ impl Painter {
             if found.depth > len && u32::from(len) <= wide::BITS {
                 continue;
             }
-            let mut next = self.one(store, change, level, found, u32::from(len) > wide::BITS)?;
-            if !next.is_leaf() {
+            let mut next = self.slot(store, change, level, found, u32::from(len) > wide::BITS)?;
+            if next.depth == Slot::NOT_KNOWN {
                 next.depth = node::shallowest(store, next.entry);
             }
             if next != found {
@@ -169,7 +173,22 @@ impl Painter {
         }
     }
 
+    /// What is put into an entry of a page or of a node.
     fn one<M: Memory>(
+        &mut self,
+        store: &mut Store<M>,
+        change: Change,
+        level: Level,
+        slot: Slot,
+        deeper: bool,
+    ) -> Result<Slot, Full> {
+        let next = self.slot(store, change, level, slot, deeper)?;
+        // How short a prefix is below a node isn't noted there: any.
+        Ok(if next.is_leaf() { next } else { Slot { depth: 0, ..next } })
+    }
+
+    /// What stands where `slot` was.
+    fn slot<M: Memory>(
         &mut self,
         store: &mut Store<M>,
         change: Change,
@@ -244,7 +263,9 @@ impl Painter {
                 // A node stays a run of its own; a leaf unless it is now equal
                 // to the run before or behind.
                 if let Some(entry) = node::patch(store, found.entry, &place, next)? {
-                    return Ok(Slot { entry, depth: 0 });
+                    let same = next.depth == place.slot.depth;
+                    let depth = if same { found.depth } else { Slot::NOT_KNOWN };
+                    return Ok(Slot { entry, depth });
                 }
                 return self.rewrite(store, level, found, (low, high), |_, _| Ok(next));
             }
@@ -300,7 +321,8 @@ impl Painter {
             }
             match out[..] {
                 [Run { slot, .. }] if slot.is_leaf() => Ok(slot),
-                _ => node::encode(store, level.bits, &out).map(|entry| Slot { entry, depth: 0 }),
+                _ => node::encode(store, level.bits, &out)
+                    .map(|entry| Slot { entry, depth: Slot::NOT_KNOWN }),
             }
         };
         self.buffers.push(runs);
@@ -328,6 +350,32 @@ pub(super) fn set_entry<M: Memory>(store: &mut Store<M>, reference: u32, index: 
     let offset = reference & tag::OFFSET;
     store.put32(word_of(offset), index, slot.entry);
     store.depths_mut(offset, index + 1)[index] = slot.depth;
+}
+
+/// The leaf that an address has, and the length of the prefix that it comes from. `wide`: the
+/// root is this one.
+pub(crate) fn leaf_at<M: Memory>(
+    store: &Store<M>,
+    family: Family,
+    wide: Option<&Wide>,
+    root: u32,
+    address: u128,
+) -> Slot {
+    let (mut slot, mut number) = match wide {
+        Some(wide) => (wide.get(store, (address >> (128 - wide::BITS)) as usize), 2),
+        None => (Slot { entry: root, depth: 0 }, 0),
+    };
+    while !slot.is_leaf() {
+        let level = Level::new(family, number);
+        let index = (address << level.from >> (128 - level.bits)) as usize;
+        slot = if level.dense {
+            entry_of(store, slot.entry, index)
+        } else {
+            node::find(store, slot.entry, index).slot
+        };
+        number += 1;
+    }
+    slot
 }
 
 /// A trie without a prefix. `is_main`: what is nowhere in it is what table main's

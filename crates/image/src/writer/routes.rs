@@ -8,7 +8,7 @@ use crate::keys::{self, HAS_ATTRS, RouteWords};
 use crate::layout::{TableRoot, none, tag, word_of};
 use crate::lpm::{Slot, Wide, paint, small};
 use crate::store::{Full, Memory, Store};
-use crate::tree::{Hint, Tree};
+use crate::tree::{Hint, Kin, Tree};
 
 /// Is a prefix of this length not part of the table's trie?
 fn is_short(table: u32, len: u8) -> bool {
@@ -125,7 +125,7 @@ impl<M: Memory> Writer<M> {
             } else if !is_short {
                 let slot = match after {
                     Some(_) => Slot::leaf(number, len),
-                    None => self.covering(family, table, bits, len),
+                    None => self.covering(family, table, state.root.entry, bits, len),
                 };
                 let root = state.root.entry;
                 state.root.entry = self.paint(family, root, bits, len, slot)?;
@@ -181,20 +181,23 @@ impl<M: Memory> Writer<M> {
         Ok(wide.reference())
     }
 
-    /// The leaf of the longest prefix around this one, itself left out.
-    fn covering(&self, family: Family, table: u32, bits: u128, len: u8) -> Slot {
+    /// The leaf of the longest prefix around this one, itself left out: in a trie with this root.
+    fn covering(&self, family: Family, table: u32, root: u32, bits: u128, len: u8) -> Slot {
+        let wide = self.wide.as_ref().filter(|wide| wide.reference() == root);
+        let wide = wide.filter(|_| family == Family::V4);
+        let leaf_at = |address| paint::leaf_at(&self.store, family, wide, root, address);
+        let leaf = |value, len| Slot::leaf(self.answers.number(answer_of(value)), len);
         let found = match family {
-            Family::V4 => covering(&self.store, &self.routes4, table, bits, len),
-            Family::V6 => covering(&self.store, &self.routes6, table, bits, len),
+            Family::V4 => covering(&self.store, &self.routes4, (table, bits, len), leaf_at, leaf),
+            Family::V6 => covering(&self.store, &self.routes6, (table, bits, len), leaf_at, leaf),
         };
-        let found = found.filter(|(_, len)| !is_short(table, *len));
         let none = match table {
             TABLE_MAIN => none::of(family, (bits >> (128 - u32::from(none::SHORT_BITS))) as u8),
             _ => none::DEFAULT,
         };
-        found.map_or(Slot::none(none), |(value, len)| {
-            Slot::leaf(self.answers.number(answer_of(value)), len)
-        })
+        // One of no prefix in the trie may be another part's.
+        let found = found.filter(|slot| slot.depth > 0 && !is_short(table, slot.depth));
+        found.unwrap_or(Slot::none(none))
     }
 
     /// The table's prefixes with their answers, the default left out, in order.
@@ -318,14 +321,8 @@ where
     let (table, bits, len) = (key.table(), key.bits(), key.prefix_len());
     let first = <[u64; K]>::first_of(table, bits, len);
     let last = <[u64; K]>::last_of(table, bits, len);
-    let kin = [&first, &last];
-    let placed = match set {
-        Some((value, bytes)) => {
-            let flag = if bytes.is_empty() { 0 } else { HAS_ATTRS };
-            routes.insert_beside(store, key, &[value | flag], kin, hint)?
-        }
-        None => routes.remove_beside(store, key, kin, hint)?,
-    };
+    let value = set.map(|(value, bytes)| [value | if bytes.is_empty() { 0 } else { HAS_ATTRS }]);
+    let placed = routes.change(store, key, value.as_ref(), Kin { first, last }, hint)?;
     let (old, alone) = (placed.before.map(|[old]| old), placed.alone);
     if old.is_some_and(|old| old & HAS_ATTRS != 0) {
         if let Some([block]) = attrs.remove(store, key)? {
@@ -381,42 +378,60 @@ where
     best
 }
 
-/// The longest prefix around (`bits`, `len`) that lookups find, the default
-/// left out: the value of its best route, and its length.
+/// The leaf of the longest prefix around (`bits`, `len`) that lookups find, the default
+/// left out, or of none. `leaf_at` says what an address has, `leaf` what the leaf is of
+/// a route with this value to a prefix of this length.
 ///
-/// In the order of the tree a prefix comes before all that it contains. So the
-/// last prefix before ours either contains it, or what contains ours contains
-/// that one as well and is no longer than what both have in common.
+/// All prefixes around ours that are no longer than `common` contain the addresses that have
+/// just so many bits in common with ours. So if one of these has a leaf of a prefix no longer
+/// than that, this is the one: mostly found by looking beside ours, where the lookup
+/// structure is about to be changed anyway.
+///
+/// If all of these have longer ones, the tree is asked. In its order a prefix comes before all
+/// that it contains. So the last prefix before ours either contains it, or what contains ours
+/// contains that one as well and is no longer than what both have in common.
 fn covering<M: Memory, const K: usize>(
     store: &Store<M>,
     routes: &Tree<K, 1>,
-    table: u32,
-    bits: u128,
-    len: u8,
-) -> Option<(u64, u8)>
+    (table, bits, len): (u32, u128, u8),
+    leaf_at: impl Fn(u128) -> Slot,
+    leaf: impl Fn(u64, u8) -> Slot,
+) -> Option<Slot>
 where
     [u64; K]: RouteWords,
 {
     let mut bound = <[u64; K]>::first_of(table, bits, len);
     let mut or_equal = false;
+    let (mut common, mut seen) = (len - 1, len);
     loop {
+        if common < seen {
+            seen = common;
+            let other = (bits ^ 1 << (127 - common)) & rtm_model::mask(common + 1);
+            // The first and the last of them.
+            let ends = [other, other | !rtm_model::mask(common + 1)];
+            let found = ends.into_iter().map(&leaf_at).find(|slot| slot.depth <= common);
+            if found.is_some() {
+                return found;
+            }
+        }
         let (found, _) = routes.before(store.mem(), &bound, or_equal)?;
         if found.table() != table {
             return None;
         }
-        let common = (found.bits() ^ bits).leading_zeros().min(u32::from(len) - 1) as u8;
-        if found.prefix_len() == 0 || common == 0 {
+        let shared = (found.bits() ^ bits).leading_zeros().min(u32::from(len) - 1) as u8;
+        if found.prefix_len() == 0 || shared == 0 {
             return None;
         }
-        if found.prefix_len() <= common {
+        if found.prefix_len() <= shared {
             let first = <[u64; K]>::first_of(table, found.bits(), found.prefix_len());
             if let Some(value) = best(store, routes, &first) {
-                return Some((value, found.prefix_len()));
+                return Some(leaf(value, found.prefix_len()));
             }
             (bound, or_equal) = (first, false);
         } else {
             (bound, or_equal) =
-                (<[u64; K]>::last_of(table, bits & rtm_model::mask(common), common), true);
+                (<[u64; K]>::last_of(table, bits & rtm_model::mask(shared), shared), true);
+            common = shared;
         }
     }
 }
