@@ -287,6 +287,13 @@ impl<A: Address> Entry<A> {
         self.kind = self.kind & !BEHIND | if behind { BEHIND } else { 0 };
     }
 
+    /// Is it anybody's? One that is free has no table; one that a replica was told of
+    /// under table 0 is present, or lingers.
+    #[inline]
+    pub(super) fn is_used(&self) -> bool {
+        self.table != 0 || self.value().is_present() || self.lingers()
+    }
+
     /// Does it stand among those that linger?
     #[inline]
     pub(super) fn lingers(&self) -> bool {
