@@ -110,6 +110,7 @@ impl Pair {
                     made += usize::from(matches!(result, Ok(Applied::Changed(_))));
                     true
                 });
+                hub.recycle(changes);
             }
             took += begin.elapsed();
             self.table.tidy(TIDY);
