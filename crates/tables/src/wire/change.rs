@@ -405,11 +405,28 @@ fn link_bytes(how: u8, name_bytes: u8) -> Decoded<usize> {
 fn decode_link_ref(how: u8, bytes: &[u8]) -> Decoded<Option<LinkRef>> {
     match how {
         1 => {
-            let name = LinkName::new(bytes).map_err(|_| "not an interface name")?;
-            Ok(Some(LinkRef::Name(name)))
+            let name = LinkName::of_number(number(bytes), bytes.len());
+            Ok(Some(LinkRef::Name(name.map_err(|_| "not an interface name")?)))
         }
         2 => Ok(Some(LinkRef::Ifindex(u32_at(bytes, 0)))),
         _ => Ok(None),
+    }
+}
+
+/// Up to 16 bytes as a little-endian number.
+#[inline]
+fn number(bytes: &[u8]) -> u128 {
+    // In two halves, of which each is read in two pieces that may overlap.
+    let half = |bytes: &[u8]| match (bytes.first_chunk::<4>(), bytes.last_chunk::<4>()) {
+        (Some(first), Some(last)) => {
+            let last = u64::from(u32::from_le_bytes(*last)) << (8 * (bytes.len() - 4));
+            u64::from(u32::from_le_bytes(*first)) | last
+        }
+        _ => bytes.iter().rev().fold(0, |number, &byte| number << 8 | u64::from(byte)),
+    };
+    match bytes.split_first_chunk::<8>() {
+        Some((low, high)) => u128::from(u64::from_le_bytes(*low)) | u128::from(half(high)) << 64,
+        None => u128::from(half(bytes)),
     }
 }
 
@@ -457,4 +474,19 @@ fn decode_group(reader: &mut Reader<'_>) -> Decoded<Change> {
     }
     let hops = decode_hops(usize::from(u16_at(head, 2)), reader)?;
     Ok(Change::Group(decode_verb(head[0])?, GroupSpec { nhid: u32_at(head, 4), hops }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_is_its_bytes() {
+        let bytes: Vec<u8> = (1..=16).map(|at| at * 15).collect();
+        for count in 0..=16 {
+            let mut whole = [0; 16];
+            whole[..count].copy_from_slice(&bytes[..count]);
+            assert_eq!(number(&bytes[..count]), u128::from_le_bytes(whole), "{count} bytes");
+        }
+    }
 }
