@@ -140,6 +140,7 @@ impl Load {
                 reply = self.came_of(change, result);
                 reply.is_none()
             });
+            core.hub.recycle(changes);
             if reply.is_some() {
                 core.stream_ended();
             }

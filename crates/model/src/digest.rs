@@ -11,12 +11,10 @@
 //! entities. It is no proof against somebody who injects *and* reads the key.
 
 use std::fmt;
-use std::hash::Hasher;
-
-use siphasher::sip128::{Hasher128, SipHasher13};
 
 use crate::canonical::EntityKind;
 use crate::neighbour::Mac;
+use crate::sip::{Sip, finish, length};
 
 /// The key that an epoch's digests are made with.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -84,43 +82,49 @@ impl Digests {
 /// Hashes canonical bytes with one epoch's key.
 #[derive(Clone, Copy)]
 pub struct Digester {
-    kinds: [SipHasher13; 5],
-    mac: SipHasher13,
+    kinds: [Sip; 5],
+    mac: Sip,
 }
 
 impl Digester {
     /// The hasher of an epoch.
     pub fn new(key: DigestKey) -> Digester {
         let derived = |number: u64| {
-            let mut hasher = SipHasher13::new_with_keys(key.0[0], key.0[1]);
-            hasher.write(&number.to_le_bytes());
-            let hash = hasher.finish128();
-            SipHasher13::new_with_keys(hash.h1, hash.h2)
+            let hash = hash_words(Sip::new(key.0[0], key.0[1]), &[number]);
+            Sip::new(hash as u64, (hash >> 64) as u64)
         };
         Digester { kinds: EntityKind::ALL.map(|kind| derived(kind as u64)), mac: derived(0) }
+    }
+
+    #[inline]
+    fn kind(&self, kind: EntityKind) -> Sip {
+        self.kinds[kind as usize - 1]
     }
 
     /// The hash of an entity's canonical bytes.
     #[inline]
     pub fn hash(&self, kind: EntityKind, canonical: &[u8]) -> u128 {
-        self.kinds[kind as usize - 1].hash(canonical).as_u128()
+        hash_bytes(self.kind(kind), canonical)
+    }
+
+    /// The hash of an entity's canonical bytes, eight at a time as little-endian numbers.
+    #[inline]
+    pub fn hash_words(&self, kind: EntityKind, canonical: &[u64]) -> u128 {
+        hash_words(self.kind(kind), canonical)
     }
 
     /// The hashes of two entities of a kind that have the same key: canonical
-    /// bytes that begin with `key` (a multiple of 8) and end with one of `values`.
-    /// For one whose value changes: the key is gone over once, and the processor
-    /// works on both ends at a time.
+    /// bytes that begin with `key` and end with one of `values`, eight at a time as
+    /// little-endian numbers. For one whose value changes: the key is gone over once,
+    /// and the processor works on both ends at a time.
     #[inline]
-    pub fn hash_both(&self, kind: EntityKind, key: &[u8], values: [[u8; 8]; 2]) -> [u128; 2] {
-        debug_assert!(key.len() % 8 == 0);
-        let mut shared = self.kinds[kind as usize - 1];
-        for word in key.chunks_exact(8).filter_map(<[u8]>::first_chunk) {
-            shared.write_u64(u64::from_ne_bytes(*word));
-        }
+    pub fn hash_both(&self, kind: EntityKind, key: &[u64], values: [u64; 2]) -> [u128; 2] {
+        let mut shared = self.kind(kind);
+        key.iter().for_each(|&word| shared.word(word));
         let (mut first, mut second) = (shared, shared);
-        first.write_u64(u64::from_ne_bytes(values[0]));
-        second.write_u64(u64::from_ne_bytes(values[1]));
-        [first.finish128().as_u128(), second.finish128().as_u128()]
+        first.word(values[0]);
+        second.word(values[1]);
+        finish([first, second], length(8 * key.len() + 8))
     }
 
     /// The hash of a MAC key: its six bytes and two zeros.
@@ -128,8 +132,27 @@ impl Digester {
     pub fn mac(&self, mac: Mac) -> u128 {
         let mut bytes = [0; 8];
         bytes[..6].copy_from_slice(&mac.0);
-        self.mac.hash(&bytes).as_u128()
+        hash_bytes(self.mac, &bytes)
     }
+}
+
+#[inline]
+fn hash_words(mut sip: Sip, words: &[u64]) -> u128 {
+    words.iter().for_each(|&word| sip.word(word));
+    sip.finish(length(8 * words.len()))
+}
+
+#[inline]
+fn hash_bytes(mut sip: Sip, bytes: &[u8]) -> u128 {
+    let words = bytes.chunks_exact(8);
+    let mut last = length(bytes.len());
+    for (at, &byte) in words.remainder().iter().enumerate() {
+        last |= u64::from(byte) << (8 * at);
+    }
+    for word in words.filter_map(<[u8]>::first_chunk) {
+        sip.word(u64::from_le_bytes(*word));
+    }
+    sip.finish(last)
 }
 
 impl fmt::Debug for Digester {
@@ -140,6 +163,8 @@ impl fmt::Debug for Digester {
 
 #[cfg(test)]
 mod tests {
+    use siphasher::sip128::SipHasher13;
+
     use super::*;
     use crate::canonical::Entity;
     use crate::group::{Group, GroupId, HopFlags, NextHop};
@@ -161,11 +186,16 @@ mod tests {
     #[test]
     fn both_hashes_are_those_of_the_whole_bytes() {
         let digester = Digester::new(DigestKey([3, 4]));
-        for length in [8, 16, 32] {
-            let key: Vec<u8> = (0..length).collect();
-            let values = [[1, 2, 3, 4, 5, 6, 7, 8], [8, 7, 6, 5, 4, 3, 2, 0xff]];
-            let one_by_one =
-                values.map(|value| digester.hash(EntityKind::Route6, &[&key[..], &value].concat()));
+        for length in [1, 2, 4] {
+            let key: Vec<u64> = (0..length).map(|at| at << 60 | 7 + at).collect();
+            let values = [0x0807_0605_0403_0201, 0xff02_0304_0506_0708];
+            let one_by_one = values.map(|value| {
+                let words = [&key[..], &[value]].concat();
+                let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+                let hash = digester.hash(EntityKind::Route6, &bytes);
+                assert_eq!(digester.hash_words(EntityKind::Route6, &words), hash);
+                hash
+            });
             assert_eq!(digester.hash_both(EntityKind::Route6, &key, values), one_by_one);
         }
     }
@@ -184,8 +214,19 @@ mod tests {
             (300, 0x2b57_cd73_cf9d_8119_17c5_6127_d6ea_6531),
         ] {
             let message: Vec<u8> = (0..length).map(|index| index as u8).collect();
-            let hasher = SipHasher13::new_with_keys(0x0706_0504_0302_0100, 0x0f0e_0d0c_0b0a_0908);
+            let keys = (0x0706_0504_0302_0100, 0x0f0e_0d0c_0b0a_0908);
+            let hasher = SipHasher13::new_with_keys(keys.0, keys.1);
             assert_eq!(hasher.hash(&message).as_u128(), expected, "{length} bytes");
+            assert_eq!(hash_bytes(Sip::new(keys.0, keys.1), &message), expected, "{length} bytes");
+        }
+    }
+
+    #[test]
+    fn any_length_is_hashed_as_siphasher_does() {
+        let message: Vec<u8> = (0..100).map(|at: u8| at.wrapping_mul(37)).collect();
+        for length in 0..message.len() {
+            let expected = SipHasher13::new_with_keys(5, 6).hash(&message[..length]).as_u128();
+            assert_eq!(hash_bytes(Sip::new(5, 6), &message[..length]), expected, "{length} bytes");
         }
     }
 

@@ -18,6 +18,7 @@ pub mod names;
 mod neighbour;
 mod prefix;
 mod route;
+mod sip;
 pub mod text;
 
 pub use canonical::{Entity, EntityKey, EntityKind};

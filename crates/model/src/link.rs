@@ -30,6 +30,24 @@ impl LinkName {
         LinkName::new_checked(name)
     }
 
+    /// The name that stands in the first `bytes` bytes of a little-endian number, in which
+    /// zeros are behind it: [`LinkName::new`] without going from byte to byte.
+    #[inline]
+    pub fn of_number(number: u128, bytes: usize) -> Result<LinkName, LinkNameError> {
+        // Behind the name, digits stand in for the zeros: whatever isn't plain is in it.
+        let behind = u128::from_le_bytes([b'0'; LinkName::BYTES]);
+        let behind = behind.checked_shl(8 * bytes as u32).unwrap_or(0);
+        let plain = (number | behind).to_le_bytes().iter().fold(true, |plain, &byte| {
+            let letter = (byte | 0x20).wrapping_sub(b'a') < 26;
+            plain & (letter | (byte.wrapping_sub(b'0') < 10))
+        });
+        let whole = number.checked_shr(8 * bytes as u32).unwrap_or(0) == 0;
+        if plain && whole && (1..LinkName::BYTES).contains(&bytes) {
+            return Ok(LinkName(number.to_le_bytes()));
+        }
+        LinkName::new(number.to_le_bytes().get(..bytes).unwrap_or_default())
+    }
+
     fn new_checked(name: &[u8]) -> Result<LinkName, LinkNameError> {
         let checked = LinkName::of_text(name)?;
         if std::str::from_utf8(name).is_err() {
@@ -187,6 +205,34 @@ mod tests {
             assert!(bad.parse::<LinkName>().is_err(), "{bad:?}");
         }
         assert!(LinkName::new(b"\xff\xfe").is_err());
+    }
+
+    #[test]
+    fn a_name_by_its_number_is_that_of_its_bytes() {
+        let names: [&[u8]; 14] = [
+            b"",
+            b"a",
+            b"eth0",
+            b"Ethernet12",
+            b"abcdefghijklmno",
+            b"abcdefghijklmnop",
+            b"a\0b",
+            b"a\0",
+            b"..",
+            b"eth0.100",
+            b"br-lan_1",
+            b"eth0/1",
+            b"\xff\xfe",
+            "Zür1".as_bytes(),
+        ];
+        for name in names {
+            let mut bytes = [0; LinkName::BYTES];
+            bytes[..name.len()].copy_from_slice(name);
+            let number = u128::from_le_bytes(bytes);
+            assert_eq!(LinkName::of_number(number, name.len()), LinkName::new(name), "{name:?}");
+        }
+        // What isn't zero behind the name isn't of it.
+        assert_eq!(LinkName::of_number(u128::from_le_bytes([b'a'; 16]), 3), LinkName::new(b"aaa"));
     }
 
     #[test]

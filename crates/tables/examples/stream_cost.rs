@@ -40,6 +40,8 @@ const KEY: DigestKey = DigestKey([7, 9]);
 /// Bytes that the daemon reads at once, and a subscriber.
 const READ_BYTES: usize = 64 << 10;
 const CHANGES: usize = 200_000;
+/// What the daemon spends on it each turn.
+const TIDY: usize = 512;
 /// Unless told.
 const ROUNDS: usize = 12;
 
@@ -108,8 +110,10 @@ impl Pair {
                     made += usize::from(matches!(result, Ok(Applied::Changed(_))));
                     true
                 });
+                hub.recycle(changes);
             }
             took += begin.elapsed();
+            self.table.tidy(TIDY);
             self.publish(records);
         }
         (took, made)

@@ -35,7 +35,7 @@ mod slots;
 
 use std::collections::VecDeque;
 
-use rtm_model::{DigestKey, Digester};
+use rtm_model::{Change, DigestKey, Digester};
 
 use crate::Millis;
 use crate::barrier::{BarrierEntry, BarrierId, BarrierOutcome, BarrierReport, Barriers};
@@ -90,6 +90,8 @@ pub struct Hub {
     next: Vec<u32>,
     held: Vec<u32>,
     barriers: Barriers,
+    /// Changes that were applied: room for the next.
+    room: Vec<Change>,
 }
 
 /// What the hub holds, for `rtm status`.
@@ -145,6 +147,7 @@ impl Hub {
             next: Vec::new(),
             held: Vec::new(),
             barriers: Barriers::default(),
+            room: Vec::new(),
         }
     }
 
@@ -321,6 +324,17 @@ impl Hub {
             classic_bytes: self.classic.as_ref().map_or(0, |view| view.bytes()),
             filter_bytes: views().map(View::bytes).sum::<usize>() + self.catalog.bytes(),
         }
+    }
+
+    /// Gives back the changes of a [`crate::ServerEvent::Changes`] that were applied: what
+    /// comes next is decoded into their place.
+    pub fn recycle(&mut self, changes: Vec<Change>) {
+        self.room = changes;
+    }
+
+    /// Room for changes; what is in it is of no meaning.
+    pub(crate) fn room(&mut self) -> Vec<Change> {
+        std::mem::take(&mut self.room)
     }
 
     fn main(&self) -> &View {

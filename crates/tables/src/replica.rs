@@ -703,8 +703,8 @@ impl<A: Address> Part<'_, A> {
         }
         if old.is_present() && old.attrs == NO_ATTRS && extra.is_empty() {
             // Nearly always: another next hop, or another distance.
-            let key = &body[..A::KEY_BYTES];
-            let [gone, new] = digester.hash_both(kind, key, [old.bytes(), value.bytes()]);
+            let entry = self.routes.entry(at).words(old);
+            let [gone, new] = digester.hash_both(kind, entry.key(), [old.word(), value.word()]);
             self.digest.remove(gone);
             self.digest.add(new);
         } else {
@@ -731,11 +731,12 @@ impl<A: Address> Part<'_, A> {
 
     #[inline]
     fn hash(&self, digester: &Digester, at: u32, value: Value) -> u128 {
-        let (bytes, len) = self.routes.entry(at).canonical(value);
+        let words = self.routes.entry(at).words(value);
         let attrs = self.attrs.bytes_of(value.attrs);
         if attrs.is_empty() {
-            return digester.hash(A::KIND, &bytes[..len]);
+            return digester.hash_words(A::KIND, words.all());
         }
+        let (bytes, len) = words.bytes();
         digester.hash(A::KIND, &[&bytes[..len], attrs].concat())
     }
 }

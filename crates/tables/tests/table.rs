@@ -242,27 +242,58 @@ fn spelled(table: &Table) -> Vec<String> {
     all
 }
 
+fn with_metric(change: Change, metric: u32) -> Change {
+    match change {
+        Change::Route(verb, spec) => {
+            Change::Route(verb, RouteSpec { metric: Some(metric), ..spec })
+        }
+        change => change,
+    }
+}
+
 /// Whatever way a stream's changes take, looked at ahead, in place or not, they come to
 /// the same as each for itself.
 #[test]
 fn a_stream_is_its_changes_one_after_another() {
+    a_stream(3_000, 0);
+}
+
+/// The same where the table has so many routes that it makes an exact index of them.
+#[test]
+fn so_is_one_in_a_large_table() {
+    a_stream(16_000, 16_000);
+}
+
+/// Changes of so many prefixes, of which the first `loaded` are there from the beginning.
+fn a_stream(prefixes: u32, loaded: u32) {
     let (mut one, admin, mut one_out) = table();
     let (mut many, _, mut many_out) = table();
     let prefix = |number: u32| match number % 4 {
         0 => format!("2001:db8:{:x}:{:x}::/64", number >> 16, number & 0xffff),
         _ => format!("{}.{}.{}.0/24", 1 + (number >> 16), number >> 8 & 255, number & 255),
     };
+    let load = (0..loaded)
+        .map(|number| route(Verb::Replace, &prefix(number * 311), "2001:db8::ffff", "eth9"));
+    for change in load {
+        one.apply(admin, &change, &mut one_out).unwrap();
+        many.apply(admin, &change, &mut many_out).unwrap();
+    }
     let mut random = 1_u64;
     for round in 0..40 {
         let changes: Vec<Change> = (0..500)
             .map(|_| {
                 random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-                let prefix = prefix((random >> 33) as u32 % 3_000 * 311);
+                let prefix = prefix((random >> 33) as u32 % prefixes * 311);
                 let (gateway, link) = (random >> 48 & 63, random >> 54 & 7);
                 let gateway = format!("2001:db8::{gateway:x}");
                 match random >> 60 {
-                    0..=4 => deletion(&prefix),
-                    5 => route(Verb::Add, &prefix, &gateway, &format!("eth{link}")),
+                    0..=3 => deletion(&prefix),
+                    4 => with_metric(deletion(&prefix), 1024),
+                    5 => with_metric(
+                        route(Verb::Replace, &prefix, &gateway, &format!("eth{link}")),
+                        random as u32 >> 10 & 1023,
+                    ),
+                    6 => route(Verb::Add, &prefix, &gateway, &format!("eth{link}")),
                     _ => route(Verb::Replace, &prefix, &gateway, &format!("eth{link}")),
                 }
             })
@@ -274,6 +305,8 @@ fn a_stream_is_its_changes_one_after_another() {
             found.push(result);
             true
         });
+        // A part of the index, as a turn of the daemon makes one.
+        many.tidy(100);
         let kind = |result: &Result<Applied, ChangeError>| match result {
             Ok(Applied::Changed(_)) => "changed".to_owned(),
             Ok(Applied::Unchanged) => "unchanged".to_owned(),

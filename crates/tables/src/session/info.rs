@@ -168,7 +168,8 @@ pub enum ServerEvent {
     },
     /// The next changes of that stream, in order: as many as are there, at most
     /// [`crate::CHANGES_AT_ONCE`]. If one of them makes you answer the stream,
-    /// drop those behind it.
+    /// drop those behind it. Given back by [`crate::Hub::recycle`], the next need no room
+    /// of their own.
     Changes(Vec<Change>),
     /// The stream is complete: answer with [`crate::ServerSession::done`].
     LoadEnd {

@@ -28,7 +28,7 @@ use crate::token::Challenge;
 use crate::wire::{
     ClientFrame, DaemonFrame, FEATURE_ACK, FEATURE_CHALLENGE, FEATURE_PROVE, FRAME_BYTES_MIN,
     Frame, GREETING_BYTES_MAX, GoodbyeReason, Hello, Subscribe, SubscribeMode, VERSION,
-    VERSION_LOWEST, Welcome, WireError, decode_change, frame_type,
+    VERSION_LOWEST, Welcome, WireError, decode_change_into, frame_type, no_change,
 };
 
 /// Changes of a stream that are handed on together: so many that the tables can
@@ -196,7 +196,7 @@ impl ServerSession {
         if frame.frame_type == frame_type::CHANGE
             && matches!(self.loading, Some(Loading { answered: false, .. }))
         {
-            return match self.changes(bytes) {
+            return match self.changes(bytes, hub) {
                 Ok(next) => next,
                 Err(error) => self.failed(error, now, hub),
             };
@@ -215,21 +215,28 @@ impl ServerSession {
 
     /// The changes that stand first in some bytes. One that is wrong is an
     /// error only when it is the first: those before it come first.
-    fn changes(&self, bytes: &[u8]) -> Result<Next, WireError> {
+    fn changes(&self, bytes: &[u8], hub: &mut Hub) -> Result<Next, WireError> {
         let mut rest = bytes;
-        let mut changes = Vec::with_capacity(CHANGES_AT_ONCE.min(bytes.len() / CHANGE_BYTES_MIN));
-        while changes.len() < CHANGES_AT_ONCE {
+        let mut changes = hub.room();
+        let likely = CHANGES_AT_ONCE.min(bytes.len() / CHANGE_BYTES_MIN);
+        changes.reserve(likely.saturating_sub(changes.len()));
+        let mut count = 0;
+        while count < CHANGES_AT_ONCE {
             let Ok(Some((frame, length))) = Frame::split(rest, self.frame_limit()) else { break };
             if frame.frame_type != frame_type::CHANGE {
                 break;
             }
-            match decode_change(&frame) {
-                Ok(change) => changes.push(change),
-                Err(error) if changes.is_empty() => return Err(error),
+            if count == changes.len() {
+                changes.push(no_change());
+            }
+            match decode_change_into(&mut changes[count], &frame) {
+                Ok(()) => count += 1,
+                Err(error) if count == 0 => return Err(error),
                 Err(_) => break,
             }
             rest = &rest[length..];
         }
+        changes.truncate(count);
         let length = bytes.len() - rest.len();
         Ok(Next::Frame { event: Some(ServerEvent::Changes(changes)), length })
     }

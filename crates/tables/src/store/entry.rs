@@ -21,7 +21,49 @@ use rtm_model::{
 use super::attrs::AttrsTable;
 
 /// Bytes of the largest route without attributes: IPv6's key and value.
-pub(crate) const ROUTE_BYTES_MAX: usize = 40;
+const ROUTE_BYTES_MAX: usize = 8 * ROUTE_WORDS_MAX;
+/// The same in words of eight bytes.
+const ROUTE_WORDS_MAX: usize = 5;
+
+/// A route's canonical bytes without attributes, eight at a time as little-endian numbers:
+/// put together, hashed and written so, none of them is stored as bytes and read back as
+/// words before it has arrived.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Words {
+    all: [u64; ROUTE_WORDS_MAX],
+    len: usize,
+}
+
+impl Words {
+    /// The key's.
+    #[inline]
+    pub(crate) fn key(&self) -> &[u64] {
+        &self.all[..self.len - 1]
+    }
+
+    /// Key and value.
+    #[inline]
+    pub(crate) fn all(&self) -> &[u64] {
+        &self.all[..self.len]
+    }
+
+    /// As bytes, and how many.
+    #[inline]
+    pub(crate) fn bytes(&self) -> ([u8; ROUTE_BYTES_MAX], usize) {
+        let mut bytes = [0; ROUTE_BYTES_MAX];
+        for (chunk, word) in bytes.chunks_exact_mut(8).zip(self.all) {
+            chunk.copy_from_slice(&word.to_le_bytes());
+        }
+        (bytes, 8 * self.len)
+    }
+
+    /// The same with another value.
+    #[inline]
+    pub(crate) fn with(mut self, value: Value) -> Words {
+        self.all[self.len - 1] = value.word();
+        self
+    }
+}
 
 /// What differs between the families.
 pub(crate) trait Address: Copy + Default + PartialEq + std::fmt::Debug {
@@ -35,8 +77,9 @@ pub(crate) trait Address: Copy + Default + PartialEq + std::fmt::Debug {
     fn from_bits(bits: u128) -> Self;
     /// To left-aligned bits.
     fn bits(self) -> u128;
-    /// Writes the address and what stands around it into a key.
-    fn write(self, key: &mut [u8; ROUTE_BYTES_MAX], tail: [u8; 4]);
+    /// Writes the address and the four bytes behind it (as a little-endian number) into a
+    /// key's words, behind the first.
+    fn write(self, words: &mut [u64; ROUTE_WORDS_MAX], tail: u32);
     /// Address and tail of a key.
     fn read(key: &[u8]) -> Option<(Self, [u8; 4])>;
 }
@@ -65,9 +108,8 @@ impl Address for A4 {
     }
 
     #[inline]
-    fn write(self, key: &mut [u8; ROUTE_BYTES_MAX], tail: [u8; 4]) {
-        key[8..12].copy_from_slice(&self.0.to_be_bytes());
-        key[12..16].copy_from_slice(&tail);
+    fn write(self, words: &mut [u64; ROUTE_WORDS_MAX], tail: u32) {
+        words[1] = u64::from(self.0.swap_bytes()) | u64::from(tail) << 32;
     }
 
     #[inline]
@@ -95,10 +137,11 @@ impl Address for A6 {
     }
 
     #[inline]
-    fn write(self, key: &mut [u8; ROUTE_BYTES_MAX], tail: [u8; 4]) {
-        key[8..24].copy_from_slice(&self.bits().to_be_bytes());
-        key[24..28].copy_from_slice(&tail);
-        key[28..32].copy_from_slice(&[0; 4]);
+    fn write(self, words: &mut [u64; ROUTE_WORDS_MAX], tail: u32) {
+        let bits = self.bits();
+        words[1] = ((bits >> 64) as u64).swap_bytes();
+        words[2] = (bits as u64).swap_bytes();
+        words[3] = u64::from(tail);
     }
 
     #[inline]
@@ -167,11 +210,14 @@ impl Value {
         self.kind != 0
     }
 
-    /// Its canonical bytes, without attributes.
+    /// Its canonical bytes, without attributes, as a little-endian number.
     #[inline]
-    pub(crate) fn bytes(self) -> [u8; 8] {
-        let rest = u32::from_le_bytes([self.kind, self.protocol, self.scope, self.distance]);
-        (u64::from(rest) << 32 | u64::from(self.group)).to_le_bytes()
+    pub(crate) fn word(self) -> u64 {
+        u64::from(self.group)
+            | u64::from(self.kind) << 32
+            | u64::from(self.protocol) << 40
+            | u64::from(self.scope) << 48
+            | u64::from(self.distance) << 56
     }
 
     /// Spelled out. Must be present.
@@ -287,6 +333,13 @@ impl<A: Address> Entry<A> {
         self.kind = self.kind & !BEHIND | if behind { BEHIND } else { 0 };
     }
 
+    /// Is it anybody's? One that is free has no table; one that a replica was told of
+    /// under table 0 is present, or lingers.
+    #[inline]
+    pub(super) fn is_used(&self) -> bool {
+        self.table != 0 || self.value().is_present() || self.lingers()
+    }
+
     /// Does it stand among those that linger?
     #[inline]
     pub(super) fn lingers(&self) -> bool {
@@ -329,15 +382,14 @@ impl<A: Address> Entry<A> {
 
     /// Its canonical bytes with another value, without attributes.
     #[inline]
-    pub(crate) fn canonical(&self, value: Value) -> ([u8; ROUTE_BYTES_MAX], usize) {
-        let mut bytes = [0; ROUTE_BYTES_MAX];
-        bytes[..4].copy_from_slice(&self.table.to_le_bytes());
-        bytes[4..8].copy_from_slice(&self.metric.to_le_bytes());
-        let [low, high] = self.ordinal.to_le_bytes();
-        self.address.write(&mut bytes, [self.len, self.tos, low, high]);
-        let at = A::KEY_BYTES;
-        bytes[at..at + 8].copy_from_slice(&value.bytes());
-        (bytes, at + 8)
+    pub(crate) fn words(&self, value: Value) -> Words {
+        let mut all = [0; ROUTE_WORDS_MAX];
+        all[0] = u64::from(self.table) | u64::from(self.metric) << 32;
+        let tail = u32::from(self.len) | u32::from(self.tos) << 8 | u32::from(self.ordinal) << 16;
+        self.address.write(&mut all, tail);
+        let len = A::KEY_BYTES / 8 + 1;
+        all[len - 1] = value.word();
+        Words { all, len }
     }
 }
 

@@ -1,11 +1,10 @@
 //! The routes of one family: entries in a slab, found by the tries.
 //!
 //! Each routing table has a trie that knows, for each prefix, the number of
-//! its first entry; the others of the same prefix hang behind it. There is no
-//! second index for exact matches: the trie finds them too, in a walk that is
-//! at most three nodes long for IPv4's /24, of which all but the last are hot;
-//! and routes that come in the order of their prefixes, as a file or a
-//! snapshot has them, find their whole path in the cache.
+//! its first entry; the others of the same prefix hang behind it. The trie finds
+//! exact matches, too: routes that come in the order of their prefixes, as a file or
+//! a snapshot has them, find their whole path in the cache. Where they come in no
+//! order, and many of them, [`Routes::make_index`] makes an exact index, in slices.
 //!
 //! # What lingers
 //! A route that goes most often comes back: its neighbour flaps, or another way
@@ -333,9 +332,8 @@ impl<A: Address> Routes<A> {
             let to = until.min(from + WALK_MANY as u32);
             let mut hashes = [None; WALK_MANY];
             for (at, hash) in (from..to).zip(&mut hashes) {
-                let entry = &self.entries[at];
-                if entry.value().is_present() || entry.lingers() {
-                    *hash = Some(self.index.hash(&entry.key()));
+                if self.entries[at].is_used() {
+                    *hash = Some(self.index.hash(&self.entries[at].key()));
                 }
             }
             let Some(index) = &mut self.index.index else { break };

@@ -72,6 +72,53 @@ pub(crate) struct Root(NodeNo);
 #[derive(Debug, Default)]
 pub(crate) struct Tries {
     nodes: Nodes,
+    finger: Finger,
+}
+
+/// The way of the last prefix that was stored. What comes in the order of prefixes goes on
+/// where that ended: nearly always in the same node.
+#[derive(Debug, Default)]
+struct Finger {
+    prefix: Bits,
+    /// Nodes from the root down, each with its depth.
+    way: [(NodeNo, u8); DEPTHS],
+    len: usize,
+}
+
+/// A way has at most a node for each byte of an address.
+const DEPTHS: usize = 16;
+
+impl Finger {
+    /// Leaves of the way what a prefix in this trie has in common with it: at least the root.
+    #[inline]
+    fn turn_to(&mut self, root: Root, prefix: Bits) {
+        // What a node has below it agrees in the bytes before its depth.
+        let common = common_bytes(self.prefix, prefix);
+        if self.way[0].0 != root.0 {
+            self.len = 0;
+        }
+        while self.len > 1 && self.way[self.len - 1].1 > common {
+            self.len -= 1;
+        }
+        if self.len == 0 {
+            (self.way[0], self.len) = ((root.0, 0), 1);
+        }
+        self.prefix = prefix;
+    }
+
+    #[inline]
+    fn push(&mut self, node: NodeNo, depth: u8) {
+        self.way[self.len] = (node, depth);
+        self.len += 1;
+    }
+
+    /// The last node, and what refers to it.
+    #[inline]
+    fn end(&self) -> (NodeNo, u8, Option<(NodeNo, u16)>) {
+        let (node, depth) = self.way[self.len - 1];
+        let above = self.len.checked_sub(2).map(|at| self.way[at]);
+        (node, depth, above.map(|(above, depth)| (above, place(self.prefix, depth))))
+    }
 }
 
 /// A prefix as the tries take it: bits, left-aligned in a `u128` whatever the
@@ -121,6 +168,7 @@ impl Tries {
     /// Removes an empty trie.
     pub(crate) fn destroy(&mut self, root: Root) {
         debug_assert!(self.is_empty(root));
+        self.finger.len = 0;
         self.nodes.remove(root.0);
     }
 
@@ -199,48 +247,48 @@ impl Tries {
         slot: u32,
         key: impl Fn(u32) -> Bits,
     ) -> Option<u32> {
-        let mut at = root.0;
-        let mut above: Option<(NodeNo, u16)> = None;
-        let mut depth_above = None;
+        self.finger.turn_to(*root, prefix);
         loop {
-            let depth = self.nodes.get(at).depth();
-            if depth_above.is_some_and(|above| depth > above + 1) {
-                // Is the prefix below here at all? All of this node's agree in
-                // the bytes that were skipped.
-                let path = (key(self.lowest(at)).0, 8 * depth);
-                let common = common_bytes(path, prefix);
-                if common < depth {
-                    self.fork(root, above, common, (path, at | NODE), (prefix, slot));
-                    return None;
-                }
-            }
+            let (at, depth, above) = self.finger.end();
             let position = place(prefix, depth);
             if !self.nodes.get(at).is_set(position) {
                 let moved = self.nodes.add(at, position, slot);
-                self.refer(root, above, moved | NODE);
+                if moved != at {
+                    self.finger.way[self.finger.len - 1].0 = moved;
+                    self.refer(root, above, moved | NODE);
+                }
                 return None;
             }
             let value = self.nodes.get(at).value(position);
-            if value & NODE != 0 {
-                (above, depth_above) = (Some((at, position)), Some(depth));
-                at = value & !NODE;
-                continue;
+            if value & NODE == 0 {
+                let other = key(value);
+                if other == prefix {
+                    return Some(self.nodes.set(at, position, slot));
+                }
+                let common = common_bytes(other, prefix);
+                self.fork((at, position), common, (other, value), (prefix, slot));
+                return None;
             }
-            let other = key(value);
-            if other == prefix {
-                return Some(self.nodes.set(at, position, slot));
+            let below = value & !NODE;
+            let depth_below = self.nodes.get(below).depth();
+            if depth_below > depth + 1 {
+                // Is the prefix below here at all? All of that node's agree in
+                // the bytes that were skipped.
+                let path = (key(self.lowest(below)).0, 8 * depth_below);
+                let common = common_bytes(path, prefix);
+                if common < depth_below {
+                    self.fork((at, position), common, (path, value), (prefix, slot));
+                    return None;
+                }
             }
-            let common = common_bytes(other, prefix);
-            self.fork(root, Some((at, position)), common, (other, value), (prefix, slot));
-            return None;
+            self.finger.push(below, depth_below);
         }
     }
 
     /// A new node at a depth, with two entries, in the place of what was there.
     fn fork(
         &mut self,
-        root: &mut Root,
-        above: Option<(NodeNo, u16)>,
+        (above, position): (NodeNo, u16),
         depth: u8,
         (old, old_value): (Bits, u32),
         (new, new_value): (Bits, u32),
@@ -248,7 +296,8 @@ impl Tries {
         let node = self.nodes.insert(depth);
         let node = self.nodes.add(node, place(old, depth), old_value);
         let node = self.nodes.add(node, place(new, depth), new_value);
-        self.refer(root, above, node | NODE);
+        self.nodes.set(above, position, node | NODE);
+        self.finger.push(node, depth);
     }
 
     /// What refers to a node (the word above it, or the root) refers to this
@@ -280,6 +329,7 @@ impl Tries {
         prefix: Bits,
         key: impl Fn(u32) -> Bits,
     ) -> Option<u32> {
+        self.finger.len = 0;
         let mut at = root.0;
         let mut above: Option<(NodeNo, u16)> = None;
         loop {

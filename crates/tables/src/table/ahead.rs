@@ -10,6 +10,9 @@
 //! nothing, and asks for what each will read next ([`rtm_prefetch`]): the processor has
 //! as many of these under way as it can.
 //!
+//! Once such a batch has come, [`Table::tidy`] makes an exact index of the entries:
+//! then a level is all that there is to go.
+//!
 //! What was found is kept as a hint. A change of the same batch may make it
 //! wrong, so it is compared with the entry that it names before it is used.
 //!
@@ -21,10 +24,11 @@ use rtm_model::{Change, Family, Hops, RouteSpec, TABLE_MAIN};
 
 use super::candidates::RouteNo;
 use super::shared::Sought;
+use super::verbs::metric_of;
 use super::{Applied, ChangeError, SourceId, Table};
 use crate::record::RecordSink;
-use crate::store::entry::Key;
-use crate::store::routes::NOT_FOUND;
+use crate::store::entry::{Address, Key};
+use crate::store::routes::{NOT_FOUND, Routes};
 
 /// Changes that are looked at together: enough to have as much under way as the
 /// processor can, few enough for the first-level cache to
@@ -34,6 +38,9 @@ const BATCH: usize = 64;
 /// So few are not worth it.
 const BATCH_WORTH: usize = 4;
 
+/// No change of a batch.
+pub(super) const NO_HINT: usize = usize::MAX;
+
 /// Room for what is found, kept from batch to batch.
 #[derive(Debug, Default)]
 pub(super) struct Ahead {
@@ -41,6 +48,8 @@ pub(super) struct Ahead {
     keys6: Vec<Key>,
     found4: Vec<u32>,
     found6: Vec<u32>,
+    /// Those that the exact index doesn't have.
+    new: Vec<Key>,
     /// By change: where the first entry of its prefix most likely is.
     hints: Vec<Option<RouteNo>>,
     /// By change: its only next hop.
@@ -63,13 +72,13 @@ impl Table {
             self.look_ahead(batch);
             for (index, change) in batch.iter().enumerate() {
                 self.hint = self.ahead.hints.get(index).copied().flatten();
-                self.hop_hint = self.ahead.hops.get(index).copied().flatten();
+                self.hop_hint = index;
                 self.in_stream = batch.len() >= BATCH_WORTH;
                 let result = match self.apply_in_place(source, change, out) {
                     Some(applied) => Ok(applied),
                     None => self.apply(source, change, out),
                 };
-                (self.hint, self.hop_hint, self.in_stream) = (None, None, false);
+                (self.hint, self.hop_hint, self.in_stream) = (None, NO_HINT, false);
                 if !came(change, result) {
                     return;
                 }
@@ -84,6 +93,7 @@ impl Table {
         if batch.len() >= BATCH_WORTH {
             let in_order = is_in_order(batch);
             if !in_order {
+                self.wants_index = true;
                 ahead.find(self, batch);
             }
             self.prefetch(&mut ahead, batch);
@@ -105,10 +115,11 @@ impl Table {
                 _ => None,
             };
             if let Some(sought) = &sought {
-                self.prefetch_hop(sought);
+                self.prefetch_sought(sought);
             }
             hops.push(sought);
         }
+        hops.iter_mut().flatten().for_each(|sought| self.prefetch_hop(sought));
         for no in hints.iter().flatten() {
             self.order.routes.prefetch_around(no.kind(), no.at());
             self.shared.prefetch_group(self.store.value(*no).group);
@@ -117,13 +128,19 @@ impl Table {
 }
 
 impl Ahead {
+    /// The only next hop of a change of the batch, as it was found.
+    #[inline]
+    pub(super) fn sought(&self, change: usize) -> Option<&Sought> {
+        self.hops.get(change)?.as_ref()
+    }
+
     fn find(&mut self, table: &Table, batch: &[Change]) {
         self.keys4.clear();
         self.keys6.clear();
         for spec in batch.iter().filter_map(route) {
             let table = if spec.table == 0 { TABLE_MAIN } else { spec.table };
             let prefix = (spec.prefix.bits(), spec.prefix.len());
-            let key = Key { table, prefix, ..Key::default() };
+            let key = Key { table, prefix, place: (spec.tos, metric_of(spec), 0) };
             match spec.prefix.family() {
                 Family::V4 => self.keys4.push(key),
                 Family::V6 => self.keys6.push(key),
@@ -131,8 +148,8 @@ impl Ahead {
         }
         self.found4.resize(self.keys4.len(), NOT_FOUND);
         self.found6.resize(self.keys6.len(), NOT_FOUND);
-        table.store.routes4.walk_many(&self.keys4, &mut self.found4);
-        table.store.routes6.walk_many(&self.keys6, &mut self.found6);
+        look(&table.store.routes4, &self.keys4, &mut self.found4, &mut self.new);
+        look(&table.store.routes6, &self.keys6, &mut self.found6, &mut self.new);
         let (mut found4, mut found6) = (self.found4.iter(), self.found6.iter());
         self.hints.extend(batch.iter().map(|change| {
             let family = route(change)?.prefix.family();
@@ -142,6 +159,24 @@ impl Ahead {
             };
             at.filter(|at| **at != NOT_FOUND).map(|at| RouteNo::new(family, *at))
         }));
+    }
+}
+
+/// Where these keys, or at least their prefixes, most likely are.
+fn look<A: Address>(routes: &Routes<A>, keys: &[Key], found: &mut [u32], new: &mut Vec<Key>) {
+    if !routes.has_index() {
+        return routes.walk_many(keys, found);
+    }
+    routes.find_many(keys, found);
+    // What comes, or is meant under another metric, has a way through the tries.
+    new.clear();
+    let missing = keys.iter().zip(&*found).filter(|(_, at)| **at == NOT_FOUND);
+    new.extend(missing.map(|(key, _)| *key));
+    if !new.is_empty() {
+        let mut walked = [NOT_FOUND; BATCH];
+        routes.walk_many(new, &mut walked[..new.len()]);
+        let missing = found.iter_mut().filter(|at| **at == NOT_FOUND);
+        missing.zip(walked).for_each(|(at, walked)| *at = walked);
     }
 }
 

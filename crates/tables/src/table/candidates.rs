@@ -21,7 +21,7 @@ use rtm_model::{DISTANCE_NEVER, EntityKind, Family, NeighbourKey, NeighbourValue
 use super::open::{NeighbourUndo, RouteUndo};
 use super::{SourceClass, SourceId, Table};
 use crate::store::Store;
-use crate::store::entry::{Key, Place, ROUTE_BYTES_MAX, Value};
+use crate::store::entry::{Key, Place, Value, Words};
 
 /// The number of a route's entry, of either family: the top bit says which.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -165,10 +165,10 @@ impl Store {
 
     /// The canonical bytes that a route has with `value`, without attributes.
     #[inline]
-    pub(super) fn canonical(&self, no: RouteNo, value: Value) -> ([u8; ROUTE_BYTES_MAX], usize) {
+    pub(super) fn words(&self, no: RouteNo, value: Value) -> Words {
         match no.family() {
-            Family::V4 => self.routes4.entry(no.at()).canonical(value),
-            Family::V6 => self.routes6.entry(no.at()).canonical(value),
+            Family::V4 => self.routes4.entry(no.at()).words(value),
+            Family::V6 => self.routes6.entry(no.at()).words(value),
         }
     }
 

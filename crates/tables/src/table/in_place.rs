@@ -85,16 +85,21 @@ impl Table {
             self.release_group(before.group);
         }
         let kind = no.kind();
-        let (new, length) = self.store.canonical(no, after);
-        let (old, _) = self.store.canonical(no, before);
-        let new = &new[..length];
+        let new = self.store.words(no, after);
         // Side by side: each is one long chain of steps that wait for each other.
-        let came = self.digester.hash(kind, new);
-        let (old, went) = match before.is_present() {
-            true => (&old[..length], self.digester.hash(kind, &old[..length])),
-            false => (&[][..], 0),
+        let (came, went) = match before.is_present() {
+            true => {
+                let values = [after.word(), before.word()];
+                let [came, went] = self.digester.hash_both(kind, new.key(), values);
+                (came, went)
+            }
+            false => (self.digester.hash_words(kind, new.all()), 0),
         };
         self.store.digests.routes.add(came.wrapping_sub(went));
+        let (old, length) = new.with(before).bytes();
+        let (new, _) = new.bytes();
+        let new = &new[..length];
+        let old = if before.is_present() { &old[..length] } else { &[] };
         self.store.put_value(no, after);
         if !before.is_present() {
             self.count_alone(source, no, true);
@@ -125,9 +130,10 @@ impl Table {
         }
         self.release_group(before.group);
         let kind = no.kind();
-        let (old, length) = self.store.canonical(no, before);
+        let old = self.store.words(no, before);
+        self.store.digests.routes.remove(self.digester.hash_words(kind, old.all()));
+        let (old, length) = old.bytes();
         let old = &old[..length];
-        self.store.digests.routes.remove(self.digester.hash(kind, old));
         self.count_alone(source, no, false);
         self.store.put_value(no, Value::ABSENT);
         self.revision.0 += 1;

@@ -64,10 +64,10 @@ use crate::order::Order;
 use crate::record::{Epoch, Flush, RecordSink, Revision};
 use crate::store::slab::Slab;
 use crate::store::{RouteCursor, Store, StoreCounts};
-use ahead::Ahead;
+use ahead::{Ahead, NO_HINT};
 use candidates::{Loser, NeighbourLosers, NeighbourMeta, RouteMeta, RouteNo};
 use open::Open;
-use shared::{Shared, Sought};
+use shared::Shared;
 use source::Source;
 use stage::Stage;
 use sweep::{Ruin, Sweep};
@@ -152,10 +152,12 @@ pub struct Table {
     /// Room for what a source has under the key of the change at hand.
     own: Vec<Own>,
     ahead: Ahead,
+    /// Have changes come in no order? Then an exact index is worth its making.
+    wants_index: bool,
     /// Where the first entry of the next change's prefix most likely is.
     hint: Option<RouteNo>,
-    /// What its only next hop means, unless links have changed since.
-    hop_hint: Option<Sought>,
+    /// Which change of the batch it is: [`Ahead::sought`] has its only next hop.
+    hop_hint: usize,
     /// Is it one of many that came together?
     in_stream: bool,
 }
@@ -182,8 +184,9 @@ impl Table {
             lingering: VecDeque::new(),
             own: Vec::new(),
             ahead: Ahead::default(),
+            wants_index: false,
             hint: None,
-            hop_hint: None,
+            hop_hint: NO_HINT,
             in_stream: false,
         }
     }

@@ -417,8 +417,8 @@ impl Table {
             }
             return true;
         }
-        let (new, new_len) = self.store.canonical(no, after);
-        let (old, old_len) = self.store.canonical(no, before);
+        let (new, new_len) = self.store.words(no, after).bytes();
+        let (old, old_len) = self.store.words(no, before).bytes();
         let key_len = no.kind().key_bytes();
         let mut new: &[u8] = &new[..new_len];
         let mut old: &[u8] = &old[..old_len];

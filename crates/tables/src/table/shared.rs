@@ -63,6 +63,8 @@ const _: () = assert!(size_of::<GroupUse>() == 64);
 pub(super) struct Sought {
     hop: NextHop,
     hash: u64,
+    /// The group that most likely is this next hop; 0: none.
+    likely: u32,
     /// It is so as long as this is.
     links_changed: u64,
 }
@@ -180,6 +182,16 @@ impl Shared {
         hasher.finish()
     }
 
+    /// The anonymous group of a next hop that was found ahead.
+    #[inline]
+    fn find_sought(&self, sought: &Sought) -> Option<u32> {
+        let likely = self.groups.get(sought.likely as usize)?;
+        match likely.alive && likely.anonymous && likely.only == Some(sought.hop) {
+            true => Some(sought.likely),
+            false => self.find_only(sought.hash, &sought.hop),
+        }
+    }
+
     /// The anonymous group of one next hop, which has this hash.
     #[inline]
     fn find_only(&self, hash: u64, only: &NextHop) -> Option<u32> {
@@ -264,11 +276,13 @@ impl Table {
     /// The group of the next change's only next hop, if it exists.
     #[inline]
     pub(super) fn find_group(&self, hop: &HopSpec) -> Option<GroupId> {
-        let sought = match self.hop_hint {
-            Some(sought) if sought.links_changed == self.shared.links_changed => sought,
-            _ => self.seek(hop)?,
+        let found = match self.ahead.sought(self.hop_hint) {
+            Some(sought) if sought.links_changed == self.shared.links_changed => {
+                self.shared.find_sought(sought)
+            }
+            _ => self.shared.find_sought(&self.seek(hop)?),
         };
-        self.shared.find_only(sought.hash, &sought.hop).map(GroupId)
+        found.map(GroupId)
     }
 
     /// What a next hop means at present; `None`: its link doesn't exist.
@@ -280,13 +294,20 @@ impl Table {
         };
         let hop = NextHop { gateway: hop.gateway, link, weight: hop.weight, flags: hop.flags };
         let hash = self.shared.hash(std::slice::from_ref(&hop));
-        Some(Sought { hop, hash, links_changed: self.shared.links_changed })
+        Some(Sought { hop, hash, likely: 0, links_changed: self.shared.links_changed })
     }
 
-    /// Asks for what interning this next hop will read.
+    /// Asks for what finding its group begins with.
     #[inline]
-    pub(super) fn prefetch_hop(&self, sought: &Sought) {
+    pub(super) fn prefetch_sought(&self, sought: &Sought) {
+        self.shared.interned.prefetch(sought.hash);
+    }
+
+    /// Finds the group that it most likely is, and asks for that.
+    #[inline]
+    pub(super) fn prefetch_hop(&self, sought: &mut Sought) {
         if let Some(id) = self.shared.interned.likely(sought.hash) {
+            sought.likely = id;
             self.shared.prefetch_group(id);
         }
     }

@@ -355,8 +355,8 @@ impl Table {
     }
 
     /// Frees what flushes and large loads left behind, in slices: `budget`
-    /// counts chunks of 512 entries, or 64 things that stand alone. True: there
-    /// is more. To be called once a turn.
+    /// counts chunks of 512 entries, or 64 things that stand alone, or 16 to be
+    /// put into the exact index. True: there is more. To be called once a turn.
     pub fn tidy(&mut self, mut budget: usize) -> bool {
         while let Some(ruin) = self.ruins.last_mut() {
             if !ruin.dismantle() {
@@ -367,7 +367,15 @@ impl Table {
                 return true;
             }
         }
-        self.order.trim(self.limits.tombstone_bytes_max, budget.saturating_mul(64))
+        let more = self.order.trim(self.limits.tombstone_bytes_max, budget.saturating_mul(64));
+        more | self.index_some(budget.saturating_mul(16))
+    }
+
+    /// Goes on with the exact indexes, once changes in no order have come.
+    fn index_some(&mut self, count: usize) -> bool {
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        let store = &mut self.store;
+        self.wants_index && (store.routes4.make_index(count) || store.routes6.make_index(count))
     }
 }
 

@@ -45,7 +45,7 @@ impl Table {
                 let family = if kind == EntityKind::Route4 { Family::V4 } else { Family::V6 };
                 let no = RouteNo::new(family, at);
                 let value = self.store.value(no);
-                let (bytes, len) = self.store.canonical(no, value);
+                let (bytes, len) = self.store.words(no, value).bytes();
                 let attrs = self.store.attrs.bytes_of(value.attrs);
                 if attrs.is_empty() {
                     f(OrderItem::Set { revision, kind, body: &bytes[..len] });

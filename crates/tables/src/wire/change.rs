@@ -207,8 +207,14 @@ impl<'a> Reader<'a> {
     #[inline]
     fn take_padded(&mut self, count: usize) -> Option<&'a [u8]> {
         let bytes = self.take(count.next_multiple_of(8))?;
-        let (value, padding) = bytes.split_at(count);
-        padding.iter().all(|&b| b == 0).then_some(value)
+        if bytes.len() > count {
+            // The last eight bytes end with the padding.
+            let last = u64::from_le_bytes(*bytes.last_chunk()?);
+            if last >> (64 - 8 * (bytes.len() - count)) != 0 {
+                return None;
+            }
+        }
+        Some(&bytes[..count])
     }
 }
 
@@ -217,8 +223,8 @@ impl<'a> Reader<'a> {
 pub fn decode_change(frame: &Frame<'_>) -> Result<Change, WireError> {
     let mut reader = Reader { bytes: frame.body };
     let change = match frame.flags >> 8 {
-        0 => decode_route(Family::V4, &mut reader),
-        1 => decode_route(Family::V6, &mut reader),
+        0 => decode_lone_route(Family::V4, &mut reader),
+        1 => decode_lone_route(Family::V6, &mut reader),
         2 => decode_neighbour(&mut reader),
         3 => decode_link(&mut reader),
         4 => decode_group(&mut reader),
@@ -229,6 +235,33 @@ pub fn decode_change(frame: &Frame<'_>) -> Result<Change, WireError> {
         return Err(frame.wrong("bytes behind the change"));
     }
     Ok(change)
+}
+
+/// Decodes a CHANGE into the place of another, which is filled in: a route has a hundred
+/// and some bytes, and moving them from hand to hand took longer than decoding. After an
+/// error it is some change.
+#[inline]
+pub(crate) fn decode_change_into(change: &mut Change, frame: &Frame<'_>) -> Result<(), WireError> {
+    let family = match frame.flags >> 8 {
+        0 => Family::V4,
+        1 => Family::V6,
+        _ => {
+            *change = decode_change(frame)?;
+            return Ok(());
+        }
+    };
+    if !matches!(change, Change::Route(..)) {
+        *change = no_change();
+    }
+    let Change::Route(verb, spec) = change else { return Ok(()) };
+    // What is behind a route are its attributes: nothing is left.
+    let mut reader = Reader { bytes: frame.body };
+    decode_route(family, &mut reader, verb, spec).map_err(|why| frame.wrong(why))
+}
+
+/// A change that is to be filled in.
+pub(crate) fn no_change() -> Change {
+    Change::Route(Verb::Add, RouteSpec::new(Prefix::default_of(Family::V4)))
 }
 
 type Decoded<T> = Result<T, &'static str>;
@@ -246,48 +279,68 @@ fn optional<T: Copy + PartialEq + Default>(has: u8, bit: u8, value: T) -> Decode
     if value == T::default() { Ok(None) } else { Err("a field that isn't there is not 0") }
 }
 
+fn decode_lone_route(family: Family, reader: &mut Reader<'_>) -> Decoded<Change> {
+    let (mut verb, mut spec) = (Verb::Add, RouteSpec::new(Prefix::default_of(family)));
+    decode_route(family, reader, &mut verb, &mut spec)?;
+    Ok(Change::Route(verb, spec))
+}
+
+/// Fills in all of a route.
 #[inline]
-fn decode_route(family: Family, reader: &mut Reader<'_>) -> Decoded<Change> {
-    let head = reader.take(24).ok_or(CUT)?;
-    let verb = decode_verb(head[0])?;
+fn decode_route(
+    family: Family,
+    reader: &mut Reader<'_>,
+    verb: &mut Verb,
+    spec: &mut RouteSpec,
+) -> Decoded<()> {
+    let head: &[u8; 24] = reader.take(24).and_then(|head| head.first_chunk()).ok_or(CUT)?;
+    *verb = decode_verb(head[0])?;
     let has = head[5];
     if has & !has::ALL != 0 {
         return Err("an unknown field");
     }
-    let address = reader.take_padded(usize::from(family.bits() / 8)).ok_or(CUT)?;
-    let mut bits = [0; 16];
-    bits[..address.len()].copy_from_slice(address);
-    let prefix = Prefix::from_bits(family, u128::from_be_bytes(bits), head[7])
+    let bits = match family {
+        Family::V4 => match reader.take_padded(4).ok_or(CUT)? {
+            &[a, b, c, d] => u128::from(u32::from_be_bytes([a, b, c, d])) << 96,
+            _ => return Err(CUT),
+        },
+        Family::V6 => {
+            let address = reader.take(16).and_then(|address| address.first_chunk()).ok_or(CUT)?;
+            u128::from_be_bytes(*address)
+        }
+    };
+    spec.prefix = Prefix::from_bits(family, bits, head[7])
         .ok_or("the mask is too long, or host bits are set")?;
-    let kind = match head[1] {
+    spec.table = u32_at(head, 8);
+    spec.tos = head[6];
+    spec.metric = optional(has, has::METRIC, u32_at(head, 12))?;
+    spec.ordinal = optional(has, has::ORDINAL, u16_at(head, 16))?;
+    spec.kind = match head[1] {
         0 => None,
         number => Some(RouteType::from_number(number).ok_or("an unknown route type")?),
     };
+    spec.protocol = optional(has, has::PROTOCOL, head[2])?;
+    spec.scope = optional(has, has::SCOPE, head[3])?;
+    spec.distance = optional(has, has::DISTANCE, head[4])?;
     let count = usize::from(u16_at(head, 18));
     let nhid = optional(has, has::NHID, u32_at(head, 20))?;
-    let hops = match (nhid, count) {
-        (Some(nhid), 0) => Hops::Named(nhid),
+    match (nhid, count) {
+        (None, 0) => spec.hops = Hops::None,
+        (None, 1) => {
+            if !matches!(spec.hops, Hops::One(_)) {
+                spec.hops = Hops::One(NO_HOP);
+            }
+            if let Hops::One(hop) = &mut spec.hops {
+                decode_hop(reader, hop)?;
+            }
+        }
+        (None, _) => spec.hops = Hops::Many(decode_hops(count, reader)?),
+        (Some(nhid), 0) => spec.hops = Hops::Named(nhid),
         (Some(_), _) => return Err("both a named group and next hops"),
-        (None, 0) => Hops::None,
-        (None, 1) => Hops::One(decode_hop(reader)?),
-        (None, _) => Hops::Many(decode_hops(count, reader)?),
-    };
+    }
     let attrs = std::mem::take(&mut reader.bytes);
-    let attrs = Attrs::from_canonical(attrs).map_err(|_| "attributes not in canonical form")?;
-    let spec = RouteSpec {
-        table: u32_at(head, 8),
-        prefix,
-        tos: head[6],
-        metric: optional(has, has::METRIC, u32_at(head, 12))?,
-        ordinal: optional(has, has::ORDINAL, u16_at(head, 16))?,
-        kind,
-        protocol: optional(has, has::PROTOCOL, head[2])?,
-        scope: optional(has, has::SCOPE, head[3])?,
-        distance: optional(has, has::DISTANCE, head[4])?,
-        hops,
-        attrs,
-    };
-    Ok(Change::Route(verb, spec))
+    spec.attrs = Attrs::from_canonical(attrs).map_err(|_| "attributes not in canonical form")?;
+    Ok(())
 }
 
 fn decode_hops(count: usize, reader: &mut Reader<'_>) -> Decoded<Vec<HopSpec>> {
@@ -298,22 +351,24 @@ fn decode_hops(count: usize, reader: &mut Reader<'_>) -> Decoded<Vec<HopSpec>> {
     if reader.bytes.len() < 8 * count {
         return Err(CUT);
     }
-    let mut hops = Vec::with_capacity(count);
-    for _ in 0..count {
-        hops.push(decode_hop(reader)?);
-    }
+    let mut hops = vec![NO_HOP; count];
+    hops.iter_mut().try_for_each(|hop| decode_hop(reader, hop))?;
     Ok(hops)
 }
 
+/// A next hop that is to be filled in.
+const NO_HOP: HopSpec =
+    HopSpec { gateway: None, link: None, weight: 1, flags: rtm_model::HopFlags(0) };
+
 #[inline]
-fn decode_hop(reader: &mut Reader<'_>) -> Decoded<HopSpec> {
-    let head = reader.take(8).ok_or(CUT)?;
-    let weight = u16_at(head, 0);
-    if weight == 0 || weight > WEIGHT_MAX {
+fn decode_hop(reader: &mut Reader<'_>, hop: &mut HopSpec) -> Decoded<()> {
+    let head: &[u8; 8] = reader.take(8).and_then(|head| head.first_chunk()).ok_or(CUT)?;
+    hop.weight = u16_at(head, 0);
+    if hop.weight == 0 || hop.weight > WEIGHT_MAX {
         return Err("the weight is not 1 to 256");
     }
-    let flags = rtm_model::HopFlags(head[2]);
-    if !rtm_model::HopFlags::ALL.contains(flags) {
+    hop.flags = rtm_model::HopFlags(head[2]);
+    if !rtm_model::HopFlags::ALL.contains(hop.flags) {
         return Err("an unknown next-hop flag");
     }
     if head[6..] != [0; 2] {
@@ -327,17 +382,14 @@ fn decode_hop(reader: &mut Reader<'_>) -> Decoded<HopSpec> {
     };
     let link_bytes = link_bytes(head[4], head[5])?;
     let tail = reader.take_padded(gateway_bytes + link_bytes).ok_or(CUT)?;
-    let gateway = match *tail.get(..gateway_bytes).ok_or(CUT)? {
+    let (gateway, link) = tail.split_at_checked(gateway_bytes).ok_or(CUT)?;
+    hop.gateway = match *gateway {
         [] => None,
         [a, b, c, d] => Some(IpAddr::from([a, b, c, d])),
-        ref octets => {
-            let mut address = [0; 16];
-            address.copy_from_slice(octets);
-            Some(IpAddr::from(address))
-        }
+        ref octets => octets.first_chunk::<16>().map(|octets| IpAddr::from(*octets)),
     };
-    let link = decode_link_ref(head[4], &tail[gateway_bytes..])?;
-    Ok(HopSpec { gateway, link, weight, flags })
+    hop.link = decode_link_ref(head[4], link)?;
+    Ok(())
 }
 
 fn link_bytes(how: u8, name_bytes: u8) -> Decoded<usize> {
@@ -353,11 +405,28 @@ fn link_bytes(how: u8, name_bytes: u8) -> Decoded<usize> {
 fn decode_link_ref(how: u8, bytes: &[u8]) -> Decoded<Option<LinkRef>> {
     match how {
         1 => {
-            let name = LinkName::new(bytes).map_err(|_| "not an interface name")?;
-            Ok(Some(LinkRef::Name(name)))
+            let name = LinkName::of_number(number(bytes), bytes.len());
+            Ok(Some(LinkRef::Name(name.map_err(|_| "not an interface name")?)))
         }
         2 => Ok(Some(LinkRef::Ifindex(u32_at(bytes, 0)))),
         _ => Ok(None),
+    }
+}
+
+/// Up to 16 bytes as a little-endian number.
+#[inline]
+fn number(bytes: &[u8]) -> u128 {
+    // In two halves, of which each is read in two pieces that may overlap.
+    let half = |bytes: &[u8]| match (bytes.first_chunk::<4>(), bytes.last_chunk::<4>()) {
+        (Some(first), Some(last)) => {
+            let last = u64::from(u32::from_le_bytes(*last)) << (8 * (bytes.len() - 4));
+            u64::from(u32::from_le_bytes(*first)) | last
+        }
+        _ => bytes.iter().rev().fold(0, |number, &byte| number << 8 | u64::from(byte)),
+    };
+    match bytes.split_first_chunk::<8>() {
+        Some((low, high)) => u128::from(u64::from_le_bytes(*low)) | u128::from(half(high)) << 64,
+        None => u128::from(half(bytes)),
     }
 }
 
@@ -405,4 +474,19 @@ fn decode_group(reader: &mut Reader<'_>) -> Decoded<Change> {
     }
     let hops = decode_hops(usize::from(u16_at(head, 2)), reader)?;
     Ok(Change::Group(decode_verb(head[0])?, GroupSpec { nhid: u32_at(head, 4), hops }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_is_its_bytes() {
+        let bytes: Vec<u8> = (1..=16).map(|at| at * 15).collect();
+        for count in 0..=16 {
+            let mut whole = [0; 16];
+            whole[..count].copy_from_slice(&bytes[..count]);
+            assert_eq!(number(&bytes[..count]), u128::from_le_bytes(whole), "{count} bytes");
+        }
+    }
 }

@@ -32,6 +32,7 @@ mod signal;
 use std::fmt;
 
 pub use change::{CHANGE_FRAME_BYTES_MAX, decode_change, encode_change};
+pub(crate) use change::{decode_change_into, no_change};
 pub use client::{ClientFrame, Hello, LoadFlags, NAME_BYTES_MAX, Subscribe, SubscribeMode};
 pub use daemon::{DaemonFrame, Done, GoodbyeReason, RejectedBy, Role, Welcome};
 pub(crate) use daemon::{END_BYTES, MARK_BYTES};
