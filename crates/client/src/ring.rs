@@ -154,6 +154,9 @@ impl RingFollower {
     /// Sleeps until there is something to poll, or the writer says or does
     /// something else; at most 100 ms, and less for no reason. True: there is.
     ///
+    /// Where the image moved ([`Reader::writer_moved`]) nobody is woken any more: turn
+    /// the follower instead, which attaches the newer one.
+    ///
     /// # Errors
     /// What the futex says; never for an image of the daemon's.
     pub fn wait(&self, timeout: Duration) -> Result<bool, ipc::SystemError> {

@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 /// In a burst: so long until the next wake-up for each that the last one woke. One takes
 /// some 2 µs, so all together take at most a twentieth of the time.
 const GAP: Duration = Duration::from_micros(40);
-/// But no longer, however many sleep (anybody local can let thousands).
-const GAP_MAX: Duration = Duration::from_millis(5);
+/// But no longer, however many sleep (anybody local can let thousands): the ring holds ten
+/// times what comes meanwhile.
+const GAP_MAX: Duration = Duration::from_millis(10);
 
 /// What is owed to those who sleep.
 #[derive(Debug, Default)]
