@@ -398,36 +398,38 @@ impl Clients {
             }
         }
         let slots = &self.slots;
-        // All are there, or what is one's would be sent to the next.
+        // Up to one that isn't there any more, if that could be: or the next one would be
+        // sent what is its.
         let sent = sends.send(few.iter().map_while(|(token, _)| {
             let client = slots.get(token.place())?.client.as_deref()?;
             Some(client.fd.as_fd())
         }));
-        // First all that was sent: nothing else changes the hub before.
-        for ((token, wanted), sent) in few.iter_mut().zip(sent) {
-            let Some(client) = get(&mut self.slots, *token) else { continue };
+        // All that was sent before anything else is written: nothing else changes the hub.
+        for ((token, wanted), sent) in few.drain(..).zip(sent) {
+            let Some(client) = get(&mut self.slots, token) else { continue };
             let written = match sent {
                 Some(Ok(written)) => *written,
                 // What wasn't tried is, below, by itself.
                 None | Some(Err(Errno::AGAIN | Errno::INTR)) => 0,
                 Some(Err(_)) => {
-                    self.ended.push(*token);
-                    *wanted = 0;
+                    self.ended.push(token);
                     continue;
                 }
             };
             client.session.transmitted(written, core.now, &mut core.hub);
             core.counters.bytes_out += written as u64;
             client.flow.bytes_out += written as u64;
-            let is_all = written == *wanted && !client.session.wants_write(&core.hub);
-            if !is_all {
-                many.push(*token);
-                *wanted = 0;
-            }
-        }
-        for (token, wanted) in few.drain(..) {
-            if wanted > 0 {
-                self.sent(token, &Sent::All, core);
+            self.bytes_together += written as u64;
+            // It has all, and nothing waits that could go on now.
+            let is_done = written == wanted
+                && !client.session.wants_write(&core.hub)
+                && !client.session.wants_input()
+                && !client.blocked
+                && !client.input_ended
+                && client.job.is_none()
+                && !client.session.is_finished();
+            if !is_done {
+                many.push(token);
             }
         }
         for token in many.drain(..) {
@@ -442,12 +444,6 @@ impl Clients {
         self.signal(token);
         let Some(client) = get(&mut self.slots, token) else { return };
         let sent = write(client, share, core);
-        self.sent(token, &sent, core);
-    }
-
-    /// What follows from what came of writing.
-    fn sent(&mut self, token: ClientToken, sent: &Sent, core: &mut Core) {
-        let Some(client) = get(&mut self.slots, token) else { return };
         let finished = client.session.is_finished();
         match sent {
             Sent::Gone => {

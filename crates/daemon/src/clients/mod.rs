@@ -169,6 +169,8 @@ pub(crate) struct Clients {
     buffer: Vec<u8>,
     /// With which a lone change goes to many at once; `None` where that is forbidden.
     sends: Option<Sends>,
+    /// What it has written.
+    bytes_together: u64,
     /// Used by it: who gets how much, and who gets more.
     together: (Vec<(ClientToken, usize)>, Vec<ClientToken>),
     /// The descriptors of the one that asks for all of them: it isn't in its place
@@ -209,6 +211,7 @@ impl Clients {
             totals: SessionTotals::default(),
             buffer: vec![0; io::READ_BYTES],
             sends,
+            bytes_together: 0,
             together: (Vec::new(), Vec::new()),
             own_rows: Vec::new(),
         }
@@ -217,7 +220,7 @@ impl Clients {
     /// What is there for all of them together.
     pub(crate) fn row(&self) -> Option<Row> {
         let descriptor = self.sends.as_ref()?.descriptor()?;
-        Some(Row::new("sends", descriptor, "a lone change to many"))
+        Some(Row::new("sends", descriptor, "to many at once").written(self.bytes_together))
     }
 
     /// How many there are (without one that is being answered).
