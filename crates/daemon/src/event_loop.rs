@@ -500,6 +500,7 @@ impl Daemon {
         rows.extend(self.kernel.iter().flat_map(|kernel| kernel.rows(turns)));
         rows.extend(self.export.iter().flat_map(|export| export.rows(turns)));
         rows.extend(self.reserve.rows());
+        rows.extend(self.clients.row());
         rows
     }
 

@@ -183,6 +183,49 @@ fn who_never_reads_is_bounded_and_slows_nobody() {
 }
 
 #[test]
+fn lone_changes_go_to_many_whatever_some_of_them_do() {
+    let rtmd = Rtmd::start(&[]);
+    let mut admin = Client::unix(&rtmd, "admin");
+    admin.must("route add 10.0.0.0/8 dev a");
+    let mut followers: Vec<Client> =
+        (0..6).map(|n| Client::follower(&rtmd, &format!("follower{n}"))).collect();
+    let mut filtered = Client::unix(&rtmd, "filtered");
+    filtered.subscribe("root 10.1.0.0/16");
+    filtered.until("live", |client| client.live);
+    let mut deaf = Client::follower(&rtmd, "deaf");
+    let mut leaves: Vec<Client> =
+        (0..3).map(|n| Client::follower(&rtmd, &format!("leaves{n}"))).collect();
+    // More than the deaf one's socket holds, each a turn of its own.
+    for n in 0..2000_u32 {
+        let change = if n % 3 == 2 { "del" } else { "replace" };
+        let network = n % 3;
+        admin.ask(&format!("route {change} 10.{network}.{}.0/24 dev a{}", n % 250, n % 7));
+        if n % 500 == 100 {
+            leaves.pop();
+        }
+    }
+    let revision = admin.json("status")["revision"].as_u64().unwrap();
+    let list = admin.must("client list -d").json();
+    let waiting = list.iter().find(|session| session["name"] == "deaf").unwrap();
+    assert!(waiting["lag_records"].as_u64().unwrap() > 0, "its socket took all: {waiting}");
+    deaf.until("what it left", |client| client.revision() == revision);
+    for follower in followers.iter_mut().chain([&mut deaf]) {
+        follower.until("everything", |client| client.revision() == revision);
+        follower.verify();
+        assert_eq!((follower.differed, follower.closed), (0, false));
+    }
+    filtered.until("its part", |client| client.revision() == revision);
+    filtered.verify();
+    assert!(filtered.routes() > 0);
+    // Where the kernel lets the daemon, that went the way of lone changes.
+    let rows = admin.must("status -d").json();
+    match rows.iter().find(|row| row["kind"] == "sends") {
+        Some(row) => assert!(row["bytes_out"].as_u64().unwrap() > 0, "{row}"),
+        None => assert!(ipc::sends::Sends::new(1).is_err(), "it has none: {rows:#?}"),
+    }
+}
+
+#[test]
 fn descriptors_are_never_taken() {
     let rtmd = Rtmd::start(&[]);
     let mut admin = Client::unix(&rtmd, "admin");

@@ -46,6 +46,7 @@ pub mod pipe;
 pub mod process;
 pub mod ring;
 pub mod sem;
+pub mod sends;
 pub mod shm;
 pub mod signal;
 pub mod signal_state;

@@ -3,6 +3,7 @@
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
+use ipc::sends::Sends;
 use rtm_tables::wire::{GoodbyeReason, ItemFlags, ItemKind, Role};
 use rtm_tables::{Challenge, PROOF_BYTES, ServerEvent};
 use rustix::io::Errno;
@@ -30,6 +31,14 @@ const WRITE_SHARE_LIVE: usize = 32 * 1024;
 /// lone change goes to, looking costs as much as a tenth of its write.
 const UNTIMED_CLIENTS: usize = 16;
 const UNTIMED_BYTES: u64 = 64 * 1024;
+
+/// A lone change goes to as many in one system call: those who are woken don't interrupt
+/// it (docs/design/distribution.md).
+pub(super) const TOGETHER_MOST: usize = 64;
+/// For fewer it isn't worth it.
+const TOGETHER_LEAST: usize = 4;
+/// And only what is short: copying it costs nothing.
+const TOGETHER_BYTES: usize = 1024;
 
 /// Entities looked at for one client in one turn, while it catches up.
 const FILL: usize = 512;
@@ -325,12 +334,8 @@ impl Clients {
         let mut late = false;
         let share = if bulk.is_some() { WRITE_SHARE_LIVE } else { WRITE_SHARE };
         let (mut clients, mut bytes) = (0, core.counters.bytes_out);
-        while let Some(token) = self.ready.pop_front() {
-            if let Some(client) = get(&mut self.slots, token) {
-                client.queued.ready = false;
-                self.send(token, share, core);
-            }
-            clients += 1;
+        while !self.ready.is_empty() {
+            clients += self.send_together(core, share);
             if clients < UNTIMED_CLIENTS && core.counters.bytes_out - bytes < UNTIMED_BYTES {
                 continue;
             }
@@ -362,6 +367,77 @@ impl Clients {
             }
         }
         late
+    }
+
+    /// Writes to the first of those the hub named, or to many at once if each gets
+    /// little. Says to how many.
+    fn send_together(&mut self, core: &mut Core, share: usize) -> usize {
+        let count = self.ready.len().min(TOGETHER_MOST);
+        let together = self.sends.as_ref().is_some_and(Sends::works) && count >= TOGETHER_LEAST;
+        if !together {
+            let Some(token) = self.ready.pop_front() else { return 0 };
+            if let Some(client) = get(&mut self.slots, token) {
+                client.queued.ready = false;
+                self.send(token, share, core);
+            }
+            return 1;
+        }
+        let Some(mut sends) = self.sends.take() else { return 0 };
+        let (mut few, mut many) = std::mem::take(&mut self.together);
+        for _ in 0..count {
+            let Some(token) = self.ready.pop_front() else { break };
+            self.signal(token);
+            let Some(client) = get(&mut self.slots, token) else { continue };
+            client.queued.ready = false;
+            let slices = client.session.slices(&core.hub, share);
+            let is_short = (1..=TOGETHER_BYTES).contains(&slices.bytes());
+            let fits = is_short && !slices.carries_descriptor() && client.session.reads_journal();
+            match fits && sends.push(&slices) {
+                true => few.push((token, slices.bytes())),
+                false => many.push(token),
+            }
+        }
+        let slots = &self.slots;
+        // Up to one that isn't there any more, if that could be: or the next one would be
+        // sent what is its.
+        let sent = sends.send(few.iter().map_while(|(token, _)| {
+            let client = slots.get(token.place())?.client.as_deref()?;
+            Some(client.fd.as_fd())
+        }));
+        // All that was sent before anything else is written: nothing else changes the hub.
+        for ((token, wanted), sent) in few.drain(..).zip(sent) {
+            let Some(client) = get(&mut self.slots, token) else { continue };
+            let written = match sent {
+                Some(Ok(written)) => *written,
+                // What wasn't tried is, below, by itself.
+                None | Some(Err(Errno::AGAIN | Errno::INTR)) => 0,
+                Some(Err(_)) => {
+                    self.ended.push(token);
+                    continue;
+                }
+            };
+            client.session.transmitted(written, core.now, &mut core.hub);
+            core.counters.bytes_out += written as u64;
+            client.flow.bytes_out += written as u64;
+            self.bytes_together += written as u64;
+            // It has all, and nothing waits that could go on now.
+            let is_done = written == wanted
+                && !client.session.wants_write(&core.hub)
+                && !client.session.wants_input()
+                && !client.blocked
+                && !client.input_ended
+                && client.job.is_none()
+                && !client.session.is_finished();
+            if !is_done {
+                many.push(token);
+            }
+        }
+        for token in many.drain(..) {
+            self.send(token, share, core);
+        }
+        self.together = (few, many);
+        self.sends = Some(sends);
+        count
     }
 
     fn send(&mut self, token: ClientToken, share: usize, core: &mut Core) {

@@ -28,6 +28,7 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 use ipc::epoll::{Epoll, Interest};
+use ipc::sends::Sends;
 use rtm_tables::wire::{GoodbyeReason, Role};
 use rtm_tables::{Millis, Peer, Secret, ServerSession, Transport};
 
@@ -166,6 +167,12 @@ pub(crate) struct Clients {
     to_signal: VecDeque<ClientToken>,
     totals: SessionTotals,
     buffer: Vec<u8>,
+    /// With which a lone change goes to many at once; `None` where that is forbidden.
+    sends: Option<Sends>,
+    /// What it has written.
+    bytes_together: u64,
+    /// Used by it: who gets how much, and who gets more.
+    together: (Vec<(ClientToken, usize)>, Vec<ClientToken>),
     /// The descriptors of the one that asks for all of them: it isn't in its place
     /// while it is being answered.
     pub(crate) own_rows: Vec<Row>,
@@ -174,6 +181,11 @@ pub(crate) struct Clients {
 impl Clients {
     /// None yet. `descriptors`: how many there may be for connections.
     pub(crate) fn new(epoll: Rc<Epoll>, descriptors: usize) -> Clients {
+        let sends = Sends::new(io::TOGETHER_MOST as u32)
+            .inspect_err(|error| {
+                tracing::info!("changes go to one client after the other: {error}")
+            })
+            .ok();
         Clients {
             epoll,
             slots: Vec::new(),
@@ -198,8 +210,17 @@ impl Clients {
             to_signal: VecDeque::new(),
             totals: SessionTotals::default(),
             buffer: vec![0; io::READ_BYTES],
+            sends,
+            bytes_together: 0,
+            together: (Vec::new(), Vec::new()),
             own_rows: Vec::new(),
         }
+    }
+
+    /// What is there for all of them together.
+    pub(crate) fn row(&self) -> Option<Row> {
+        let descriptor = self.sends.as_ref()?.descriptor()?;
+        Some(Row::new("sends", descriptor, "to many at once").written(self.bytes_together))
     }
 
     /// How many there are (without one that is being answered).

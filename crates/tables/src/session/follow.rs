@@ -255,6 +255,12 @@ impl ServerSession {
         }
     }
 
+    /// Is all that it is sent out of its view's journal? Then
+    /// [`ServerSession::slices`] needs no [`ServerSession::fill`] before it.
+    pub fn reads_journal(&self) -> bool {
+        self.stage == Stage::Open && matches!(self.follow, Follow::Live { .. })
+    }
+
     /// What to write now, about `bytes_max` bytes. Empty: nothing; the hub
     /// names the session again when there is.
     pub fn slices<'a>(&'a self, hub: &'a Hub, bytes_max: usize) -> Slices<'a> {
