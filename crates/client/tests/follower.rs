@@ -78,11 +78,7 @@ fn an_index_is_made_when_routes_change_not_while_they_come() {
     let (go_on, wait) = std::sync::mpsc::channel();
     let daemon = thread::spawn(move || {
         let mut world = World::new(1);
-        peer.expect("HELLO ");
-        peer.expect("SUBSCRIBE 0:0");
-        peer.send(&world.welcome());
-        let walk = world.walk(Revision(0));
-        peer.send(&walk);
+        world.greet(&mut peer);
         for gateway in 1..3 {
             let route = |n| format!("10.{}.{}.0/24 via 192.0.2.{gateway} dev e", n / 256, n % 256);
             let lines: Vec<String> =
@@ -126,12 +122,8 @@ fn a_turn_waits_for_its_time_for_a_change_and_for_the_end() {
     let daemon = thread::spawn(move || {
         let mut world = World::new(1);
         let mut peer = accept(&listener);
-        peer.expect("HELLO ");
-        peer.expect("SUBSCRIBE 0:0");
         world.apply(&["route add 10.0.0.0/8 via 192.0.2.1 dev e1"]);
-        peer.send(&world.welcome());
-        let walk = world.walk(Revision(0));
-        peer.send(&walk);
+        world.greet(&mut peer);
         wait.recv().unwrap();
         let records = world.apply(&["route replace 10.0.0.0/8 via 192.0.2.2 dev e1"]);
         peer.send(&records);
@@ -424,11 +416,7 @@ fn changes_since_a_revision() {
         world.apply(&["route add 10.0.0.0/8 dev e1", "route add 11.0.0.0/8 dev e1"]);
         world.apply(&["route del 11.0.0.0/8", "route add 12.0.0.0/8 dev e1"]);
         let mut peer = accept(&listener);
-        peer.expect("HELLO ");
-        peer.expect("SUBSCRIBE 0:0");
-        peer.send(&world.welcome());
-        let walk = world.walk(Revision(0));
-        peer.send(&walk);
+        world.greet(&mut peer);
         peer.expect("GOODBYE");
         let mut peer = accept(&listener);
         peer.expect("HELLO ");

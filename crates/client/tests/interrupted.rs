@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use daemon::{World, accept, listen};
 use ipc::armed::Caught;
 use ipc::signal::{self, Signal, SignalSet};
-use rtm_client::{Address, Event, FollowConfig, Follower, Revision, Turn};
+use rtm_client::{Address, Event, FollowConfig, Follower, Turn};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const WAITS: u64 = 20;
@@ -43,12 +43,8 @@ fn a_signal_ends_the_wait_and_loses_nothing(wake_pipe: bool) {
             only_the_main_thread_is_signalled();
             let mut world = World::new(1);
             let mut peer = accept(&listener);
-            peer.expect("HELLO ");
-            peer.expect("SUBSCRIBE 0:0");
             world.apply(&["route add 10.0.0.0/8 via 192.0.2.1 dev e1"]);
-            peer.send(&world.welcome());
-            let walk = world.walk(Revision(0));
-            peer.send(&walk);
+            world.greet(&mut peer);
             gone.recv().unwrap();
             // It has waited so often: now changes come between signals.
             for number in 0..CHANGES {

@@ -101,6 +101,15 @@ impl World {
         out
     }
 
+    /// A follower that knows nothing is welcome, and gets all there is.
+    pub fn greet(&mut self, peer: &mut Peer) {
+        peer.expect("HELLO ");
+        peer.expect("SUBSCRIBE 0:0");
+        peer.send(&self.welcome());
+        let walk = self.walk(Revision(0));
+        peer.send(&walk);
+    }
+
     /// A MARK of the present state.
     pub fn mark(&self, ask: bool) -> Vec<u8> {
         self.mark_with(self.table.digests(), ask)
