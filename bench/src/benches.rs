@@ -153,7 +153,8 @@ pub(crate) fn reasons(bench: &str) -> Option<&'static str> {
              some eight instructions, and this processor looks 450 instructions ahead: some fifty misses are under way at \
              a time. rtm takes 23 (17 in a batch), reads a root entry and then a node, both from the third-level cache, and \
              then the answer, and validates: some twenty lookups under way, each with two misses, the second of which waits for the first. A slot for \
-             each /24, without bits to count, would need 9.3 MB of the 8 that all copies may have. This machine's third-level cache seems to hold the flat \
+             each /24, without bits to count, would need 9.3 MB of the 8 that all copies may have, and is slower where it was tried; \
+             vector loads are half as fast, huge pages make no difference (docs/design/image.md). This machine's third-level cache seems to hold the flat \
              table's 32 MB (it has no counters to show that). What the others can't do meanwhile is in the rows of \
              changes. For a neighbour both read one line; rtm hashes with a secret (two multiplications), finds its \
              page in the top, compares four keys and validates, where the bare table multiplies once and compares one.",
