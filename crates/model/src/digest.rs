@@ -187,7 +187,7 @@ mod tests {
     fn both_hashes_are_those_of_the_whole_bytes() {
         let digester = Digester::new(DigestKey([3, 4]));
         for length in [1, 2, 4] {
-            let key: Vec<u64> = (0..length).map(|at| at << 60 | 7 + at).collect();
+            let key: Vec<u64> = (0..length).map(|at| (at << 60) | (7 + at)).collect();
             let values = [0x0807_0605_0403_0201, 0xff02_0304_0506_0708];
             let one_by_one = values.map(|value| {
                 let words = [&key[..], &[value]].concat();
