@@ -2,10 +2,11 @@
 
 use std::io::Write as _;
 use std::path::PathBuf;
+use std::process::Command;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use rtm_e2e::{Daemon, Output};
+use rtm_e2e::{Daemon, Output, Process};
 use serde_json::json;
 
 struct Files {
@@ -295,4 +296,47 @@ fn a_public_dump_reads_to_its_cut() {
     let output = files.load("10.0.0.0/8\n", "--spread --peer 3");
     assert_eq!(output.code, Some(1));
     assert_eq!(output.err, "rtm: option: --peer: FILE has no peers; an MRT dump would be right\n");
+}
+
+#[test]
+fn progress_is_drawn_on_a_terminal_only() {
+    let daemon = Daemon::start(&[]);
+    let lines = |from: u32| -> String {
+        (from..from + 4096).map(|n| format!("20.{}.{}.0/24\n", n >> 8, n & 255)).collect()
+    };
+    let pipe = daemon.directory().join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let rtm = daemon.command(&[
+        "route",
+        "load",
+        pipe.to_str().unwrap(),
+        "--via",
+        "10.1.1.1",
+        "--dev",
+        "e",
+    ]);
+    let words: Vec<_> = std::iter::once(rtm.get_program())
+        .chain(rtm.get_args())
+        .map(|word| word.to_str().unwrap().to_owned())
+        .collect();
+    // `script` runs it on a terminal of its own and copies what is drawn.
+    let mut script = Command::new("script");
+    script.args(["--quiet", "--return", "--command", &words.join(" "), "/dev/null"]);
+    for (command, terminal) in [(rtm, false), (script, true)] {
+        let load = Process::spawn(command);
+        let mut writer = std::fs::OpenOptions::new().write(true).open(&pipe).unwrap();
+        writer.write_all(lines(0).as_bytes()).unwrap();
+        // Longer than it leaves between two drawings.
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        writer.write_all(lines(4096).as_bytes()).unwrap();
+        drop(writer);
+        let output = load.finish();
+        assert_eq!(output.code, Some(0), "{}{}", output.out, output.err);
+        // What is drawn counts in thousands; it is wiped out before the result.
+        let lines: Vec<_> = output.out.split(['\r', '\n']).collect();
+        let drawn = lines.iter().position(|line| line.contains("5,120 routes"));
+        let result = lines.iter().position(|line| line.contains("8192 routes in "));
+        assert_eq!(drawn.is_some(), terminal, "{output:?}");
+        assert!(result.is_some() && drawn < result, "{output:?}");
+    }
 }
