@@ -10,7 +10,7 @@
 //! nothing, and asks for what each will read next ([`rtm_prefetch`]): the processor has
 //! as many of these under way as it can.
 //!
-//! Once such a batch has come, [`Table::tidy`] makes an exact index of the entries:
+//! Once some such batches have come, [`Table::tidy`] makes an exact index of the entries:
 //! then a level is all that there is to go.
 //!
 //! What was found is kept as a hint. A change of the same batch may make it
@@ -37,6 +37,10 @@ const BATCH: usize = 64;
 
 /// So few are not worth it.
 const BATCH_WORTH: usize = 4;
+
+/// So many batches in no order, one after the other, make an exact index worth having: a
+/// file in the order of its prefixes has a few where they are far apart.
+pub(super) const INDEX_WORTH: u32 = 16;
 
 /// No change of a batch.
 pub(super) const NO_HINT: usize = usize::MAX;
@@ -92,8 +96,8 @@ impl Table {
         ahead.hops.clear();
         if batch.len() >= BATCH_WORTH {
             let in_order = is_in_order(batch);
+            self.in_no_order = if in_order { 0 } else { self.in_no_order.saturating_add(1) };
             if !in_order {
-                self.wants_index = true;
                 ahead.find(self, batch);
             }
             self.prefetch(&mut ahead, batch);

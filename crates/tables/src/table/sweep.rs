@@ -375,7 +375,8 @@ impl Table {
     fn index_some(&mut self, count: usize) -> bool {
         let count = u32::try_from(count).unwrap_or(u32::MAX);
         let store = &mut self.store;
-        self.wants_index && (store.routes4.make_index(count) || store.routes6.make_index(count))
+        let worth = self.in_no_order >= super::ahead::INDEX_WORTH;
+        worth && (store.routes4.make_index(count) || store.routes6.make_index(count))
     }
 }
 
