@@ -117,7 +117,7 @@ pub(crate) fn reasons(bench: &str) -> Option<&'static str> {
              `hash`; a replica also has both longest-prefix structures, and a keyed digest of every entry.) Tried: \
              prefetching a batch's ways in the replica and the daemon, larger writes while one stream is alone, the image \
              left behind while subscribers are: together 1.64 s to 1.26 s; since then routes in order are stored where the one \
-             before ended, a quarter less for a record in a replica that is alone. Tried and not kept, with and without that: \
+             before ended, a quarter less for a record in a replica that is alone: 1.12 s. Tried and not kept, with and without that: \
              new routes in order put in without being looked for first, which is a third faster in a replica that is alone, \
              and slower in eight on two cores, as looking is what fetches their ways.",
         ),
@@ -126,15 +126,16 @@ pub(crate) fn reasons(bench: &str) -> Option<&'static str> {
              looks each route up in a table of a million, chooses among candidates, and keeps digests. What brought it there: \
              prefetching 64 changes' ways together, changes in place, deleted entries that linger, fewer and larger \
              writes, next hops resolved once, an exact index once changes come in no order, changes decoded into the place of \
-             those before, both hashes side by side (docs/design/tables.md): together from 0.48 of NATS. With \
+             those before, both hashes side by side (docs/design/tables.md): together from 0.48 of NATS to as much. With \
              more subscribers the one encoding for all of them outweighs all that.",
         ),
         "trace" => Some(
-            "With one subscriber the brokers are ahead. They are given only what changes something, 15,433 messages; rtmd is \
+            "With one subscriber Redis does as much, and NATS is ahead. The brokers are given only what changes something, 15,433 messages; rtmd is \
              given the trace as it is, 23,446 updates, and finds out which those are: a third of its time goes to updates that \
              are told to nobody and count for nothing here. And a thousand changes bring a next-hop group. Tried: groups that \
              linger while a stream goes on (a seventh of all records were groups that came and went), deletes and what comes \
-             back in place, next hops resolved once, beside what is told under `changes`.",
+             back in place, next hops resolved once, beside what is told under `changes`: together from 0.69 of Redis and 0.40 of \
+             NATS. (By what each is given rtm takes 3.7 million a second.)",
         ),
         "apply-trace" => Some(
             "Some of the trace's changes bring a next-hop group, which is decoded, hashed and allocated by itself, where \
@@ -149,7 +150,7 @@ pub(crate) fn reasons(bench: &str) -> Option<&'static str> {
              futex. Tried: one blocking read instead of poll and read, a lone change applied without what serves batches, \
              nothing allocated for it, the clock read once a turn, the image left for later while nobody has it: together \
              446 µs to 363; then one system call for all sends, which those who are woken don't interrupt, a tenth to a \
-             quarter less beside the relay in the same runs. Priorities gain little (docs/design/distribution.md).",
+             quarter less beside the relay in the same runs: 326 µs. Priorities gain little (docs/design/distribution.md).",
         ),
         "lookup" => Some(
             "Where the flat table and `rte_lpm` are ahead for IPv4, inside prefixes: an answer is one word of theirs, by \
@@ -166,8 +167,8 @@ pub(crate) fn reasons(bench: &str) -> Option<&'static str> {
             "What the daemon spends on a change is the change itself: applying it, the journal, the image and its \
              ring; followers add one wake-up a turn, and in a burst less. So its time for a delivery is not a tenth of the socket's: there, \
              too, the change costs more than the few system calls with which a burst goes to each. A tenth of the \
-             socket's 8 to 13 ns would be some 70 ns a change at 64 followers and 200 at 256, and table and journal \
-             alone take 400 to 600, before anything is told to anybody. With 64 followers that limits deliveries, too: one \
+             socket's 6 to 8 ns would be some 50 ns a change at 64 followers and 160 at 256, and table and journal \
+             alone take 200, before anything is told to anybody. With 64 followers that limits deliveries, too: one \
              thread makes some 1.0 million changes a second with their image, which is 64 million deliveries, however little \
              a follower takes (4 to 5 ns a delivery; the socket's subscribers 12 to 16). Where only the \
              socket is followed nobody has the image, and large turns leave it behind (docs/design/image.md). Followers \
@@ -540,8 +541,6 @@ fn mapped(
         if n < 64 {
             continue;
         }
-        // Seconds each, and far apart: fewer pairs do.
-        let plan = Plan { pairs: plan.pairs.min(8), ..plan };
         let groups = || -> Result<[Group; 2]> {
             Ok([
                 Group::mapped(setup, "rtm", n, true, table)?,
