@@ -221,19 +221,8 @@ impl<'a> Reader<'a> {
 /// Decodes a CHANGE.
 #[inline]
 pub fn decode_change(frame: &Frame<'_>) -> Result<Change, WireError> {
-    let mut reader = Reader { bytes: frame.body };
-    let change = match frame.flags >> 8 {
-        0 => decode_lone_route(Family::V4, &mut reader),
-        1 => decode_lone_route(Family::V6, &mut reader),
-        2 => decode_neighbour(&mut reader),
-        3 => decode_link(&mut reader),
-        4 => decode_group(&mut reader),
-        _ => Err("of an unknown kind"),
-    };
-    let change = change.map_err(|why| frame.wrong(why))?;
-    if !reader.bytes.is_empty() {
-        return Err(frame.wrong("bytes behind the change"));
-    }
+    let mut change = no_change();
+    decode_change_into(&mut change, frame)?;
     Ok(change)
 }
 
@@ -242,21 +231,20 @@ pub fn decode_change(frame: &Frame<'_>) -> Result<Change, WireError> {
 /// error it is some change.
 #[inline]
 pub(crate) fn decode_change_into(change: &mut Change, frame: &Frame<'_>) -> Result<(), WireError> {
-    let family = match frame.flags >> 8 {
-        0 => Family::V4,
-        1 => Family::V6,
-        _ => {
-            *change = decode_change(frame)?;
-            return Ok(());
-        }
-    };
-    if !matches!(change, Change::Route(..)) {
-        *change = no_change();
-    }
-    let Change::Route(verb, spec) = change else { return Ok(()) };
-    // What is behind a route are its attributes: nothing is left.
     let mut reader = Reader { bytes: frame.body };
-    decode_route(family, &mut reader, verb, spec).map_err(|why| frame.wrong(why))
+    let decoded = match frame.flags >> 8 {
+        0 => decode_route_into(change, Family::V4, &mut reader),
+        1 => decode_route_into(change, Family::V6, &mut reader),
+        2 => decode_neighbour(&mut reader).map(|new| *change = new),
+        3 => decode_link(&mut reader).map(|new| *change = new),
+        4 => decode_group(&mut reader).map(|new| *change = new),
+        _ => Err("of an unknown kind"),
+    };
+    decoded.map_err(|why| frame.wrong(why))?;
+    if !reader.bytes.is_empty() {
+        return Err(frame.wrong("bytes behind the change"));
+    }
+    Ok(())
 }
 
 /// A change that is to be filled in.
@@ -279,10 +267,13 @@ fn optional<T: Copy + PartialEq + Default>(has: u8, bit: u8, value: T) -> Decode
     if value == T::default() { Ok(None) } else { Err("a field that isn't there is not 0") }
 }
 
-fn decode_lone_route(family: Family, reader: &mut Reader<'_>) -> Decoded<Change> {
-    let (mut verb, mut spec) = (Verb::Add, RouteSpec::new(Prefix::default_of(family)));
-    decode_route(family, reader, &mut verb, &mut spec)?;
-    Ok(Change::Route(verb, spec))
+#[inline]
+fn decode_route_into(change: &mut Change, family: Family, reader: &mut Reader<'_>) -> Decoded<()> {
+    if !matches!(change, Change::Route(..)) {
+        *change = no_change();
+    }
+    let Change::Route(verb, spec) = change else { return Ok(()) };
+    decode_route(family, reader, verb, spec)
 }
 
 /// Fills in all of a route.

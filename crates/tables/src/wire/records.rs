@@ -268,19 +268,27 @@ pub fn front(bytes: &[u8]) -> Option<(WireRecord<'_>, &[u8])> {
     let head = bytes.first_chunk::<RECORD_HEAD_BYTES>()?;
     let length = u32_at(head, 0);
     let Shape { what, shortest, longest } = *shape(u16_at(head, 4));
-    let (op, kind) = what?;
     if length < shortest || length > longest || length % 8 != 0 {
         return None;
     }
     let (frame, rest) = bytes.split_at_checked(length as usize)?;
-    let record = WireRecord {
+    Some((of_frame(head, frame, what?)?, rest))
+}
+
+/// The record of a frame that is whole, by its head.
+#[inline(always)]
+fn of_frame<'a>(
+    head: &[u8; RECORD_HEAD_BYTES],
+    frame: &'a [u8],
+    (op, kind): (RecordOp, EntityKind),
+) -> Option<WireRecord<'a>> {
+    Some(WireRecord {
         revision: Revision(u64_at(head, 8)),
         last: u16_at(head, 6) & LAST != 0,
         op,
         kind,
         body: frame.get(RECORD_HEAD_BYTES..)?,
-    };
-    Some((record, rest))
+    })
 }
 
 /// Records one after another, in bytes that [`scan`] has gone over.
@@ -327,14 +335,7 @@ impl<'a> Iterator for Records<'a> {
     fn next(&mut self) -> Option<WireRecord<'a>> {
         let head = self.bytes.first_chunk::<RECORD_HEAD_BYTES>()?;
         let (frame, rest) = self.bytes.split_at_checked(u32_at(head, 0) as usize)?;
-        let (op, kind) = classify(u16_at(head, 4))?;
-        let record = WireRecord {
-            revision: Revision(u64_at(head, 8)),
-            last: u16_at(head, 6) & LAST != 0,
-            op,
-            kind,
-            body: frame.get(RECORD_HEAD_BYTES..)?,
-        };
+        let record = of_frame(head, frame, classify(u16_at(head, 4))?)?;
         self.bytes = rest;
         Some(record)
     }
