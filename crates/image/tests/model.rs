@@ -329,6 +329,14 @@ fn a_thousand_tables_of_ten_routes() {
         let addresses = addresses(&mut random, &model, 200);
         model.compare_lookups(&reader, &addresses, &[table]);
     }
+    for table in 1..=1001 {
+        let addresses = addresses(&mut random, &model, 10);
+        model.compare_lookups(&reader, &addresses, &[table]);
+    }
+    for route in reader.routes4(None).chain(reader.routes6(None)) {
+        let key = route.unwrap().key;
+        model.compare_lookups(&reader, &[key.prefix.address()], &[key.table]);
+    }
     let status = writer.status();
     println!(
         "1,000 tables of 10 routes: {} bytes used, object {}",
@@ -336,6 +344,31 @@ fn a_thousand_tables_of_ten_routes() {
     );
     assert!(status.bytes <= 16 << 20);
     assert_eq!(reader.state().unwrap().tables, 1000);
+}
+
+/// Entries are whole, and the first and the last revision that they are of are named.
+#[test]
+fn what_is_listed_beside_changes_names_its_revisions() {
+    let (mut writer, _) = image(Settings::default());
+    let prefix = |n: u32| format!("10.{}.{}.0/24", n / 256, n % 256).parse().unwrap();
+    for n in 0..5_000 {
+        write(&mut writer, &set_route(prefix(n), 1));
+    }
+    writer.commit(7, 1, &digests(1)).unwrap();
+    let reader = attach(&writer);
+    let mut listed = reader.routes4(None);
+    assert_eq!(listed.revisions(), None);
+    let mut all = vec![listed.next().unwrap().unwrap()];
+    assert_eq!(listed.revisions(), Some((1, 1)));
+    for n in 0..5_000 {
+        write(&mut writer, &set_route(prefix(n), 2));
+    }
+    writer.commit(7, 2, &digests(2)).unwrap();
+    all.extend(listed.by_ref().map(Result::unwrap));
+    assert_eq!(listed.revisions(), Some((1, 2)));
+    assert!(all.iter().map(|route| route.key.prefix).eq((0..5_000).map(prefix)));
+    let groups: Vec<u64> = all.iter().map(|route| u64::from(route.value.group.0)).collect();
+    assert!(groups.is_sorted() && groups[0] == 1 && groups[4_999] == 2, "{groups:?}");
 }
 
 #[test]
