@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::thread::JoinHandle;
+use std::sync::mpsc::{self, Receiver};
 
 use clap::{Args, Subcommand};
 use ipc::child::{self, Change};
@@ -95,13 +95,26 @@ pub(crate) fn run(verb: &Verb) -> Result<(), Failure> {
 /// How much is moved by one call at most; a pipe's capacity limits it further.
 const PIECE_BYTES_MAX: usize = 1 << 20;
 
+/// Lets a thread of our own move bytes into a pipe, and close it. What it gives
+/// tells how many they were, before the pipe is closed: whoever has seen the end
+/// of the file finds it there.
+fn moving(to: OwnedFd, all: impl FnOnce(&mut File) -> u64 + Send + 'static) -> Receiver<u64> {
+    let (told, moved) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut to = File::from(to);
+        _ = told.send(all(&mut to));
+        drop(to);
+    });
+    moved
+}
+
 /// Moves everything from one pipe to the next until the end of file, or until
 /// nobody reads the next any more (then the first one's writer gets its SIGPIPE
-/// as soon as both our ends are closed). Gives the bytes moved.
-fn relay(from: OwnedFd, to: OwnedFd) -> JoinHandle<u64> {
-    std::thread::spawn(move || {
+/// as soon as both our ends are closed).
+fn relay(from: OwnedFd, to: OwnedFd) -> Receiver<u64> {
+    moving(to, move |to| {
         let mut moved = 0;
-        while let Ok(count @ 1..) = pipe::splice(&from, &to, PIECE_BYTES_MAX) {
+        while let Ok(count @ 1..) = pipe::splice(&from, &*to, PIECE_BYTES_MAX) {
             moved += count as u64;
         }
         moved
@@ -110,10 +123,9 @@ fn relay(from: OwnedFd, to: OwnedFd) -> JoinHandle<u64> {
 
 /// Writes the text, or our standard input, into the first child's standard
 /// input, and closes it.
-fn feed(input: &str, to: OwnedFd) -> JoinHandle<u64> {
+fn feed(input: &str, to: OwnedFd) -> Receiver<u64> {
     let text = input.to_owned();
-    std::thread::spawn(move || {
-        let mut to = File::from(to);
+    moving(to, move |to| {
         let mut moved = 0;
         if text != "-" {
             let mut left = text.as_bytes();
@@ -140,7 +152,7 @@ struct Part<'a> {
     command: &'a str,
     pid: Pid,
     /// What went into its standard input, where that is a pipe of ours.
-    fed: Option<JoinHandle<u64>>,
+    fed: Option<Receiver<u64>>,
 }
 
 /// A command that needs nothing of the shell is started without one (as make
@@ -169,7 +181,7 @@ fn words_of(text: &str) -> Command {
 
 fn run_run(run: &Run) -> Result<(), Failure> {
     let mut parts = Vec::new();
-    let mut next: Option<(OwnedFd, JoinHandle<u64>)> = None;
+    let mut next: Option<(OwnedFd, Receiver<u64>)> = None;
     if let Some(input) = &run.input {
         let (reader, writer) = pipe::pipe()?;
         next = Some((reader, feed(input, writer)));
@@ -205,8 +217,8 @@ fn run_run(run: &Run) -> Result<(), Failure> {
         // Fed by a relay that ends with its reader, or by our standard input,
         // which may go on for ever: that one isn't waited for.
         let ended = part.fed.map(|fed| {
-            let own = run.input.as_deref() == Some("-") && !fed.is_finished();
-            if own { None } else { fed.join().ok() }
+            let own = run.input.as_deref() == Some("-");
+            if own { fed.try_recv().ok() } else { fed.recv().ok() }
         });
         let fed = match ended {
             None => String::new(),
@@ -364,4 +376,20 @@ pub(crate) fn show_capacity(
         ("capacity-max", Cell::Number(pipe::capacity_max() as u64)),
     ];
     print_fields(&fields, json)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_sees_the_end_of_its_input_is_not_still_being_fed() {
+        for round in 0..1_000 {
+            let (reader, writer) = pipe::pipe().unwrap();
+            let fed = feed("some bytes", writer);
+            let mut got = String::new();
+            File::from(reader).read_to_string(&mut got).unwrap();
+            assert_eq!((got.as_str(), fed.try_recv()), ("some bytes", Ok(10)), "round {round}");
+        }
+    }
 }
