@@ -1,8 +1,9 @@
 //! What a stream of changes costs, from a client's bytes to records in the journal, and in
-//! a replica that gets them: random changes of the full table, and the real update trace.
+//! a replica that gets them: random changes of the full table, a part of it in its order,
+//! and the real update trace.
 //!
 //! ```text
-//! cargo run --release -p rtm-tables --example stream_cost [random | trace [rounds]]
+//! cargo run --release -p rtm-tables --example stream_cost [random | order | trace [rounds]]
 //! ```
 //!
 //! Reads `full-table.txt.gz` and `updates.txt.gz` from `RTM_DATA` (default
@@ -48,7 +49,8 @@ const ROUNDS: usize = 12;
 fn main() -> Result<()> {
     let only = std::env::args().nth(1);
     let rounds = std::env::args().nth(2).map_or(Ok(ROUNDS), |rounds| rounds.parse())?;
-    for (what, measure) in [("random", random as fn(usize) -> Result<()>), ("trace", trace)] {
+    let random = random as fn(usize) -> Result<()>;
+    for (what, measure) in [("random", random), ("order", order), ("trace", trace)] {
         if only.as_ref().is_none_or(|only| only == what) {
             println!("{what}:");
             measure(rounds)?;
@@ -207,6 +209,19 @@ fn random(rounds: usize) -> Result<()> {
             ways[which]
         });
         (Vec::new(), round.collect())
+    })
+}
+
+/// What a file does that is loaded again: other next hops for a stretch of the table, in
+/// its order.
+fn order(rounds: usize) -> Result<()> {
+    let mut random = Random(11);
+    let ways = table()?;
+    let mut pair = Pair::load(&ways)?;
+    pair.rounds(rounds, || {
+        let at = (random.next() % (ways.len() - CHANGES) as u64) as usize;
+        let other = |&(prefix, _): &Way| (prefix, Some(hop(prefix, random.next())));
+        (Vec::new(), ways[at..at + CHANGES].iter().map(other).collect())
     })
 }
 

@@ -10,15 +10,15 @@
 //! nothing, and asks for what each will read next ([`rtm_prefetch`]): the processor has
 //! as many of these under way as it can.
 //!
-//! Once some such batches have come, [`Table::tidy`] makes an exact index of the entries:
-//! then a level is all that there is to go.
+//! Once some batches have come that changed what was there, [`Table::tidy`] makes an exact
+//! index of the entries: then a level is all that there is to go.
 //!
 //! What was found is kept as a hint. A change of the same batch may make it
 //! wrong, so it is compared with the entry that it names before it is used.
 //!
 //! Changes that come in the order of their prefixes, as files have them, find
-//! their way in the cache anyway: only their next hops, which are in no order, are
-//! looked at ahead.
+//! their way through the tries in the cache anyway: unless there is an exact index, only
+//! their next hops, which are in no order, are looked at ahead.
 
 use rtm_model::{Change, Family, Hops, RouteSpec, TABLE_MAIN};
 
@@ -38,8 +38,8 @@ const BATCH: usize = 64;
 /// So few are not worth it.
 const BATCH_WORTH: usize = 4;
 
-/// So many batches in no order, one after the other, make an exact index worth having: a
-/// file in the order of its prefixes has a few where they are far apart.
+/// So many batches of which most routes were there make an exact index worth having: more
+/// than a first load of a file has that names some routes twice.
 pub(super) const INDEX_WORTH: u32 = 16;
 
 /// No change of a batch.
@@ -73,6 +73,7 @@ impl Table {
         came: &mut dyn FnMut(&Change, Result<Applied, ChangeError>) -> bool,
     ) {
         for batch in changes.chunks(BATCH) {
+            let routes = self.store.routes4.len() + self.store.routes6.len();
             self.look_ahead(batch);
             for (index, change) in batch.iter().enumerate() {
                 self.hint = self.ahead.hints.get(index).copied().flatten();
@@ -87,6 +88,10 @@ impl Table {
                     return;
                 }
             }
+            let new = (self.store.routes4.len() + self.store.routes6.len()).saturating_sub(routes);
+            if batch.len() >= BATCH_WORTH && new * 2 < batch.len() {
+                self.known_batches = self.known_batches.saturating_add(1);
+            }
         }
     }
 
@@ -96,9 +101,9 @@ impl Table {
         ahead.hops.clear();
         if batch.len() >= BATCH_WORTH {
             let in_order = is_in_order(batch);
-            self.in_no_order = if in_order { 0 } else { self.in_no_order.saturating_add(1) };
-            if !in_order {
-                ahead.find(self, batch);
+            let store = &self.store;
+            if !in_order || store.routes4.has_index() || store.routes6.has_index() {
+                ahead.find(self, batch, in_order);
             }
             self.prefetch(&mut ahead, batch);
         }
@@ -138,7 +143,7 @@ impl Ahead {
         self.hops.get(change)?.as_ref()
     }
 
-    fn find(&mut self, table: &Table, batch: &[Change]) {
+    fn find(&mut self, table: &Table, batch: &[Change], in_order: bool) {
         self.keys4.clear();
         self.keys6.clear();
         for spec in batch.iter().filter_map(route) {
@@ -152,8 +157,9 @@ impl Ahead {
         }
         self.found4.resize(self.keys4.len(), NOT_FOUND);
         self.found6.resize(self.keys6.len(), NOT_FOUND);
-        look(&table.store.routes4, &self.keys4, &mut self.found4, &mut self.new);
-        look(&table.store.routes6, &self.keys6, &mut self.found6, &mut self.new);
+        let new = &mut self.new;
+        look(&table.store.routes4, &self.keys4, in_order, &mut self.found4, new);
+        look(&table.store.routes6, &self.keys6, in_order, &mut self.found6, new);
         let (mut found4, mut found6) = (self.found4.iter(), self.found6.iter());
         self.hints.extend(batch.iter().map(|change| {
             let family = route(change)?.prefix.family();
@@ -167,11 +173,21 @@ impl Ahead {
 }
 
 /// Where these keys, or at least their prefixes, most likely are.
-fn look<A: Address>(routes: &Routes<A>, keys: &[Key], found: &mut [u32], new: &mut Vec<Key>) {
-    if !routes.has_index() {
-        return routes.walk_many(keys, found);
+fn look<A: Address>(
+    routes: &Routes<A>,
+    keys: &[Key],
+    in_order: bool,
+    found: &mut [u32],
+    new: &mut Vec<Key>,
+) {
+    match (routes.has_index(), in_order) {
+        (true, _) => routes.find_many(keys, found),
+        (false, true) => found.fill(NOT_FOUND),
+        (false, false) => return routes.walk_many(keys, found),
     }
-    routes.find_many(keys, found);
+    if in_order {
+        return; // the tries find those that are left in the cache
+    }
     // What comes, or is meant under another metric, has a way through the tries.
     new.clear();
     let missing = keys.iter().zip(&*found).filter(|(_, at)| **at == NOT_FOUND);

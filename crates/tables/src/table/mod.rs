@@ -152,8 +152,8 @@ pub struct Table {
     /// Room for what a source has under the key of the change at hand.
     own: Vec<Own>,
     ahead: Ahead,
-    /// Batches of changes in no order that have come one after the other.
-    in_no_order: u32,
+    /// Batches of changes that have come of which most routes were there before.
+    known_batches: u32,
     /// Where the first entry of the next change's prefix most likely is.
     hint: Option<RouteNo>,
     /// Which change of the batch it is: [`Ahead::sought`] has its only next hop.
@@ -184,7 +184,7 @@ impl Table {
             lingering: VecDeque::new(),
             own: Vec::new(),
             ahead: Ahead::default(),
-            in_no_order: 0,
+            known_batches: 0,
             hint: None,
             hop_hint: NO_HINT,
             in_stream: false,

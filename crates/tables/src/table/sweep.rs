@@ -371,11 +371,11 @@ impl Table {
         more | self.index_some(budget.saturating_mul(16))
     }
 
-    /// Goes on with the exact indexes, once changes in no order have come.
+    /// Goes on with the exact indexes, once changes of what was there have come.
     fn index_some(&mut self, count: usize) -> bool {
         let count = u32::try_from(count).unwrap_or(u32::MAX);
         let store = &mut self.store;
-        let worth = self.in_no_order >= super::ahead::INDEX_WORTH;
+        let worth = self.known_batches >= super::ahead::INDEX_WORTH;
         worth && (store.routes4.make_index(count) || store.routes6.make_index(count))
     }
 }
