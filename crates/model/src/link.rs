@@ -36,11 +36,8 @@ impl LinkName {
     pub fn of_number(number: u128, bytes: usize) -> Result<LinkName, LinkNameError> {
         // Behind the name, digits stand in for the zeros: whatever isn't plain is in it.
         let behind = u128::from_le_bytes([b'0'; LinkName::BYTES]);
-        let behind = behind.checked_shl(8 * bytes as u32).unwrap_or(0);
-        let plain = (number | behind).to_le_bytes().iter().fold(true, |plain, &byte| {
-            let letter = (byte | 0x20).wrapping_sub(b'a') < 26;
-            plain & (letter | (byte.wrapping_sub(b'0') < 10))
-        });
+        let filled = number | behind.checked_shl(8 * bytes as u32).unwrap_or(0);
+        let plain = are_alphanumeric(filled as u64) & are_alphanumeric((filled >> 64) as u64);
         let whole = number.checked_shr(8 * bytes as u32).unwrap_or(0) == 0;
         if plain && whole && (1..LinkName::BYTES).contains(&bytes) {
             return Ok(LinkName(number.to_le_bytes()));
@@ -93,9 +90,29 @@ impl LinkName {
 
     /// The name.
     pub fn as_str(&self) -> &str {
-        let len = self.0.iter().position(|&b| b == 0).unwrap_or(LinkName::BYTES);
-        std::str::from_utf8(&self.0[..len]).unwrap_or_default()
+        std::str::from_utf8(self.as_bytes()).unwrap_or_default()
     }
+
+    /// The bytes of the name.
+    #[inline]
+    pub fn as_bytes(&self) -> &[u8] {
+        let behind = u128::from_le_bytes(self.0).leading_zeros() as usize / 8;
+        &self.0[..LinkName::BYTES - behind]
+    }
+}
+
+/// Is each of the eight bytes an ASCII letter or digit? All at once: adding a byte's
+/// distance to 128 carries it into the highest bit if it is that large.
+#[inline]
+fn are_alphanumeric(word: u64) -> bool {
+    const EACH: u64 = u64::from_le_bytes([1; 8]);
+    const HIGHEST: u64 = EACH << 7;
+    let from = |word: u64, byte: u8| word.wrapping_add(EACH * u64::from(128 - byte));
+    let lower = word | EACH * 0x20;
+    let digit = from(word, b'0') & !from(word, b'9' + 1);
+    let letter = from(lower, b'a') & !from(lower, b'z' + 1);
+    // Of ASCII only, as carries would go from byte to byte.
+    word & HIGHEST == 0 && (digit | letter) & HIGHEST == HIGHEST
 }
 
 /// Bytes that are right anywhere in a name.
@@ -230,6 +247,14 @@ mod tests {
             bytes[..name.len()].copy_from_slice(name);
             let number = u128::from_le_bytes(bytes);
             assert_eq!(LinkName::of_number(number, name.len()), LinkName::new(name), "{name:?}");
+        }
+        for (byte, at) in (0..=255).flat_map(|byte| (0..15).map(move |at| (byte, at))) {
+            let mut name = *b"Zz09Aa0zZ9aAz90";
+            name[at] = byte;
+            let mut bytes = [0; LinkName::BYTES];
+            bytes[..name.len()].copy_from_slice(&name);
+            let taken = LinkName::of_number(u128::from_le_bytes(bytes), name.len());
+            assert_eq!(taken, LinkName::new(&name), "{byte:#x} at {at}");
         }
         // What isn't zero behind the name isn't of it.
         assert_eq!(LinkName::of_number(u128::from_le_bytes([b'a'; 16]), 3), LinkName::new(b"aaa"));

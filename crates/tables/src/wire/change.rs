@@ -134,7 +134,7 @@ fn encode_route(verb: Verb, route: &RouteSpec, out: &mut Vec<u8>) {
 fn link_head(link: Option<&LinkRef>) -> [u8; 2] {
     match link {
         None => [0, 0],
-        Some(LinkRef::Name(name)) => [1, name.as_str().len() as u8],
+        Some(LinkRef::Name(name)) => [1, name.as_bytes().len() as u8],
         Some(LinkRef::Ifindex(_)) => [2, 0],
     }
 }
@@ -143,7 +143,7 @@ fn encode_link_ref(link: Option<&LinkRef>, writer: &mut Writer<'_>) {
     match link {
         None => {}
         Some(LinkRef::Name(name)) => {
-            writer.bytes(name.as_str().as_bytes());
+            writer.bytes(name.as_bytes());
         }
         Some(LinkRef::Ifindex(ifindex)) => {
             writer.u32(*ifindex);
