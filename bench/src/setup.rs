@@ -60,6 +60,11 @@ impl Setup {
         Ok(Replay::new(self.routes()?, routes::trace(&self.data)?).effective())
     }
 
+    /// All updates of the trace.
+    pub(crate) fn trace_updates(&self) -> Result<u64> {
+        Ok(routes::trace(&self.data)?.len() as u64)
+    }
+
     /// Whether a contender is wanted; says so once if it is but cannot run.
     pub(crate) fn wants(&self, contender: &str) -> bool {
         if !self.only.is_empty() && !self.only.iter().any(|only| only == contender) {
