@@ -19,19 +19,15 @@ impl LinkName {
     /// The name of these bytes.
     #[inline]
     pub fn new(name: &[u8]) -> Result<LinkName, LinkNameError> {
-        // Nearly all are: letters, digits and a few signs, which are no dots.
-        if name.len() < LinkName::BYTES && name.iter().all(|&byte| PLAIN[usize::from(byte)]) {
-            if let [_, ..] = name {
-                let mut bytes = [0; LinkName::BYTES];
-                bytes[..name.len()].copy_from_slice(name);
-                return Ok(LinkName(bytes));
-            }
-        }
-        LinkName::new_checked(name)
+        let mut bytes = [0; LinkName::BYTES];
+        let Some(room) = bytes.get_mut(..name.len()) else { return LinkName::checked(name) };
+        room.copy_from_slice(name);
+        LinkName::of_number(u128::from_le_bytes(bytes), name.len())
     }
 
     /// The name that stands in the first `bytes` bytes of a little-endian number, in which
-    /// zeros are behind it: [`LinkName::new`] without going from byte to byte.
+    /// zeros are behind it: without going from byte to byte if all are letters and digits,
+    /// which is most of them.
     #[inline]
     pub fn of_number(number: u128, bytes: usize) -> Result<LinkName, LinkNameError> {
         // Behind the name, digits stand in for the zeros: whatever isn't plain is in it.
@@ -42,10 +38,11 @@ impl LinkName {
         if plain && whole && (1..LinkName::BYTES).contains(&bytes) {
             return Ok(LinkName(number.to_le_bytes()));
         }
-        LinkName::new(number.to_le_bytes().get(..bytes).unwrap_or_default())
+        LinkName::checked(number.to_le_bytes().get(..bytes).unwrap_or_default())
     }
 
-    fn new_checked(name: &[u8]) -> Result<LinkName, LinkNameError> {
+    /// Of any bytes, one after the other.
+    fn checked(name: &[u8]) -> Result<LinkName, LinkNameError> {
         let checked = LinkName::of_text(name)?;
         if std::str::from_utf8(name).is_err() {
             return Err(LinkNameError::NotText);
@@ -114,17 +111,6 @@ fn are_alphanumeric(word: u64) -> bool {
     // Of ASCII only, as carries would go from byte to byte.
     word & HIGHEST == 0 && (digit | letter) & HIGHEST == HIGHEST
 }
-
-/// Bytes that are right anywhere in a name.
-static PLAIN: [bool; 256] = {
-    let mut plain = [false; 256];
-    let mut byte = 0_u8;
-    while byte < 128 {
-        plain[byte as usize] = byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'@');
-        byte += 1;
-    }
-    plain
-};
 
 /// The kernel's `isspace`: blank, \t, \n, \v, \f, \r, and 0xa0 (lib/ctype.c);
 /// the last only stands alone in Latin-1, and a name here is UTF-8.
@@ -246,7 +232,9 @@ mod tests {
             let mut bytes = [0; LinkName::BYTES];
             bytes[..name.len()].copy_from_slice(name);
             let number = u128::from_le_bytes(bytes);
-            assert_eq!(LinkName::of_number(number, name.len()), LinkName::new(name), "{name:?}");
+            let taken = LinkName::of_number(number, name.len());
+            assert_eq!(taken, LinkName::checked(name), "{name:?}");
+            assert_eq!(taken, LinkName::new(name), "{name:?}");
         }
         for (byte, at) in (0..=255).flat_map(|byte| (0..15).map(move |at| (byte, at))) {
             let mut name = *b"Zz09Aa0zZ9aAz90";
@@ -254,7 +242,7 @@ mod tests {
             let mut bytes = [0; LinkName::BYTES];
             bytes[..name.len()].copy_from_slice(&name);
             let taken = LinkName::of_number(u128::from_le_bytes(bytes), name.len());
-            assert_eq!(taken, LinkName::new(&name), "{byte:#x} at {at}");
+            assert_eq!(taken, LinkName::checked(&name), "{byte:#x} at {at}");
         }
         // What isn't zero behind the name isn't of it.
         assert_eq!(LinkName::of_number(u128::from_le_bytes([b'a'; 16]), 3), LinkName::new(b"aaa"));
