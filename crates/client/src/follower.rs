@@ -41,6 +41,10 @@
 //! **Stale.** Without a connection the replica stays readable, but
 //! [`Follower::state`] is `Waiting` or `Connecting`: what it holds may be old.
 
+mod apply;
+mod image;
+mod waiting;
+
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -49,32 +53,20 @@ use ipc::armed::{ArmedPipe, Caught};
 use ipc::epoll::{Epoll, Interest};
 use ipc::signal::Signal;
 use rtm_image::Reader;
-use rtm_model::{Entity, EntityKey};
-use rtm_tables::wire::records::{Records, WireRecord};
 use rtm_tables::wire::{DescriptorKind, FEATURE_ACK, FEATURE_REJECTED, Welcome};
-use rtm_tables::{
-    ClientConfig, ClientEvent, Compare, Epoch, RecordOp, Replica, ReplicaRecord, Revision,
-};
+use rtm_tables::{ClientConfig, ClientEvent, Compare, Epoch, Replica, Revision};
 use rustix::event::PollFlags;
 
 use crate::address::Address;
 use crate::backoff::Backoff;
 use crate::connection::{CONNECT_TIMEOUT, Connection, wait};
 use crate::error::Error;
-use crate::event::{Change, Counts, Event, FlushSignal, FollowConfig, Sink, State, Turn};
-use crate::transport::{Fill, Filling, Transport};
+use crate::event::{Change, Counts, Event, FlushSignal, FollowConfig, Sink, State};
+use crate::transport::{Fill, Transport};
 
 /// The most that one [`Follower::on_ready`] reads before it gives control
 /// back, so that nobody else in a loop starves.
 const READ_BYTES_PER_TURN: usize = 1 << 20;
-
-/// So many records after a snapshot or resume, each of a route that is there or was, show
-/// that more will come. (While a table is loaded nearly all are new, and an index would be
-/// made, and added to, while the processors have better things to do.)
-const INDEX_AFTER: u64 = 1000;
-/// Entries of the replica's index that are made at once: some 0.2 ms, for which a
-/// record that comes meanwhile waits.
-const IDLE_ENTRIES: u32 = 4096;
 
 /// Follows a daemon.
 pub struct Follower {
@@ -173,114 +165,6 @@ impl Follower {
             wake: None,
             owed: None,
         })
-    }
-
-    /// The tables in shared memory, once they are attached. Without a connection
-    /// they stay as the daemon left them: [`Reader::writer`] tells what became
-    /// of it.
-    pub fn image(&self) -> Option<&Reader> {
-        self.image.as_ref()
-    }
-
-    /// Becomes readable when something became visible in the image: read what is
-    /// in it, then look. Another pipe after a reconnect.
-    pub fn wake_pipe(&self) -> Option<BorrowedFd<'_>> {
-        self.wake.as_ref().map(AsFd::as_fd)
-    }
-
-    /// The wake pipe, for who watches and drains it; `None` until there is another.
-    pub fn take_wake_pipe(&mut self) -> Option<OwnedFd> {
-        self.wake.take()
-    }
-
-    /// Takes the bytes out of the wake pipe. False: it is over, the daemon is
-    /// gone or the session is.
-    pub fn drain_wake_pipe(&mut self) -> bool {
-        let Some(pipe) = &self.wake else { return false };
-        let mut bytes = [0; 4096];
-        match rustix::io::read(pipe, &mut bytes) {
-            Ok(0) => {
-                self.wake = None;
-                false
-            }
-            _ => true,
-        }
-    }
-
-    /// Asks for the image again if it moved. For who looks things up without
-    /// driving the follower otherwise; cheap if there is nothing to do.
-    ///
-    /// # Errors
-    /// As [`Follower::on_ready`].
-    pub fn refresh(&mut self, tell: Sink<'_>) -> Result<(), Error> {
-        if self.image.as_ref().is_some_and(Reader::writer_moved) {
-            return self.on_ready(Instant::now(), tell);
-        }
-        Ok(())
-    }
-
-    /// Sees to it that the attached image is the newest.
-    fn ask_for_image(&mut self) {
-        let moved = self.image.as_ref().is_some_and(Reader::writer_moved);
-        if !moved || self.image_asked {
-            return;
-        }
-        if let Some(transport) = &mut self.transport {
-            transport.session.want(DescriptorKind::Image);
-            self.image_asked = true;
-        }
-    }
-
-    /// What came for a WANT.
-    fn descriptor(
-        &mut self,
-        kind: DescriptorKind,
-        given: bool,
-        why: String,
-        tell: Sink<'_>,
-    ) -> Result<(), Error> {
-        let Some(transport) = &mut self.transport else { return Ok(()) };
-        let address = transport.connection.address().clone();
-        let fd = if given { transport.take_descriptor() } else { None };
-        if kind == DescriptorKind::SignalPipe {
-            // Without one it registers all the same: the daemon may signal its process.
-            self.armed = fd.and_then(|pipe| ArmedPipe::arm(pipe, Signal::USR1).ok());
-            transport.session.register(std::process::id());
-            return Ok(());
-        }
-        let Some(fd) = fd else {
-            let why = if given { "it announced one and sent none".to_owned() } else { why };
-            return Err(Error::NoDescriptor { address, kind, why });
-        };
-        match kind {
-            DescriptorKind::Image => {
-                let image = Reader::attach(fd).map_err(|error| Error::Image { address, error })?;
-                tell(Event::Attached { image: &image });
-                self.image = Some(image);
-                self.image_asked = false;
-                if let Some(at) = self.owed.take() {
-                    self.answer_for_image(&at);
-                }
-            }
-            DescriptorKind::WakePipe => self.wake = Some(fd),
-            _ => {}
-        }
-        Ok(())
-    }
-
-    /// A barrier's question to who has no copy but the image: does it show that
-    /// revision? It is published before the mark is sent.
-    fn answer_for_image(&mut self, at: &Compare) {
-        let (Some(transport), Some(image)) = (&mut self.transport, &self.image) else { return };
-        let state = image.state();
-        let epoch = transport.session.epoch().unwrap_or(Epoch(0));
-        let shows =
-            state.is_ok_and(|state| state.epoch == epoch.0 && state.revision >= at.revision.0);
-        if !shows && (image.writer_moved() || self.image_asked) {
-            self.owed = Some(*at);
-            return self.ask_for_image();
-        }
-        transport.session.compared(at, shows);
     }
 
     /// Who is followed.
@@ -399,130 +283,6 @@ impl Follower {
             }
             Err(error) => self.lost(error, now, tell),
         }
-    }
-
-    /// Waits until something can be done, does it, and comes back; also when
-    /// one of the caller's descriptors is readable or `timeout` is over.
-    ///
-    /// # Errors
-    /// As [`Follower::on_ready`].
-    pub fn turn(
-        &mut self,
-        timeout: Option<Duration>,
-        also: &[BorrowedFd<'_>],
-        tell: Sink<'_>,
-    ) -> Result<Turn, Error> {
-        if let Some(error) = &self.ended {
-            return Err(error.clone());
-        }
-        if self.image.as_ref().is_some_and(Reader::writer_moved) && !self.image_asked {
-            self.ask_for_image();
-            if let Some(transport) = &mut self.transport {
-                // What doesn't go now is written when the socket can be.
-                let _ = transport.flush();
-            }
-        }
-        // No clock is read for a wait that a change ends: one in vain says how long it was.
-        let mut left = timeout;
-        while also.is_empty() && self.next_deadline().is_none() && self.can_wait_reading(left) {
-            match self.turn_reading(left, tell)? {
-                Waited::Worked(turn) => return Ok(turn),
-                Waited::InVain(waited) => left = left.map(|left| left.saturating_sub(waited)),
-            }
-        }
-        let until = left.and_then(|left| Instant::now().checked_add(left));
-        let end = [self.next_deadline(), until].into_iter().flatten().min();
-        // The connection itself, not the epoll around it: one call less.
-        let mut fds: Vec<(BorrowedFd<'_>, PollFlags)> =
-            also.iter().map(|fd| (*fd, PollFlags::IN)).collect();
-        if let Some(transport) = &self.transport {
-            let mut flags = PollFlags::IN;
-            if self.wants_write() {
-                flags |= PollFlags::OUT;
-            }
-            fds.push((transport.connection.as_fd(), flags));
-        }
-        // What nobody waits for is made while nothing is there to be read.
-        let mut ready = Vec::new();
-        let indexes = self.is_index_worth();
-        while let Some(replica) = self.replica.as_mut().filter(|replica| {
-            let in_time = end.is_none_or(|end| Instant::now() < end);
-            indexes && in_time && replica.has_idle_work()
-        }) {
-            ready = wait(&fds, Some(Duration::ZERO));
-            if ready.iter().any(|flags| !flags.is_empty()) {
-                break;
-            }
-            replica.idle(IDLE_ENTRIES);
-        }
-        if ready.iter().all(PollFlags::is_empty) {
-            ready = wait(&fds, left_until(end));
-        }
-        let mine = self.transport.is_some() && ready.last().is_some_and(|flags| !flags.is_empty());
-        let now = Instant::now();
-        if mine || self.next_deadline().is_some_and(|at| at <= now) {
-            self.on_ready(now, tell)?;
-        }
-        if let Some(index) = ready.iter().take(also.len()).position(|flags| !flags.is_empty()) {
-            return Ok(Turn::Also(index));
-        }
-        Ok(if mine { Turn::Worked } else { Turn::TimedOut })
-    }
-
-    /// Is there nothing to do and nothing to wait for but what the connection
-    /// brings, so that a read can do the waiting?
-    fn can_wait_reading(&self, at_most: Option<Duration>) -> bool {
-        let indexes = self.is_index_worth();
-        let idle = self.replica.as_ref().is_some_and(|replica| indexes && replica.has_idle_work());
-        !idle
-            && !self.wants_write()
-            && self
-                .transport
-                .as_ref()
-                .is_some_and(|transport| transport.connection.can_wait(at_most))
-    }
-
-    /// A turn that waits in its read: one system call where a change comes.
-    fn turn_reading(&mut self, at_most: Option<Duration>, tell: Sink<'_>) -> Result<Waited, Error> {
-        let Some(transport) = &mut self.transport else {
-            return Ok(Waited::Worked(Turn::TimedOut));
-        };
-        let filled = transport.fill_waiting(at_most);
-        let now = Instant::now();
-        let fill = match filled {
-            Ok(None) => return Ok(Waited::Worked(Turn::TimedOut)),
-            Ok(Some(Filling::Nothing(waited))) => return Ok(Waited::InVain(waited)),
-            Ok(Some(Filling::Read(read))) => transport.filled(Ok(read), now),
-            Err(error) => Err(error),
-        };
-        let worked = match fill.and_then(|fill| self.take(&fill, now, tell)) {
-            Ok(true) => self.work(now, tell),
-            other => other.map(|_| ()),
-        };
-        self.worked(worked, now, tell)?;
-        Ok(Waited::Worked(Turn::Worked))
-    }
-
-    /// Goes on with what makes later changes cheaper for the replica: an exact index,
-    /// once so many came that it is worth its 10 bytes a route. [`Follower::turn`]
-    /// does so by itself while it waits; who waits in a loop of their own calls this
-    /// when nothing else is to be done. False: there is no more.
-    pub fn idle(&mut self) -> bool {
-        self.is_index_worth()
-            && self.replica.as_mut().is_some_and(|replica| replica.idle(IDLE_ENTRIES))
-    }
-
-    /// Records that weren't new routes, about.
-    fn changes(&self) -> u64 {
-        let held = self.replica.as_ref().map_or(0, |replica| {
-            let counts = replica.store().counts();
-            counts.routes4 + counts.routes6
-        });
-        self.counts.records.saturating_sub(held as u64)
-    }
-
-    fn is_index_worth(&self) -> bool {
-        self.index_from != u64::MAX && self.changes() >= self.index_from
     }
 
     /// Clears the tables, says goodbye and closes, waiting a second at most for the
@@ -726,9 +486,9 @@ impl Follower {
                             Ok(())
                         }
                         Some(replica) if self.config.changes && tells => {
-                            one_by_one(replica, records, &mut self.counts, tell)
+                            apply::one_by_one(replica, records, &mut self.counts, tell)
                         }
-                        Some(replica) => in_batches(replica, records, &mut self.counts),
+                        Some(replica) => apply::in_batches(replica, records, &mut self.counts),
                     };
                     applied.map_err(|why| Error::Entity { address: address.clone(), why })?;
                 }
@@ -756,7 +516,7 @@ impl Follower {
                         });
                     }
                     self.state = State::Live;
-                    self.index_from = self.changes() + INDEX_AFTER;
+                    self.index_from = self.changes() + waiting::INDEX_AFTER;
                     // Not before: a daemon that only greets isn't pressed.
                     self.backoff.reset();
                     let agrees = self.compare(&at, tell);
@@ -873,65 +633,4 @@ impl fmt::Debug for Follower {
             .field("counts", &self.counts)
             .finish_non_exhaustive()
     }
-}
-
-/// What came of waiting in a read.
-enum Waited {
-    /// The turn is over.
-    Worked(Turn),
-    /// Nothing came for so long.
-    InVain(Duration),
-}
-
-/// How long it is until then.
-fn left_until(end: Option<Instant>) -> Option<Duration> {
-    end.map(|end| end.saturating_duration_since(Instant::now()))
-}
-
-fn in_batches(
-    replica: &mut Replica,
-    records: Records<'_>,
-    counts: &mut Counts,
-) -> Result<(), String> {
-    records.clone().for_each(|record| counts.record(&record));
-    let records = records.map(|WireRecord { op, kind, body, .. }| ReplicaRecord { op, kind, body });
-    replica.apply_records(records).map_err(|(_, error)| error.to_string())
-}
-
-/// Tells each change, then applies it.
-fn one_by_one(
-    replica: &mut Replica,
-    records: Records<'_>,
-    counts: &mut Counts,
-    tell: Sink<'_>,
-) -> Result<(), String> {
-    for record in records {
-        counts.record(&record);
-        let WireRecord { revision, last, op, kind, body } = record;
-        if let Some(mac) = record.mac() {
-            tell(Event::Key { revision, mac, gone: op == RecordOp::Delete });
-            match op {
-                RecordOp::Set => replica.set(kind, body),
-                RecordOp::Delete => replica.delete(kind, body),
-            }
-            .map_err(|error| error.to_string())?;
-            continue;
-        }
-        let entity = match op {
-            RecordOp::Set => Some(Entity::decode(kind, body).map_err(|error| error.to_string())?),
-            RecordOp::Delete => None,
-        };
-        let key = match &entity {
-            Some(entity) => entity.key(),
-            None => EntityKey::decode(kind, body).map_err(|error| error.to_string())?,
-        };
-        let store = replica.store();
-        tell(Event::Change(Change { revision, last, key, new: entity.as_ref(), store }));
-        match op {
-            RecordOp::Set => replica.set(kind, body),
-            RecordOp::Delete => replica.delete(kind, body),
-        }
-        .map_err(|error| error.to_string())?;
-    }
-    Ok(())
 }
