@@ -8,7 +8,7 @@ use clap::Args;
 use ipc::sysv::Key;
 use ipc::timer::Wait;
 
-use crate::failure::Failure;
+use crate::failure::{Failure, refused};
 
 /// A size as util-linux has it: `4096`, `64K` and `64KiB` (1024), `64KB` (1000).
 pub(crate) fn size(text: &str) -> Result<u64, String> {
@@ -193,9 +193,7 @@ pub(crate) fn content(words: &[String]) -> Result<Vec<u8>, Failure> {
         return Ok(text.clone().into_bytes());
     }
     let mut bytes = Vec::new();
-    std::io::stdin()
-        .read_to_end(&mut bytes)
-        .map_err(|error| Failure::refused(format!("standard input: {error}")))?;
+    std::io::stdin().read_to_end(&mut bytes).map_err(refused("standard input"))?;
     Ok(bytes)
 }
 
@@ -232,10 +230,8 @@ pub(crate) fn uninterrupted<T, E: Into<ipc::Error>>(
 /// Runs a command and waits for it; its exit code becomes ours.
 pub(crate) fn run_command(words: &[String]) -> Result<(), Failure> {
     let (program, arguments) = words.split_first().expect("checked: not empty");
-    let status = std::process::Command::new(program)
-        .args(arguments)
-        .status()
-        .map_err(|error| Failure::refused(format!("{program}: {error}")))?;
+    let status =
+        std::process::Command::new(program).args(arguments).status().map_err(refused(program))?;
     use std::os::unix::process::ExitStatusExt;
     match (status.code(), status.signal()) {
         (Some(0), _) => Ok(()),

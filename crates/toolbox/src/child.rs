@@ -13,7 +13,7 @@ use ipc::signal::Signal;
 use ipc::timer::Deadline;
 use rustix::process::Pid;
 
-use crate::failure::{Failure, line};
+use crate::failure::{Failure, line, refused};
 use crate::sig::{as_by_default, catchable, caught, interval};
 
 /// A child under the eyes of its parent.
@@ -80,8 +80,7 @@ pub(crate) fn run(asked: &Child) -> Result<(), Failure> {
             command
         }
         None => {
-            let program = std::env::current_exe()
-                .map_err(|error| Failure::refused(format!("this program's own file: {error}")))?;
+            let program = std::env::current_exe().map_err(refused("this program's own file"))?;
             let mut command = Command::new(program);
             let interval = format!("{}us", asked.interval.as_micros().max(1));
             command.args(["sig", "catch", &interval]);

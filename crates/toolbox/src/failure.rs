@@ -192,3 +192,11 @@ pub(crate) fn remark(content: &[u8], text: impl Display) {
     let newline = if same && begun { "\n" } else { "" };
     eprintln!("{newline}{text}");
 }
+
+/// What the system said of something that was to be opened, read or written.
+pub(crate) fn refused(what: impl Display) -> impl FnOnce(io::Error) -> Failure {
+    move |error| {
+        let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
+        Failure::refused(format!("{what}: {}", ipc::errno_text(errno)))
+    }
+}

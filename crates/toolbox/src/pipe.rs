@@ -13,7 +13,7 @@ use ipc::{Errno, pipe};
 use rustix::process::Pid;
 
 use crate::argument::{self, descriptor};
-use crate::failure::{Failure, output};
+use crate::failure::{Failure, output, refused};
 use crate::table::{Cell, print_fields};
 
 /// What to do with pipes.
@@ -200,8 +200,7 @@ fn run_run(run: &Run) -> Result<(), Failure> {
             command.stdout(Stdio::from(writer));
             between = Some(reader);
         }
-        let started =
-            command.spawn().map_err(|error| Failure::refused(format!("{text}: {error}")))?;
+        let started = command.spawn().map_err(refused(text))?;
         drop(command); // our copies of the child's ends: else no end of file
         parts.push(Part { command: text, pid: Pid::from_child(&started), fed });
         if let Some(from) = between {
@@ -239,13 +238,6 @@ fn run_run(run: &Run) -> Result<(), Failure> {
 
 fn is_pipe(fd: impl AsFd) -> bool {
     pipe::capacity(fd).is_ok()
-}
-
-fn refused(what: impl core::fmt::Display) -> impl FnOnce(std::io::Error) -> Failure {
-    move |error| {
-        let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
-        Failure::refused(format!("{what}: {}", ipc::errno_text(errno)))
-    }
 }
 
 fn run_tee(tee: &Tee) -> Result<(), Failure> {

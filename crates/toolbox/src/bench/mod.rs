@@ -12,6 +12,8 @@
 mod link;
 mod plot;
 
+use std::fs::File;
+use std::io::Write;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -19,7 +21,7 @@ use std::time::Instant;
 
 use clap::{Args, ValueEnum};
 
-use crate::failure::{Failure, output};
+use crate::failure::{Failure, output, refused};
 use crate::table::{Cell, Style, Table};
 use link::{Link, Pair};
 
@@ -131,6 +133,11 @@ pub(crate) fn run(bench: &Bench) -> Result<(), Failure> {
     }
     let cores = cores();
     let all = if bench.only.is_empty() { Mechanism::value_variants() } else { &bench.only };
+    // Before anything is measured: that takes its time.
+    let picture = match bench.svg.as_deref() {
+        Some(path) => Some((File::create(path).map_err(refused(path.display()))?, path)),
+        None => None,
+    };
     let mut figures = Vec::new();
     for mechanism in all {
         let sizes = if mechanism.carries_eight_bytes() { &[8][..] } else { &bench.sizes };
@@ -145,9 +152,8 @@ pub(crate) fn run(bench: &Bench) -> Result<(), Failure> {
         eprintln!("this process may use one core only: no figures for two");
     }
     print(bench, &figures)?;
-    if let Some(path) = &bench.svg {
-        std::fs::write(path, plot::svg(&figures))
-            .map_err(|error| Failure::refused(format!("{}: {error}", path.display())))?;
+    if let Some((mut file, path)) = picture {
+        file.write_all(plot::svg(&figures).as_bytes()).map_err(refused(path.display()))?;
     }
     Ok(())
 }

@@ -19,7 +19,7 @@ use ipc::{futex, lock};
 
 use super::{Started, ourselves};
 use crate::argument::uninterrupted;
-use crate::failure::{Failure, line};
+use crate::failure::{Failure, line, refused};
 
 #[derive(Args)]
 pub(crate) struct LostUpdate {
@@ -178,9 +178,7 @@ fn start(kind: Kind, show: &LostUpdate, objects: &Objects) -> Result<Started, Fa
         "--updates",
         &updates,
     ];
-    let child = ourselves(&arguments)?
-        .spawn()
-        .map_err(|error| Failure::refused(format!("a writer: {error}")))?;
+    let child = ourselves(&arguments)?.spawn().map_err(refused("a writer"))?;
     Ok(Started(child))
 }
 

@@ -19,7 +19,7 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::net::{SendFlags, Shutdown};
 
 use crate::argument;
-use crate::failure::{Failure, WAITED, output};
+use crate::failure::{Failure, WAITED, output, refused};
 use crate::table::Names;
 
 pub(crate) use address::{Address, Kind, address, connect};
@@ -191,8 +191,7 @@ impl Client<'_> {
     fn send_text(&mut self, text: &[u8]) -> Result<(), Failure> {
         let mut sent = 0;
         if let Some(path) = &self.options.pass {
-            let file = std::fs::File::open(path)
-                .map_err(|error| Failure::refused(format!("{}: {error}", path.display())))?;
+            let file = std::fs::File::open(path).map_err(refused(path.display()))?;
             sent = descriptors::send(&self.socket, text, &[file.as_fd()])?;
             let path = path.display();
             step(self.options.verbose, format!("write: {sent} bytes and a descriptor of {path}"));
@@ -358,15 +357,13 @@ fn run_pair(pair: &Pair) -> Result<(), Failure> {
     step(pair.verbose, format!("socketpair: AF_UNIX, {}", kind.c_name()));
     let mut children = Vec::new();
     for (command, end) in pair.commands.iter().zip([a, b]) {
-        let input = end
-            .try_clone()
-            .map_err(|error| Failure::refused(format!("duplicating the socket: {error}")))?;
+        let input = end.try_clone().map_err(refused("duplicating the socket"))?;
         let child = Command::new("sh")
             .args(["-c", command])
             .stdin(Stdio::from(input))
             .stdout(Stdio::from(end))
             .spawn()
-            .map_err(|error| Failure::refused(format!("sh: {error}")))?;
+            .map_err(refused("sh"))?;
         step(pair.verbose, format!("fork: {}: {command}", child.id()));
         children.push((command, child));
     }
@@ -375,8 +372,7 @@ fn run_pair(pair: &Pair) -> Result<(), Failure> {
     let mut worst = 0;
     for (command, mut child) in children {
         use std::os::unix::process::ExitStatusExt;
-        let status =
-            child.wait().map_err(|error| Failure::refused(format!("{command}: {error}")))?;
+        let status = child.wait().map_err(refused(command))?;
         let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
         step(pair.verbose, format!("{}: {status}", child.id()));
         if worst == 0 {
