@@ -264,7 +264,8 @@ fn so_is_one_in_a_large_table() {
     a_stream(16_000, 16_000);
 }
 
-/// Changes of so many prefixes, of which the first `loaded` are there from the beginning.
+/// Changes of so many prefixes, of which the first `loaded` are there from the beginning:
+/// anywhere in a round, one after the other in the next.
 fn a_stream(prefixes: u32, loaded: u32) {
     let (mut one, admin, mut one_out) = table();
     let (mut many, _, mut many_out) = table();
@@ -273,17 +274,19 @@ fn a_stream(prefixes: u32, loaded: u32) {
         _ => format!("{}.{}.{}.0/24", 1 + (number >> 16), number >> 8 & 255, number & 255),
     };
     let load = (0..loaded)
-        .map(|number| route(Verb::Replace, &prefix(number * 311), "2001:db8::ffff", "eth9"));
+        .map(|number| route(Verb::Replace, &prefix(number * 3), "2001:db8::ffff", "eth9"));
     for change in load {
         one.apply(admin, &change, &mut one_out).unwrap();
         many.apply(admin, &change, &mut many_out).unwrap();
     }
     let mut random = 1_u64;
     for round in 0..40 {
+        let begin = (random >> 33) as u32;
         let changes: Vec<Change> = (0..500)
-            .map(|_| {
+            .map(|index| {
                 random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-                let prefix = prefix((random >> 33) as u32 % prefixes * 311);
+                let number = if round % 2 == 0 { (random >> 33) as u32 } else { begin + index };
+                let prefix = prefix(number % prefixes * 3);
                 let (gateway, link) = (random >> 48 & 63, random >> 54 & 7);
                 let gateway = format!("2001:db8::{gateway:x}");
                 match random >> 60 {
