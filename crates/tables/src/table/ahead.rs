@@ -38,8 +38,9 @@ const BATCH: usize = 64;
 /// So few are not worth it.
 const BATCH_WORTH: usize = 4;
 
-/// So many batches of which most routes were there make an exact index worth having: more
-/// than a first load of a file has that names some routes twice.
+/// So many batches of which a quarter changed routes that were there make an exact index
+/// worth having: a file that is loaded for the first time names few routes twice, and a
+/// table that is only confirmed comes in its order.
 pub(super) const INDEX_WORTH: u32 = 16;
 
 /// No change of a batch.
@@ -74,6 +75,7 @@ impl Table {
     ) {
         for batch in changes.chunks(BATCH) {
             let routes = self.store.routes4.len() + self.store.routes6.len();
+            let mut changed = 0_usize;
             self.look_ahead(batch);
             for (index, change) in batch.iter().enumerate() {
                 self.hint = self.ahead.hints.get(index).copied().flatten();
@@ -84,13 +86,14 @@ impl Table {
                     None => self.apply(source, change, out),
                 };
                 (self.hint, self.hop_hint, self.in_stream) = (None, NO_HINT, false);
+                changed += usize::from(matches!(result, Ok(Applied::Changed(_))));
                 if !came(change, result) {
                     return;
                 }
             }
             let new = (self.store.routes4.len() + self.store.routes6.len()).saturating_sub(routes);
-            if batch.len() >= BATCH_WORTH && new * 2 < batch.len() {
-                self.known_batches = self.known_batches.saturating_add(1);
+            if batch.len() >= BATCH_WORTH && changed.saturating_sub(new) * 4 >= batch.len() {
+                self.changing_batches = self.changing_batches.saturating_add(1);
             }
         }
     }

@@ -152,8 +152,8 @@ pub struct Table {
     /// Room for what a source has under the key of the change at hand.
     own: Vec<Own>,
     ahead: Ahead,
-    /// Batches of changes that have come of which most routes were there before.
-    known_batches: u32,
+    /// Batches that have come of which many changed routes that were there.
+    changing_batches: u32,
     /// Where the first entry of the next change's prefix most likely is.
     hint: Option<RouteNo>,
     /// Which change of the batch it is: [`Ahead::sought`] has its only next hop.
@@ -184,7 +184,7 @@ impl Table {
             lingering: VecDeque::new(),
             own: Vec::new(),
             ahead: Ahead::default(),
-            known_batches: 0,
+            changing_batches: 0,
             hint: None,
             hop_hint: NO_HINT,
             in_stream: false,

@@ -375,7 +375,7 @@ impl Table {
     fn index_some(&mut self, count: usize) -> bool {
         let count = u32::try_from(count).unwrap_or(u32::MAX);
         let store = &mut self.store;
-        let worth = self.known_batches >= super::ahead::INDEX_WORTH;
+        let worth = self.changing_batches >= super::ahead::INDEX_WORTH;
         worth && (store.routes4.make_index(count) || store.routes6.make_index(count))
     }
 }
