@@ -105,7 +105,7 @@ fn are_alphanumeric(word: u64) -> bool {
     const EACH: u64 = u64::from_le_bytes([1; 8]);
     const HIGHEST: u64 = EACH << 7;
     let from = |word: u64, byte: u8| word.wrapping_add(EACH * u64::from(128 - byte));
-    let lower = word | EACH * 0x20;
+    let lower = word | (EACH * 0x20);
     let digit = from(word, b'0') & !from(word, b'9' + 1);
     let letter = from(lower, b'a') & !from(lower, b'z' + 1);
     // Of ASCII only, as carries would go from byte to byte.
