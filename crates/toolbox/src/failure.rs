@@ -196,7 +196,24 @@ pub(crate) fn remark(content: &[u8], text: impl Display) {
 /// What the system said of something that was to be opened, read or written.
 pub(crate) fn refused(what: impl Display) -> impl FnOnce(io::Error) -> Failure {
     move |error| {
-        let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
-        Failure::refused(format!("{what}: {}", ipc::errno_text(errno)))
+        // Some are not the system's: a name with a NUL in it, a write of nothing.
+        let why = Errno::from_io_error(&error).map(ipc::errno_text);
+        Failure::refused(format!("{what}: {}", why.unwrap_or_else(|| error.to_string())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_the_systems_is_said_as_it_is() {
+        let told = |error: io::Error| match refused("it")(error) {
+            Failure::Told { code, text } => (code, text),
+            other => panic!("{other:?}"),
+        };
+        let missing = io::Error::from(Errno::NOENT);
+        assert_eq!(told(missing), (REFUSED, "it: No such file or directory".to_owned()));
+        assert_eq!(told(io::Error::other("a NUL")), (REFUSED, "it: a NUL".to_owned()));
     }
 }
