@@ -250,7 +250,7 @@ impl ClassicView {
         if !self.stale {
             self.mark = self.routes.step();
         }
-        self.routes_in_all = store.routes4.len() + store.routes6.len();
+        self.routes_in_all = store.route_count();
         for key in std::mem::take(&mut self.prefixes) {
             self.look(key, store, false);
         }

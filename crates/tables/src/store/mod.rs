@@ -110,6 +110,11 @@ pub struct Store {
 }
 
 impl Store {
+    /// How many routes there are, of both families.
+    pub(crate) fn route_count(&self) -> usize {
+        self.routes4.len() + self.routes6.len()
+    }
+
     /// How many there are of what.
     pub fn counts(&self) -> StoreCounts {
         StoreCounts {

@@ -74,7 +74,7 @@ impl Table {
         came: &mut dyn FnMut(&Change, Result<Applied, ChangeError>) -> bool,
     ) {
         for batch in changes.chunks(BATCH) {
-            let routes = self.store.routes4.len() + self.store.routes6.len();
+            let routes = self.store.route_count();
             let mut changed = 0_usize;
             self.look_ahead(batch);
             for (index, change) in batch.iter().enumerate() {
@@ -91,7 +91,7 @@ impl Table {
                     return;
                 }
             }
-            let new = (self.store.routes4.len() + self.store.routes6.len()).saturating_sub(routes);
+            let new = self.store.route_count().saturating_sub(routes);
             if batch.len() >= BATCH_WORTH && changed.saturating_sub(new) * 4 >= batch.len() {
                 self.changing_batches = self.changing_batches.saturating_add(1);
             }
@@ -183,13 +183,12 @@ fn look<A: Address>(
     found: &mut [u32],
     new: &mut Vec<Key>,
 ) {
-    match (routes.has_index(), in_order) {
-        (true, _) => routes.find_many(keys, found),
-        (false, true) => found.fill(NOT_FOUND),
-        (false, false) => return routes.walk_many(keys, found),
+    if !routes.has_index() {
+        return if in_order { found.fill(NOT_FOUND) } else { routes.walk_many(keys, found) };
     }
+    routes.find_many(keys, found);
     if in_order {
-        return; // the tries find those that are left in the cache
+        return; // the ways of those that are left are in the cache
     }
     // What comes, or is meant under another metric, has a way through the tries.
     new.clear();

@@ -441,7 +441,7 @@ impl Table {
         if !lingers {
             self.lingering.push_back(no);
         }
-        let routes = self.store.routes4.len() + self.store.routes6.len();
+        let routes = self.store.route_count();
         while self.lingering.len() > LINGERING.min(routes / LINGERING_PART) {
             self.drop_lingering();
         }
