@@ -128,7 +128,7 @@ pub(crate) fn reasons(bench: &str) -> Option<&'static str> {
             "With one subscriber nobody but NATS is near: it hands on messages that it doesn't look at, about 245 ns each; rtmd \
              looks each route up in a table of a million, chooses among candidates, and keeps digests. What brought it there: \
              prefetching 64 changes' ways together, changes in place, deleted entries that linger, fewer and larger \
-             writes, next hops resolved once, an exact index once changes come in no order, changes decoded into the place of \
+             writes, next hops resolved once, an exact index once routes that are there change, changes decoded into the place of \
              those before, both hashes side by side (docs/design/tables.md): together from 0.48 of NATS to as much. With \
              more subscribers the one encoding for all of them outweighs all that.",
         ),
